@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := rangeserver tests $(wildcard bench)
+
+.PHONY: help demo test check format lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo [VIDEO=file]  a page that plays and seeks sample videos, no AWS account needed"
+	@echo "make test               the tests"
+	@echo "make check              formatting, lint, types, layering"
+	@echo "make format             fix formatting and what lint can fix"
+	@echo "make lock               renew the pinned requirements"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m rangeserver demo $(if $(VIDEO),--video "$(VIDEO)") $(if $(PORT),--port $(PORT))
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+# Universal: one file for every Python from 3.11 on, with hashes and without any address.
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet uv
+	for set in "" "--extra demo" "--extra dev"; do \
+	  name=requirements$$(echo "$$set" | sed 's/--extra /-/').txt; \
+	  $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade \
+	    --no-emit-package rangeserver $$set pyproject.toml -o $$name || exit 1; \
+	done
+	rm -rf $(VENV)-lock
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "rangeserver needs Python 3.11 or newer; try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,8 @@
+"""``rangeserver check``."""
+
+import click
+
+
+@click.command()
+def check() -> None:
+    """Check."""

@@ -1,0 +1,8 @@
+"""``rangeserver demo``."""
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """Demo."""

@@ -1,0 +1,59 @@
+"""The options that ``serve`` and ``check`` share: each is a setting of the configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from rangeserver.config import Config, load_config
+from rangeserver.errors import ConfigError
+
+EX_CONFIG = 78
+"""sysexits.h: the configuration is at fault. systemd can be told not to restart on it."""
+
+_OPTIONS = (
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        help="TOML file; see config.toml for every setting.",
+    ),
+    click.option("--bucket", help="origin.bucket"),
+    click.option("--prefix", help="origin.prefix"),
+    click.option("--region", help="origin.region"),
+    click.option("--endpoint-url", help="origin.endpoint_url"),
+    click.option("--host", help="server.host"),
+    click.option("--port", type=int, help="server.port"),
+    click.option("--log-format", type=click.Choice(["json", "text"]), help="log.format"),
+)
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the shared options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def config_from(options: dict[str, Any]) -> Config:
+    """The configuration that file, environment and these options make; exits when unusable."""
+    flags = {
+        "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
+        "server": {key: options[key] for key in ("host", "port")},
+        "log": {"format": options["log_format"]},
+    }
+    try:
+        return load_config(options["config_file"], flags=flags)
+    except ConfigError as error:
+        exit_with_problems(error)
+
+
+def exit_with_problems(error: ConfigError) -> NoReturn:
+    """Print every problem on a line of its own and exit."""
+    for problem in error.problems:
+        click.echo(f"rangeserver: config: {problem}", err=True)
+    sys.exit(EX_CONFIG)

@@ -1,0 +1,196 @@
+"""Every error this project raises on purpose, on one screen.
+
+    RangeserverError
+    ├── ConfigError                 the configuration cannot be used; the process must not start
+    ├── RequestError                the request cannot be served as asked
+    │   ├── BadRequest              400
+    │   ├── KeyTooLong              414
+    │   ├── MethodNotAllowed        405
+    │   ├── ExpectationFailed       417
+    │   ├── VersionNotSupported     505
+    │   └── TooManyConnections      503
+    └── OriginError                 the origin did not give what was needed
+        ├── ObjectNotFound          404
+        ├── AccessDenied            403
+        ├── ObjectChanged           503  the version asked for is gone (If-Match failed)
+        ├── OriginBusy              503  no free origin connection within the deadline
+        ├── OriginThrottled         503  the origin asked us to slow down
+        ├── OriginTimeout           504
+        ├── OriginUnreachable       502
+        ├── OriginRefused           502  credentials, bucket or region are wrong
+        └── OriginProtocolError     502  the answer contradicts the request or itself
+            └── OriginBodyError     502  the body broke: too short, too long, reset, too slow
+
+    StreamAborted (ConnectionError) the response had begun and cannot be finished
+
+``status`` and ``code`` are hints for the web layer, which alone turns an error into a
+response. ``message`` is fixed text that a client may read; what really happened goes to
+``detail`` and from there only to the log. ``StreamAborted`` is a ``ConnectionError``
+because that is what makes aiohttp close the connection without writing anything more.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RangeserverError(Exception):
+    """Base of all expected errors."""
+
+
+class ConfigError(RangeserverError):
+    """The configuration is unusable; ``problems`` holds one line for each fault found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ResponseError(RangeserverError):
+    """An error with an HTTP answer. ``detail`` is for the log and never leaves the server."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    message: ClassVar[str] = "The server failed to answer this request."
+
+    def __init__(self, detail: str = "", *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail or self.message)
+        self.detail = detail
+        self.headers = headers or {}
+
+
+class RequestError(ResponseError):
+    """The request cannot be served as it was asked."""
+
+    status = 400
+    code = "bad_request"
+    message = "The request is malformed."
+
+
+class BadRequest(RequestError):
+    """The request target or a header field is not acceptable (RFC 9110 §15.5.1)."""
+
+
+class KeyTooLong(RequestError):
+    """The object key is longer than S3 allows (RFC 9110 §15.5.15)."""
+
+    status = 414
+    code = "key_too_long"
+    message = "The object key is longer than 1024 bytes."
+
+
+class MethodNotAllowed(RequestError):
+    """Only GET, HEAD and OPTIONS are served (RFC 9110 §15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+    message = "Only GET, HEAD and OPTIONS are allowed."
+
+
+class ExpectationFailed(RequestError):
+    """The Expect field asks for something other than 100-continue (RFC 9110 §15.5.18)."""
+
+    status = 417
+    code = "expectation_failed"
+    message = "The only expectation understood is 100-continue."
+
+
+class VersionNotSupported(RequestError):
+    """Only HTTP/1.0 and HTTP/1.1 are spoken (RFC 9110 §15.6.6)."""
+
+    status = 505
+    code = "http_version_not_supported"
+    message = "Only HTTP/1.0 and HTTP/1.1 are supported."
+
+
+class TooManyConnections(RequestError):
+    """A connection limit is reached (RFC 9110 §15.6.4)."""
+
+    status = 503
+    code = "too_many_connections"
+    message = "The server has as many connections as it allows; try again shortly."
+
+
+class OriginError(ResponseError):
+    """The origin did not give what was needed to answer."""
+
+    status = 502
+    code = "origin_error"
+    message = "The origin failed."
+
+
+class ObjectNotFound(OriginError):
+    """There is no such object."""
+
+    status = 404
+    code = "not_found"
+    message = "There is no object under this key."
+
+
+class AccessDenied(OriginError):
+    """The origin refuses access to this object."""
+
+    status = 403
+    code = "access_denied"
+    message = "Access to this object is denied."
+
+
+class ObjectChanged(OriginError):
+    """The object is no longer the version that was described (If-Match failed at the origin)."""
+
+    status = 503
+    code = "object_changed"
+    message = "The object is being replaced; try again shortly."
+
+
+class OriginBusy(OriginError):
+    """Every origin connection stayed in use for as long as a request may wait."""
+
+    status = 503
+    code = "origin_busy"
+    message = "The server is at its limit of origin connections; try again shortly."
+
+
+class OriginThrottled(OriginError):
+    """The origin asked for fewer requests (S3: SlowDown)."""
+
+    status = 503
+    code = "origin_throttled"
+    message = "The origin is throttling requests; try again shortly."
+
+
+class OriginTimeout(OriginError):
+    """The origin did not answer in time."""
+
+    status = 504
+    code = "origin_timeout"
+    message = "The origin did not answer in time."
+
+
+class OriginUnreachable(OriginError):
+    """No connection to the origin could be made or kept until it answered."""
+
+    code = "origin_unreachable"
+    message = "The origin cannot be reached."
+
+
+class OriginRefused(OriginError):
+    """The origin refuses this server: credentials, bucket, region or clock are wrong."""
+
+    code = "origin_refused"
+    message = "The origin refuses this server's requests."
+
+
+class OriginProtocolError(OriginError):
+    """The origin's answer contradicts the request or itself, so no byte of it was used."""
+
+    code = "origin_protocol_error"
+    message = "The origin gave an unusable answer."
+
+
+class OriginBodyError(OriginProtocolError):
+    """The body of an origin answer ended early, ran over, broke or came too slowly."""
+
+
+class StreamAborted(ConnectionError):
+    """A response that had begun cannot be completed; the connection is to be aborted."""

@@ -1,0 +1,37 @@
+"""The seam: what the server needs of any place that bytes come from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+
+Part = bytes
+"""A piece of an object's bytes, of bounded size."""
+
+
+class Origin(Protocol):
+    """Where bytes come from: S3, or something stacked in front of it."""
+
+    async def describe(self, key: ObjectKey) -> ObjectFacts:
+        """The facts of the object's current version.
+
+        Raises a subclass of :class:`~rangeserver.errors.OriginError`.
+        """
+        ...
+
+    def read(
+        self, facts: ObjectFacts, span: ByteSpan
+    ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
+        """The bytes of ``span`` of exactly the version that ``facts`` describes.
+
+        Entering asks the origin and checks its answer; iterating yields the span's bytes and
+        ends cleanly only after the last of them; leaving, for whatever reason, gives back
+        every resource at once. Both entering and iterating raise subclasses of
+        :class:`~rangeserver.errors.OriginError`; :class:`~rangeserver.errors.ObjectChanged`
+        when that version is gone.
+        """
+        ...

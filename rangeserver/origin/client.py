@@ -1,0 +1,67 @@
+"""The S3 client: aiobotocore set up so that nothing depends on its defaults."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import UNSIGNED
+from botocore.exceptions import BotoCoreError
+
+from rangeserver.config import OriginConfig
+from rangeserver.errors import ConfigError
+from rangeserver.origin.session import hardened_session
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+_KEEP_ALIVE_SECONDS = 12
+"""S3 drops idle connections after about 20 s; we let go of them first."""
+
+
+@asynccontextmanager
+async def open_client(config: OriginConfig) -> AsyncIterator[S3Client]:
+    """An S3 client with its own connection pool, closed on leaving.
+
+    Raises :class:`ConfigError` when AWS's configuration files or the settings cannot be used.
+    """
+    try:
+        session: Any = AioSession(profile=config.profile or None)  # type: ignore[no-untyped-call]
+        client = session.create_client(
+            "s3",
+            region_name=config.region or None,
+            endpoint_url=config.endpoint_url,
+            config=client_settings(config),
+        )
+        s3 = await client.__aenter__()
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError([f"origin: {error}"]) from error
+    try:
+        yield s3
+    finally:
+        await client.__aexit__(None, None, None)
+
+
+def client_settings(config: OriginConfig) -> AioConfig:
+    """Every client setting that matters here, so that neither defaults nor environment decide."""
+    signing = {"signature_version": UNSIGNED} if config.anonymous else {}
+    return AioConfig(
+        http_session_cls=hardened_session(config.pool_wait_seconds),
+        connector_args={"keepalive_timeout": _KEEP_ALIVE_SECONDS},
+        max_pool_connections=config.max_connections,
+        connect_timeout=config.connect_seconds,
+        read_timeout=config.idle_seconds,
+        # Left open, the environment (AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) would choose.
+        retries={"mode": "standard", "total_max_attempts": config.max_attempts},
+        # S3-compatible stores send whole-object checksums with partial answers, and botocore
+        # finds a mismatch only after the last byte is out. Length and ETag are checked instead.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        proxies={},  # HTTP_PROXY in the environment is not our configuration
+        s3={"addressing_style": config.addressing_style},
+        user_agent_extra="rangeserver",
+        **signing,
+    )

@@ -1,0 +1,1 @@
+"""One process, one loop: listening, serving, draining."""

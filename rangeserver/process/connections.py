@@ -1,0 +1,188 @@
+"""Client connections: their limits, and errors that arise before there is a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from rangeserver.errors import BadRequest, StreamAborted, TooManyConnections
+from rangeserver.web.error_responses import (
+    INTERNAL_ERROR,
+    error_body,
+    error_headers,
+    error_response,
+)
+from rangeserver.web.exchange import (
+    EXCHANGE,
+    Exchange,
+    Outcome,
+    begin_exchange,
+    log_exchange,
+    new_request_id,
+)
+
+log = logging.getLogger(__name__)
+
+_REFUSAL_SECONDS = 1.0
+"""A refused connection stays open this long: closed at once, with the client's request still
+unread, the kernel would reset it and the client would never see why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be in all, and from one address (0: no limit)."""
+
+    total: int
+    per_client: int
+
+
+class Connection(web.RequestHandler):
+    """One client connection."""
+
+    __slots__ = ("_peer", "_refused")
+
+    def __init__(self, server: ConnectionServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._refused = False
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the connection, or answer 503 before anything is asked."""
+        super().connection_made(transport)
+        server = self._manager
+        assert isinstance(server, ConnectionServer)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else ""
+        if not server.admit(self._peer):
+            self._refuse()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give back the place of the connection."""
+        server = self._manager
+        super().connection_lost(exc)
+        if isinstance(server, ConnectionServer):
+            server.release(self._peer)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends, unless the connection was refused."""
+        if not self._refused:
+            super().data_received(data)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer by the error contract what never reached, or escaped, the middlewares."""
+        exchange = request.get(EXCHANGE) or begin_exchange(request)
+        if status == 400:
+            log.debug("request %s: bad request: %s", exchange.request_id, message)
+        else:
+            log.error("request %s: unexpected error", exchange.request_id, exc_info=exc)
+        if request.writer.output_size > 0 or exchange.response_begun:
+            exchange.abort(Outcome.FAILED)
+            raise StreamAborted(str(exc)) from exc
+        answer = (BadRequest.code, BadRequest.message) if status == 400 else INTERNAL_ERROR
+        response = error_response(status, answer, exchange.request_id)
+        response.force_close()
+        exchange.status = status
+        exchange.bytes_promised = len(response.body) if isinstance(response.body, bytes) else 0
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response; write the line of one that no middleware saw."""
+        resp, reset = await super().finish_response(request, resp, start_time)
+        exchange = request.get(EXCHANGE)
+        if exchange is not None and exchange.finished is None:
+            exchange.finished = exchange.first_byte = time.monotonic()
+            exchange.bytes_sent = 0 if reset else exchange.bytes_promised
+            exchange.outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
+            log_exchange(exchange)
+        return resp, reset
+
+    def _refuse(self) -> None:
+        self._refused = True
+        transport = self.transport
+        assert transport is not None
+        exchange = Exchange(new_request_id(), self._peer, "-", status=TooManyConnections.status)
+        body = error_body(TooManyConnections.code, TooManyConnections.message, exchange.request_id)
+        headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
+            "Connection": "close",
+            "Retry-After": "1",
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        transport.write(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + body)
+        if transport.can_write_eof():
+            transport.write_eof()
+        exchange.bytes_promised = exchange.bytes_sent = len(body)
+        exchange.outcome = Outcome.COMPLETE
+        exchange.finished = time.monotonic()
+        log_exchange(exchange)
+        self._loop.call_later(_REFUSAL_SECONDS, self.force_close)
+
+
+class ConnectionServer(web.Server):
+    """Makes a :class:`Connection` for each client and counts them."""
+
+    def __init__(
+        self, stock: web.Server, limits: ConnectionLimits, options: dict[str, Any]
+    ) -> None:
+        super().__init__(
+            stock.request_handler,
+            request_factory=stock.request_factory,
+            handler_cancellation=True,
+        )
+        self._options = options
+        self._limits = limits
+        self._by_client: Counter[str] = Counter()
+        self.open_connections = 0
+
+    def __call__(self) -> Connection:
+        """A protocol for a connection that was just accepted."""
+        return Connection(self, loop=self._loop, **self._options)
+
+    def admit(self, peer: str) -> bool:
+        """Count a new connection; false when it is one too many."""
+        self.open_connections += 1
+        self._by_client[peer] += 1
+        if self.open_connections > self._limits.total:
+            return False
+        per_client = self._limits.per_client
+        return not per_client or self._by_client[peer] <= per_client
+
+    def release(self, peer: str) -> None:
+        """A connection has ended."""
+        self.open_connections -= 1
+        self._by_client[peer] -= 1
+        if not self._by_client[peer]:
+            del self._by_client[peer]
+
+
+class ConnectionRunner(web.AppRunner):
+    """Runs an application on our connections; also what a gunicorn worker can be given."""
+
+    def __init__(
+        self, app: web.Application, limits: ConnectionLimits, *, keep_alive_seconds: float
+    ) -> None:
+        # One second suffices for what is left after our own drain; aiohttp waits it twice.
+        super().__init__(app, shutdown_timeout=1.0, access_log=None)
+        self._limits = limits
+        # lingering_time: a request body is read only to keep the connection usable.
+        self._options = {
+            "keepalive_timeout": keep_alive_seconds,
+            "lingering_time": 2.0,
+            "access_log": None,
+        }
+
+    async def _make_server(self) -> web.Server:
+        return ConnectionServer(await super()._make_server(), self._limits, self._options)

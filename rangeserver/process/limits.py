@@ -1,0 +1,31 @@
+"""The limit on open files, which bounds connections."""
+
+from __future__ import annotations
+
+import logging
+import resource
+
+log = logging.getLogger(__name__)
+
+SPARE_DESCRIPTORS = 64
+"""For listening sockets, log files, DNS, libraries."""
+
+
+def descriptors_needed(connections: int) -> int:
+    """Open files that so many connections, of clients and to the origin together, may take."""
+    return connections + SPARE_DESCRIPTORS
+
+
+def raise_descriptor_limit(connections: int) -> bool:
+    """Raise the soft limit as far as needed and allowed; whether it suffices now."""
+    needed = descriptors_needed(connections)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        if wanted > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft < needed:
+        log.warning("only %d open files are allowed, the connection limits need %d", soft, needed)
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Serving from start to drained end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import web
+
+from rangeserver.config import ServerConfig
+from rangeserver.process.connections import ConnectionLimits, ConnectionRunner
+from rangeserver.process.sockets import listen
+from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
+
+log = logging.getLogger(__name__)
+
+_USER_TIMEOUT_MARGIN = 1.5
+"""The kernel's deadline lies behind ours, which can say in the log what happened."""
+
+
+def open_sockets(config: ServerConfig) -> list[socket.socket]:
+    """The server's listening sockets. Raises ``OSError``."""
+    return listen(
+        config.host,
+        config.port,
+        user_timeout_seconds=config.write_idle_seconds * _USER_TIMEOUT_MARGIN,
+    )
+
+
+def addresses(sockets: Sequence[socket.socket]) -> list[str]:
+    """The URLs under which these sockets can be reached."""
+    urls: list[str] = []
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        urls.append(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    return urls
+
+
+@asynccontextmanager
+async def serving(
+    app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket]
+) -> AsyncIterator[ConnectionRunner]:
+    """Serve ``app`` on ``sockets``; on leaving, drain and free everything.
+
+    Running responses get ``drain_seconds`` to finish, then their connections are aborted. The
+    drain is cut short by cancelling the leaving task.
+    """
+    limits = ConnectionLimits(config.max_connections, config.max_connections_per_client)
+    runner = ConnectionRunner(app, limits, keep_alive_seconds=config.keep_alive_seconds)
+    try:
+        await runner.setup()
+        for sock in sockets:
+            await web.SockSite(runner, sock).start()
+        yield runner
+    finally:
+        try:
+            await _drain(runner, app[ACTIVE], config.drain_seconds)
+        finally:
+            await runner.cleanup()
+
+
+async def _drain(runner: ConnectionRunner, active: ActiveExchanges, seconds: float) -> None:
+    for site in list(runner.sites):
+        await site.stop()
+    if runner.server is not None:
+        runner.server.pre_shutdown()
+    if active:
+        log.info("draining: %d responses have %g s to finish", len(active), seconds)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await active.wait_for_none()
+    finally:
+        for exchange in active:
+            exchange.abort(Outcome.DRAINED)
+
+
+async def serve_until_signalled(
+    app: web.Application,
+    config: ServerConfig,
+    sockets: Sequence[socket.socket],
+    *,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short."""
+    loop = asyncio.get_running_loop()
+    signalled = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def on_signal() -> None:
+        if signalled.is_set():
+            task.cancel()
+        signalled.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with serving(app, config, sockets):
+            on_ready()
+            await signalled.wait()
+    except asyncio.CancelledError:
+        if not signalled.is_set():
+            raise
+        task.uncancel()
+        log.warning("second signal: running responses were cut off")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

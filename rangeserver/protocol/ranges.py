@@ -1,0 +1,109 @@
+"""The Range header field (RFC 9110 §14): from its text to half-open spans of bytes.
+
+Inclusive ends exist only in this parser and in ``Content-Range``; everywhere else a range
+is a :class:`ByteSpan`, which excludes its stop.
+
+The work is linear in the length of the field but for one sort over at most ``max_ranges``
+members, and no number is converted before its digits are counted: the field is the classic
+way to make a server spend much for little (CVE-2011-3192, CVE-2025-62727).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+COALESCE_GAP_BYTES = 80
+"""Parts closer than this are joined: what separates two parts costs about as much as the gap
+(RFC 9110 §15.3.7.2 suggests joining when the gap is smaller than that overhead)."""
+
+_MAX_DIGITS = 19
+"""Numbers with more digits are all "beyond any object" (S3's largest is 5 TB, 13 digits)."""
+
+_MEMBER = re.compile(r"([0-9]*)-([0-9]*)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ByteSpan:
+    """The bytes ``start <= offset < stop`` of a representation."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """Number of bytes."""
+        return self.stop - self.start
+
+    def content_range(self, size: int) -> str:
+        """The Content-Range value for this span of ``size`` bytes (RFC 9110 §14.4)."""
+        return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+    def range_header(self) -> str:
+        """The Range value that asks for just this span."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+
+def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ...] | None:
+    """What a GET with this Range value is to receive of a representation of ``size`` bytes.
+
+    Returns ``None`` when the field is to be ignored, so that the whole representation is the
+    answer: another unit, anything malformed, an empty representation, more than ``max_ranges``
+    members, or members that together ask for more than there is (RFC 9110 §14.2, §17.15).
+    Returns ``()`` when the field is valid and nothing in it can be satisfied: 416.
+    Otherwise the satisfiable spans, clamped, with overlaps and small gaps joined, in the order
+    in which the client first asked for them.
+    """
+    unit, equals, members = value.partition("=")
+    if not equals or unit.lower() != "bytes" or size == 0:
+        return None
+    if members.count(",") >= max_ranges:
+        return None
+    # Recipients must accept empty list members (RFC 9110 §5.6.1.2).
+    asked = [text for member in members.split(",") if (text := member.strip(" \t"))]
+    parsed = [_parse_member(text, size) for text in asked]
+    spans = [span for span in parsed if span is not None and span.length > 0]
+    if not asked or None in parsed or sum(span.length for span in spans) > size:
+        return None
+    return _coalesce(spans)
+
+
+def _parse_member(text: str, size: int) -> ByteSpan | None:
+    """One range as a span, without length when it cannot be satisfied; ``None`` if malformed."""
+    match = _MEMBER.fullmatch(text)
+    if match is None or text == "-":
+        return None
+    first, last = match[1].lstrip("0"), match[2].lstrip("0")
+    if not match[1]:  # a suffix: the last so many bytes
+        return ByteSpan(max(size - _bounded(last), 0), size)
+    if match[2] and _greater(first, last):
+        return None  # first-pos after last-pos is invalid, not unsatisfiable (§14.1.1)
+    start = min(_bounded(first), size)
+    return ByteSpan(start, min(_bounded(last) + 1, size) if match[2] else size)
+
+
+def _greater(left: str, right: str) -> bool:
+    """Whether one number is above another, both without leading zeros."""
+    return (len(left), left) > (len(right), right)
+
+
+def _bounded(digits: str) -> int:
+    """The number these digits write, or one beyond any object when there are too many."""
+    if len(digits) > _MAX_DIGITS:
+        return 10**_MAX_DIGITS
+    return int(digits) if digits else 0
+
+
+def _coalesce(spans: list[ByteSpan]) -> tuple[ByteSpan, ...]:
+    """Join spans that overlap or nearly touch; each result stands where its first part stood."""
+    if len(spans) < 2:
+        return tuple(spans)
+    merged: list[tuple[int, ByteSpan]] = []  # (place first asked, span), by ascending start
+    for place, span in sorted(enumerate(spans), key=lambda item: item[1]):
+        if merged and span.start - merged[-1][1].stop < COALESCE_GAP_BYTES:
+            first_place, before = merged[-1]
+            joined = ByteSpan(before.start, max(before.stop, span.stop))
+            merged[-1] = (min(first_place, place), joined)
+        else:
+            merged.append((place, span))
+    return tuple(span for _, span in sorted(merged))

@@ -1,0 +1,158 @@
+"""The whole answer to a request for an object, decided before a byte is read or written.
+
+:func:`plan_response` is the one place where request header fields meet object facts. Its
+result says everything: status, header fields, and which bytes, in order, make the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rangeserver.protocol.disposition import (
+    content_disposition,
+    rebuilt_disposition,
+    safe_filename,
+)
+from rangeserver.protocol.media_types import may_show_inline, media_type
+from rangeserver.protocol.multipart import Segment, body_length, frame_byteranges
+from rangeserver.protocol.preconditions import Conditions, Verdict, evaluate, range_applies
+from rangeserver.protocol.ranges import ByteSpan, parse_range
+from rangeserver.protocol.representation import ObjectFacts
+from rangeserver.protocol.validators import format_http_date
+
+SANDBOX = "default-src 'none'; sandbox"
+"""Content-Security-Policy for what a browser might run rather than show."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """What the operator decides about answers."""
+
+    max_ranges: int
+    inline_types: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRequest:
+    """What a client asks of an object.
+
+    ``download`` is ``None`` for inline viewing, else the wanted file name (``""``: the key's).
+    """
+
+    method: str
+    conditions: Conditions
+    download: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsePlan:
+    """A complete answer. ``body`` is empty for HEAD, 304, 412 and 416.
+
+    ``content_length`` is in bytes; ``None`` stands for a 304, which has none. 412 and 416 leave
+    their body to the error contract and carry here only the header fields that belong to them.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: tuple[Segment, ...] = ()
+    content_length: int | None = None
+
+
+def plan_response(
+    request: ObjectRequest,
+    facts: ObjectFacts,
+    rules: PlanRules,
+    *,
+    now: int,
+    new_boundary: Callable[[], str],
+) -> ResponsePlan:
+    """Decide the answer to a GET or HEAD of an object that exists.
+
+    ``now`` is in seconds since the epoch; ``new_boundary`` is called at most once, for a
+    multipart answer. The order is that of RFC 9110 §13.2.2: a 412 beats a 304, which beats
+    anything Range may say; a false If-Range hides the Range field, even a bad one.
+    """
+    verdict = evaluate(request.conditions, facts, now=now)
+    if verdict is Verdict.FAILED:
+        return ResponsePlan(412, {})
+    headers = _validator_headers(facts)
+    if verdict is Verdict.NOT_MODIFIED:
+        return ResponsePlan(304, headers)
+    headers |= _representation_headers(request, facts, rules)
+    spans = _asked_spans(request, facts, rules, now)
+    if spans is None:
+        return _whole(request, facts, headers)
+    if not spans:
+        return ResponsePlan(416, {"Content-Range": f"bytes */{facts.size}"})
+    if len(spans) == 1:
+        headers["Content-Range"] = spans[0].content_range(facts.size)
+        return ResponsePlan(206, headers, spans, spans[0].length)
+    boundary = new_boundary()
+    body = frame_byteranges(
+        spans, size=facts.size, content_type=headers["Content-Type"], boundary=boundary
+    )
+    headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+    return ResponsePlan(206, headers, body, body_length(body))
+
+
+def _whole(request: ObjectRequest, facts: ObjectFacts, headers: dict[str, str]) -> ResponsePlan:
+    body = (ByteSpan(0, facts.size),) if request.method == "GET" and facts.size else ()
+    return ResponsePlan(200, headers, body, facts.size)
+
+
+def _asked_spans(
+    request: ObjectRequest, facts: ObjectFacts, rules: PlanRules, now: int
+) -> tuple[ByteSpan, ...] | None:
+    """The spans to send, ``()`` if none can be satisfied, ``None`` for the whole object."""
+    # Range is defined for GET alone (RFC 9110 §14.2), and is no list: two lines mean nothing.
+    if request.method != "GET" or len(request.conditions.range) != 1:
+        return None
+    if not range_applies(request.conditions, facts, now=now):
+        return None
+    spans = parse_range(request.conditions.range[0], facts.size, max_ranges=rules.max_ranges)
+    if spans is not None and len(spans) > 1 and facts.content_encoding is not None:
+        return None  # at the top of a multipart the coding would claim to cover the framing
+    return spans
+
+
+def _validator_headers(facts: ObjectFacts) -> dict[str, str]:
+    """The fields a 304 must repeat (RFC 9110 §15.4.5); Date comes from the server."""
+    headers = {"ETag": facts.etag, "Accept-Ranges": "bytes"}
+    if facts.last_modified is not None:
+        headers["Last-Modified"] = format_http_date(facts.last_modified)
+    if facts.cache_control is not None:
+        headers["Cache-Control"] = facts.cache_control
+    if facts.expires is not None:
+        headers["Expires"] = facts.expires
+    return headers
+
+
+def _representation_headers(
+    request: ObjectRequest, facts: ObjectFacts, rules: PlanRules
+) -> dict[str, str]:
+    """The fields that describe the representation, the same on 200 and 206."""
+    content_type = media_type(facts.key, facts.content_type)
+    headers = {"Content-Type": content_type, "X-Content-Type-Options": "nosniff"}
+    if facts.content_encoding is not None:
+        headers["Content-Encoding"] = facts.content_encoding
+    if facts.content_language is not None:
+        headers["Content-Language"] = facts.content_language
+    active = not may_show_inline(content_type, rules.inline_types)
+    if active:
+        headers["Content-Security-Policy"] = SANDBOX
+    disposition = _disposition(request, facts, force_attachment=active)
+    if disposition is not None:
+        headers["Content-Disposition"] = disposition
+    return headers
+
+
+def _disposition(
+    request: ObjectRequest, facts: ObjectFacts, *, force_attachment: bool
+) -> str | None:
+    if request.download is not None or force_attachment:
+        filename = safe_filename(request.download or "") or safe_filename(facts.key)
+        return content_disposition("attachment", filename)
+    if facts.content_disposition is not None:
+        return rebuilt_disposition(facts.content_disposition)
+    return None

@@ -1,0 +1,151 @@
+"""The record of one request and its response: what is logged, counted and shown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aiohttp import hdrs, web
+
+from rangeserver.logs import access_log
+
+REQUEST_ID = "X-Request-Id"
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_MAX_LOGGED_RANGE = 256
+
+
+class Outcome(StrEnum):
+    """How a response ended."""
+
+    COMPLETE = "complete"
+    CLIENT_GONE = "client_gone"
+    CLIENT_TOO_SLOW = "client_too_slow"
+    ORIGIN_FAILED = "origin_failed"
+    DRAINED = "drained"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and what became of it. Counts are of body bytes; times are monotonic seconds.
+
+    ``bytes_sent`` counts what the connection took over, which for a client that left may be
+    more than it received.
+    """
+
+    request_id: str
+    client: str
+    method: str
+    key: str = ""
+    asked_range: str | None = None
+    status: int = 0
+    content_range: str | None = None
+    bytes_promised: int = 0
+    bytes_sent: int = 0
+    outcome: Outcome | None = None
+    source: str | None = None
+    started: float = field(default_factory=time.monotonic)
+    first_byte: float | None = None
+    finished: float | None = None
+    response_begun: bool = False
+    transport_abort: Callable[[], None] | None = None
+
+    def abort(self, outcome: Outcome) -> None:
+        """End the response by resetting its connection. The first reason given stands."""
+        if self.outcome is None:
+            self.outcome = outcome
+        if self.transport_abort is not None:
+            self.transport_abort()
+
+    def fields(self) -> dict[str, object]:
+        """The access line."""
+        end = self.finished if self.finished is not None else time.monotonic()
+        ttfb = None if self.first_byte is None else _milliseconds(self.first_byte - self.started)
+        return {
+            "request_id": self.request_id,
+            "client": self.client,
+            "method": self.method,
+            "key": self.key,
+            "status": self.status,
+            "range": self.asked_range,
+            "bytes_promised": self.bytes_promised,
+            "bytes_sent": self.bytes_sent,
+            "outcome": self.outcome,
+            "ttfb_ms": ttfb,
+            "duration_ms": _milliseconds(end - self.started),
+            "source": self.source,
+        }
+
+
+EXCHANGE = web.RequestKey("exchange", Exchange)
+
+
+def begin_exchange(request: web.BaseRequest) -> Exchange:
+    """Start the record of a request; a sound X-Request-Id of a front is kept."""
+    given = request.headers.get(REQUEST_ID, "")
+    ranges = request.headers.getall(hdrs.RANGE, ())
+    transport = request.transport
+    exchange = Exchange(
+        request_id=given if _GIVEN_ID.fullmatch(given) else new_request_id(),
+        client=request.remote or "",
+        method=request.method,
+        asked_range=", ".join(ranges)[:_MAX_LOGGED_RANGE] if ranges else None,
+        transport_abort=transport.abort if transport is not None else None,
+    )
+    request[EXCHANGE] = exchange
+    return exchange
+
+
+def new_request_id() -> str:
+    """A fresh request id."""
+    return secrets.token_hex(8)
+
+
+def log_exchange(exchange: Exchange) -> None:
+    """Write the access line of a finished exchange."""
+    if not access_log.isEnabledFor(logging.INFO):
+        return
+    access_log.info("access", extra={"access": exchange.fields()})
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+class ActiveExchanges:
+    """The exchanges that are running now, and a way to wait until there are none."""
+
+    def __init__(self) -> None:
+        self._running: set[Exchange] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __iter__(self) -> Iterator[Exchange]:
+        return iter(tuple(self._running))
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def add(self, exchange: Exchange) -> None:
+        """An exchange has begun."""
+        self._running.add(exchange)
+        self._none.clear()
+
+    def remove(self, exchange: Exchange) -> None:
+        """An exchange has ended."""
+        self._running.discard(exchange)
+        if not self._running:
+            self._none.set()
+
+    async def wait_for_none(self) -> None:
+        """Return once no exchange is running."""
+        await self._none.wait()
+
+
+ACTIVE = web.AppKey("active", ActiveExchanges)

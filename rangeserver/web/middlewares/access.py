@@ -1,0 +1,85 @@
+"""The outermost layer: request id, exchange record, access line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from rangeserver.errors import StreamAborted
+from rangeserver.web.exchange import (
+    EXCHANGE,
+    REQUEST_ID,
+    ActiveExchanges,
+    Exchange,
+    Outcome,
+    begin_exchange,
+)
+
+ExchangeObserver = Callable[[Exchange], None]
+"""Called once an exchange is finished. Must not block or raise."""
+
+
+def recorded(
+    active: ActiveExchanges, observers: Sequence[ExchangeObserver], write_idle_seconds: float
+) -> Middleware:
+    """A middleware that keeps each running exchange in ``active`` and reports it when it ends.
+
+    ``write_idle_seconds`` bounds the wait for a client that reads none of its small responses.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        exchange = begin_exchange(request)
+        active.add(exchange)
+        try:
+            response = await handler(request)
+            if not response.prepared:
+                await _send(request, response, exchange, write_idle_seconds)
+        except (asyncio.CancelledError, ConnectionError):
+            exchange.outcome = exchange.outcome or Outcome.CLIENT_GONE
+            raise
+        else:
+            exchange.outcome = exchange.outcome or Outcome.COMPLETE
+            return response
+        finally:
+            exchange.finished = time.monotonic()
+            active.remove(exchange)
+            for observe in observers:
+                observe(exchange)
+
+    return middleware
+
+
+async def _send(
+    request: web.Request,
+    response: web.StreamResponse,
+    exchange: Exchange,
+    write_idle_seconds: float,
+) -> None:
+    """Send a response that needed no relay here, so that its line is true when it is written."""
+    exchange.status = response.status
+    exchange.response_begun = True
+    body = response.body if isinstance(response, web.Response) else None
+    if isinstance(body, bytes) and request.method != "HEAD":
+        exchange.bytes_promised = len(body)
+    await response.prepare(request)
+    await response.write_eof()
+    try:
+        async with asyncio.timeout(write_idle_seconds):
+            await request.writer.drain()
+    except TimeoutError:
+        exchange.abort(Outcome.CLIENT_TOO_SLOW)
+        msg = "the client reads none of its responses"
+        raise StreamAborted(msg) from None
+    exchange.bytes_sent = exchange.bytes_promised
+    exchange.first_byte = time.monotonic()
+
+
+async def add_own_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: what every response carries."""
+    response.headers["Server"] = "rangeserver"
+    response.headers[REQUEST_ID] = request[EXCHANGE].request_id

@@ -1,0 +1,127 @@
+"""Objects over HTTP: ask for facts, plan the answer, hand the bytes to the relay."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
+
+from rangeserver.errors import ExpectationFailed, MethodNotAllowed, ObjectChanged, ObjectNotFound
+from rangeserver.origin.base import Origin
+from rangeserver.protocol.object_keys import object_key, split_target
+from rangeserver.protocol.preconditions import Conditions
+from rangeserver.protocol.representation import ObjectKey
+from rangeserver.protocol.response_plan import (
+    ObjectRequest,
+    PlanRules,
+    plan_response,
+)
+from rangeserver.web.client_progress import ClientDeadlines
+from rangeserver.web.error_responses import (
+    ALLOWED_METHODS,
+    PRECONDITION_FAILED,
+    RANGE_NOT_SATISFIABLE,
+    error_response,
+)
+from rangeserver.web.exchange import EXCHANGE, Exchange
+from rangeserver.web.relay import body_parts, relay
+
+_VERSIONS_TRIED = 2
+"""How often an answer is planned when the object is replaced before a byte of it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHandler:
+    """Answers every request for an object of ``origin``."""
+
+    origin: Origin
+    prefix: str
+    rules: PlanRules
+    deadlines: ClientDeadlines
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; errors are raised for the middleware to answer."""
+        if hdrs.EXPECT in request.headers:
+            await _meet_expectation(request)
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
+        if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            raise MethodNotAllowed
+        exchange = request[EXCHANGE]
+        path, query = split_target(request.raw_path)
+        key = object_key(path, prefix=self.prefix)
+        exchange.key = key
+        if not key:
+            raise ObjectNotFound
+        asked = ObjectRequest(
+            method=request.method,
+            conditions=_conditions(request.headers),
+            download=_download(query),
+        )
+        for attempt in range(1, _VERSIONS_TRIED + 1):
+            try:
+                return await self._answer(request, exchange, key, asked)
+            except ObjectChanged:
+                # Raised only before the first byte, when all can still be decided anew.
+                if attempt == _VERSIONS_TRIED:
+                    raise
+        raise AssertionError
+
+    async def _answer(
+        self, request: web.Request, exchange: Exchange, key: ObjectKey, asked: ObjectRequest
+    ) -> web.StreamResponse:
+        facts = await self.origin.describe(key)
+        plan = plan_response(
+            asked, facts, self.rules, now=int(time.time()), new_boundary=_new_boundary
+        )
+        if plan.status in _REFUSALS:
+            return error_response(
+                plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
+            )
+        exchange.status = plan.status
+        exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
+        exchange.source = "origin"
+        async with aclosing(body_parts(self.origin, facts, plan.body)) as parts:
+            return await relay(request, exchange, plan, parts, self.deadlines)
+
+
+_REFUSALS = {412: PRECONDITION_FAILED, 416: RANGE_NOT_SATISFIABLE}
+
+
+async def _meet_expectation(request: web.Request) -> None:
+    """Answer Expect: 100-continue, to clients that know it (RFC 9110 §10.1.1)."""
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+        raise ExpectationFailed
+    if request.version >= (1, 1):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # this was no part of the response
+
+
+def _conditions(headers: CIMultiDictProxy[str]) -> Conditions:
+    return Conditions(
+        if_match=tuple(headers.getall(hdrs.IF_MATCH, ())),
+        if_none_match=tuple(headers.getall(hdrs.IF_NONE_MATCH, ())),
+        if_modified_since=tuple(headers.getall(hdrs.IF_MODIFIED_SINCE, ())),
+        if_unmodified_since=tuple(headers.getall(hdrs.IF_UNMODIFIED_SINCE, ())),
+        if_range=tuple(headers.getall(hdrs.IF_RANGE, ())),
+        range=tuple(headers.getall(hdrs.RANGE, ())),
+    )
+
+
+def _download(query: str) -> str | None:
+    """The name in ``?download=name``, ``""`` for a bare ``?download``; other parameters count
+    for nothing and never reach the origin.
+    """
+    if "download" not in query:
+        return None
+    names = parse_qs(query, keep_blank_values=True, max_num_fields=100).get("download")
+    return names[0] if names else None
+
+
+def _new_boundary() -> str:
+    return secrets.token_hex(16)
