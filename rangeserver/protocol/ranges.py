@@ -20,6 +20,8 @@ COALESCE_GAP_BYTES = 80
 _MAX_DIGITS = 19
 """Numbers with more digits are all "beyond any object" (S3's largest is 5 TB, 13 digits)."""
 
+_BEYOND = 10_000_000_000_000_000_000
+
 _MEMBER = re.compile(r"([0-9]*)-([0-9]*)")
 
 
@@ -90,7 +92,7 @@ def _greater(left: str, right: str) -> bool:
 def _bounded(digits: str) -> int:
     """The number these digits write, or one beyond any object when there are too many."""
     if len(digits) > _MAX_DIGITS:
-        return 10**_MAX_DIGITS
+        return _BEYOND
     return int(digits) if digits else 0
 
 
