@@ -1,0 +1,39 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import settings
+
+# One figure for CI and desk: enough to find what matters, quick enough to run always.
+settings.register_profile("default", max_examples=200, deadline=None)
+settings.load_profile("default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def aws_environment() -> Iterator[None]:
+    """Credentials that are nobody's, and nothing of the machine's own AWS set-up."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AWS_", "RANGESERVER_")):
+                patch.delenv(name)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        yield
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[BlockBuster]:
+    """Fail when rangeserver itself blocks the event loop."""
+    buster = BlockBuster(scanned_modules=["rangeserver"])
+    buster.activate()
+    yield buster
+    buster.deactivate()
