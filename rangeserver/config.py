@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,7 +22,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
 )
 
 from rangeserver.errors import ConfigError
@@ -40,10 +39,10 @@ def _no_leading_slash(prefix: str) -> str:
     return prefix
 
 
-def _plain_endpoint(url: str | None) -> str | None:
+def _plain_endpoint(url: str) -> str:
     """Refuse what would send requests, or secrets, somewhere unexpected. Never echo the value."""
-    if url is None:
-        return None
+    if not url:
+        return url
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -112,8 +111,9 @@ class OriginConfig(_Section):
         "", description='Put before every key: "films/" serves films/a.mp4 as /a.mp4.'
     )
     region: str = Field("", description="AWS region; empty: from AWS's own configuration.")
-    endpoint_url: Annotated[str | None, AfterValidator(_plain_endpoint)] = Field(
-        None, description="An S3-compatible server instead of AWS, e.g. https://s3.example.com."
+    endpoint_url: Annotated[str, AfterValidator(_plain_endpoint)] = Field(
+        "",
+        description="An S3-compatible server, like https://s3.example.com; empty: AWS.",
     )
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description='"path" for most S3-compatible servers, "virtual" for AWS.'
@@ -190,13 +190,6 @@ class Config(_Section):
     access: AccessConfig = AccessConfig()
     log: LogConfig = LogConfig()
 
-    @model_validator(mode="after")
-    def _bucket_is_named(self) -> Self:
-        if not self.origin.bucket:
-            msg = "origin.bucket: must name the bucket to serve"
-            raise ValueError(msg)
-        return self
-
 
 def load_config(
     path: Path | None = None,
@@ -211,6 +204,8 @@ def load_config(
     """
     problems: list[str] = []
     tree = _read_file(path, problems) if path is not None else {}
+    if problems:  # nothing said of a file that cannot be read would be true
+        raise ConfigError(problems)
     _merge(tree, _read_environment(environ, problems))
     given = {
         section: {key: value for key, value in values.items() if value is not None}
@@ -223,6 +218,9 @@ def load_config(
     except ValidationError as error:
         # Values stay out of the messages: what was mistyped may be a secret.
         problems += [_problem(item) for item in error.errors(include_input=False)]
+    origin = tree.get("origin")
+    if not (isinstance(origin, dict) and origin.get("bucket")):
+        problems.append("origin.bucket: must name the bucket to serve")
     if problems or config is None:
         raise ConfigError(problems)
     return config

@@ -1,8 +1,71 @@
-"""``rangeserver check``."""
+"""``rangeserver check``: tries what the server will need and says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
+from rangeserver.cli.options import config_from, config_options, exit_with_problems
+from rangeserver.config import Config, ServerConfig
+from rangeserver.errors import ConfigError
+from rangeserver.origin.probe import Finding, probe
+from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
+from rangeserver.process.server import addresses, open_sockets
+
 
 @click.command()
-def check() -> None:
-    """Check."""
+@config_options
+@click.option("--key", help="An object that exists; without it a missing one is asked for.")
+def check(key: str | None, **options: Any) -> None:
+    """Try the origin, the port and the limits; print what was found and what to do."""
+    config = config_from(options)
+    healthy = True
+    for finding in _findings(config, key):
+        healthy = healthy and finding.ok
+        click.echo(f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.subject}: {finding.found}")
+        if finding.advice:
+            click.echo(f"         -> {finding.advice}")
+    sys.exit(0 if healthy else 1)
+
+
+def _findings(config: Config, key: str | None) -> Iterator[Finding]:
+    yield Finding("config", "complete and valid")
+    try:
+        yield asyncio.run(probe(config.origin, key))
+    except ConfigError as error:
+        exit_with_problems(error)
+    yield _port(config.server)
+    yield _limits(config)
+
+
+def _port(server: ServerConfig) -> Finding:
+    try:
+        sockets = open_sockets(server)
+    except OSError as error:
+        return Finding(
+            "port",
+            f"cannot listen on {server.host} port {server.port}: {error.strerror}",
+            "stop what listens there (a running rangeserver?) or set server.host and server.port",
+            ok=False,
+        )
+    urls = ", ".join(addresses(sockets))
+    for sock in sockets:
+        sock.close()
+    return Finding("port", f"{urls} is free")
+
+
+def _limits(config: Config) -> Finding:
+    connections = config.server.max_connections + config.origin.max_connections
+    needed = descriptors_needed(connections)
+    if raise_descriptor_limit(connections):
+        return Finding("limits", f"{needed} open files may be needed and are allowed")
+    return Finding(
+        "limits",
+        f"{needed} open files may be needed and are not allowed",
+        "raise LimitNOFILE (systemd) or ulimit -Hn, or lower server.max_connections",
+        ok=False,
+    )

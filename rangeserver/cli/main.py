@@ -6,6 +6,7 @@ import click
 
 from rangeserver import __version__
 from rangeserver.cli.check import check
+from rangeserver.cli.config import config
 from rangeserver.cli.demo import demo
 from rangeserver.cli.serve import serve
 
@@ -18,4 +19,5 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(check)
+main.add_command(config)
 main.add_command(demo)

@@ -33,7 +33,7 @@ async def open_client(config: OriginConfig) -> AsyncIterator[S3Client]:
         client = session.create_client(
             "s3",
             region_name=config.region or None,
-            endpoint_url=config.endpoint_url,
+            endpoint_url=config.endpoint_url or None,
             config=client_settings(config),
         )
         s3 = await client.__aenter__()

@@ -1,0 +1,123 @@
+"""One question to the origin, and what its answer means for the person who set it up."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from rangeserver.config import OriginConfig
+from rangeserver.errors import OriginError, OriginTimeout, OriginUnreachable
+from rangeserver.origin.client import open_client
+from rangeserver.origin.session import closed_on_failure
+from rangeserver.origin.translate import origin_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was tried and found; ``advice`` is empty when all is well."""
+
+    subject: str
+    found: str
+    advice: str = ""
+    ok: bool = True
+
+
+def _problem(found: str, advice: str) -> Finding:
+    return Finding("origin", found, advice, ok=False)
+
+
+async def probe(config: OriginConfig, key: str | None = None) -> Finding:
+    """Ask for the first byte of ``key``, or of a key that surely is not there.
+
+    Raises :class:`~rangeserver.errors.ConfigError` when no client can be made at all.
+    """
+    async with open_client(config) as client:
+        wanted = key if key is not None else f".rangeserver-check-{secrets.token_hex(8)}"
+        where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
+        try:
+            with closed_on_failure(), origin_errors():
+                answer: Any = await client.get_object(
+                    Bucket=config.bucket, Key=config.prefix + wanted, Range="bytes=0-0"
+                )
+            answer["Body"].close()
+        except OriginError as error:
+            return _meaning(error, where, key)
+    return Finding("origin", f"{where}: {wanted!r} can be read")
+
+
+def _meaning(error: OriginError, where: str, key: str | None) -> Finding:
+    cause = error.__cause__
+    if isinstance(cause, ClientError):
+        return _answer_meaning(str(cause.response.get("Error", {}).get("Code", "")), where, key)
+    if isinstance(error, OriginTimeout):
+        return _problem(
+            f"{where}: no answer in time ({error})",
+            "check origin.endpoint_url, the network and firewalls on the way",
+        )
+    if isinstance(error, OriginUnreachable):
+        return _problem(
+            f"{where}: no connection ({error})",
+            "check origin.endpoint_url: host name, port, and http or https",
+        )
+    if "credentials" in str(error).lower():
+        return _problem(
+            f"{where}: no credentials found ({error})",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name origin.profile, give the "
+            "machine a role, or set origin.anonymous for a public bucket",
+        )
+    return _problem(f"{where}: {error}", "is this an S3 endpoint? check origin.endpoint_url")
+
+
+def _answer_meaning(code: str, where: str, key: str | None) -> Finding:
+    if code == "NoSuchKey" and key is None:
+        return Finding("origin", f"{where} answers and may be read")
+    if code == "AccessDenied" and key is None:
+        return Finding(
+            "origin",
+            f"{where} answers, and denies access to a key that does not exist",
+            "either it may not be listed, which is fine, or nothing may be read: "
+            "try again with --key and the key of an object that exists",
+        )
+    if code == "InvalidRange":
+        return Finding("origin", f"{where}: {key!r} can be read and is empty")
+    found, advice = _PROBLEMS.get(
+        code, (f"answered {code}", "look this code up in the documentation of the origin")
+    )
+    return _problem(f"{where}: {found} ({code})", advice)
+
+
+_REGION = (
+    "the bucket is in another region",
+    "set origin.region to the bucket's region, and origin.endpoint_url only for other stores",
+)
+_KEYS = (
+    "the credentials are refused",
+    "check the access key and secret that AWS's chain finds first: environment, profile, role",
+)
+_TOKEN = ("the session token has expired", "renew the credentials")
+
+_PROBLEMS = {
+    "NoSuchBucket": (
+        "there is no such bucket",
+        "check origin.bucket and, for other stores, origin.endpoint_url and addressing_style",
+    ),
+    "InvalidBucketName": ("this is no bucket name", "check origin.bucket"),
+    "NoSuchKey": ("there is no such object", "check --key and origin.prefix"),
+    "AccessDenied": (
+        "the credentials are good, and this object may not be read with them",
+        "allow s3:GetObject on the bucket's objects",
+    ),
+    "InvalidAccessKeyId": _KEYS,
+    "SignatureDoesNotMatch": _KEYS,
+    "InvalidToken": _KEYS,
+    "ExpiredToken": _TOKEN,
+    "ExpiredTokenException": _TOKEN,
+    "RequestTimeTooSkewed": ("this machine's clock is wrong", "set the clock (NTP)"),
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "301": _REGION,
+    "SlowDown": ("the origin is throttling", "try again later"),
+}
