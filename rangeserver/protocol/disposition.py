@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from email.message import Message
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 # attr-char of RFC 8187 §3.2.1 beyond letters and digits; all else is percent-encoded.
 _ATTR_CHARS = "!#$&+-.^_`|~"
 # Controls, and the marks that reverse the reading direction so that "gpj.exe" looks like a picture.
 _UNWANTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_ASCII = re.compile(r'[^\x20-\x7e]|["\\%]')
+_KIND = re.compile(r"[ \t]*(attachment|inline)[ \t]*(?=;|\Z)", re.ASCII | re.IGNORECASE)
+# A value without quotes reaches to the next semicolon: many names are stored with their blanks.
+_PARAMETER = re.compile(
+    r";[ \t]*(?P<name>[^\s=;\"]*)[ \t]*"
+    r'(?:=[ \t]*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"[ \t]*(?=;|\Z)|(?P<bare>(?!")[^;]*)))?'
+)
+_QUOTED_PAIR = re.compile(r'\\(["\\])')
 _MAX_NAME_BYTES = 255
 """The longest file name common file systems take (NAME_MAX)."""
 
@@ -20,10 +26,9 @@ def safe_filename(name: str) -> str:
 
     Returns ``""`` when nothing usable is left.
     """
-    last = _UNWANTED.sub("", re.split(r"[/\\]", name)[-1]).strip(" ")
-    if last in {".", ".."}:
-        return ""
-    return _shortened(last)
+    last = _UNWANTED.sub("", re.split(r"[/\\]", name)[-1])
+    safe = _shortened(last.strip(" ")).strip(" ")
+    return "" if safe in {".", ".."} else safe
 
 
 def content_disposition(kind: str, filename: str) -> str:
@@ -42,14 +47,40 @@ def content_disposition(kind: str, filename: str) -> str:
     return value
 
 
-def rebuilt_disposition(stored: str) -> str | None:
-    """A stored Content-Disposition, read and written anew; ``None`` if it says nothing usable."""
-    message = Message()
-    message["Content-Disposition"] = stored
-    kind = message.get_content_disposition()
-    if kind not in {"attachment", "inline"}:
+def read_disposition(stored: str) -> tuple[str, str] | None:
+    """Kind and safe file name of a stored Content-Disposition, to be written anew.
+
+    The name is ``""`` where it has none that can be used; ``None`` stands for a value whose kind
+    is neither ``attachment`` nor ``inline``. What follows a malformed parameter is not read.
+    The standard library's mail parser is no help: it prefers ``filename`` to ``filename*`` and
+    raises on what uploaders may write.
+    """
+    kind = _KIND.match(stored)
+    if kind is None:
         return None
-    return content_disposition(kind, safe_filename(message.get_filename() or ""))
+    names: dict[str, str] = {}
+    position = kind.end()
+    while (parameter := _PARAMETER.match(stored, position)) is not None:
+        value = (parameter["bare"] or "").strip()
+        if parameter["quoted"] is not None:
+            # Other backslashes stay: they are those of a Windows path.
+            value = _QUOTED_PAIR.sub(r"\1", parameter["quoted"])
+        names.setdefault(parameter["name"].lower(), value)
+        position = parameter.end()
+    # The extended form comes first where both can be read (RFC 6266 §4.3).
+    name = safe_filename(_extended_value(names.get("filename*", "")))
+    return kind[1].lower(), name or safe_filename(names.get("filename", ""))
+
+
+def _extended_value(value: str) -> str:
+    """The text of an ext-value (RFC 8187 §3.2), ``""`` when it cannot be read."""
+    charset, _, rest = value.partition("'")
+    if charset.lower() not in {"utf-8", "iso-8859-1"}:
+        return ""
+    try:
+        return unquote(rest.partition("'")[2], encoding=charset, errors="strict")
+    except UnicodeError:
+        return ""
 
 
 def _shortened(name: str) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 FALLBACK = "application/octet-stream"
+
+# One whole media type (RFC 9110 §8.3.1); possessive, so that no text makes it backtrack.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_WELL_FORMED = re.compile(
+    rf"{_WORD}/{_WORD}"
+    rf'(?:[ \t]*+;[ \t]*+(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*+"))?+)*+[ \t]*+'
+)
 
 # What S3, and tools that do not guess, store when they were told nothing.
 _PLACEHOLDERS = frozenset({"", "binary/octet-stream", "application/octet-stream"})
@@ -95,8 +103,11 @@ def essence(content_type: str) -> str:
 def may_show_inline(content_type: str, allowed: Sequence[str]) -> bool:
     """Whether this type is in the list of passive ones, in which ``video/*`` stands for a family.
 
-    ``image/svg+xml`` is never covered by ``image/*``: it can carry script.
+    ``image/svg+xml`` is never covered by ``image/*``: it can carry script. Nor does anything
+    malformed show: of ``image/png, text/html`` browsers take the last.
     """
+    if _WELL_FORMED.fullmatch(content_type) is None:
+        return False
     kind = essence(content_type)
     family = kind.partition("/")[0] + "/*"
     return kind in allowed or (family in allowed and not kind.endswith("xml"))

@@ -20,7 +20,7 @@ MAX_KEY_BYTES = 1024
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _SEPARATORS = re.compile(r"[/\\]")
-_ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -23,7 +23,8 @@ class ObjectFacts:
 
     ``size`` is in bytes. ``etag`` is the entity tag as it stands on the wire, with its quotes.
     ``last_modified`` is in seconds since the epoch. The other fields are the values stored with
-    the object, or ``None``.
+    the object, or ``None``. All can be sent on as they are but for ``content_disposition``, which
+    must be read and written anew.
     """
 
     key: ObjectKey
@@ -45,6 +46,16 @@ class ObjectFacts:
         return tag
 
 
+def stored_coding(headers: Mapping[str, str]) -> str | None:
+    """The coding of the bytes of an origin answer (lower-case names); ``None``: they are plain.
+
+    ``aws-chunked`` is a coding of the upload alone. AWS takes it out of what it stores; many
+    S3-compatible servers leave it in, though the bytes they send are plain.
+    """
+    members = [member.strip(" \t") for member in _safe(headers, "content-encoding").split(",")]
+    return ", ".join(m for m in members if m and m.lower() != "aws-chunked") or None
+
+
 def facts_from_headers(
     key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int
 ) -> ObjectFacts:
@@ -53,13 +64,8 @@ def facts_from_headers(
     Values that could not be sent on are dropped. Raises ``ValueError`` when there is no entity
     tag: without one no two reads can be known to be of the same version.
     """
-
-    def safe(name: str) -> str | None:
-        value = headers.get(name, "").strip()
-        return value if _SAFE_VALUE.fullmatch(value) else None
-
-    etag = safe("etag")
-    if etag is None or parse_entity_tag(etag) is None:
+    etag = _safe(headers, "etag")
+    if parse_entity_tag(etag) is None:
         msg = f"entity tag missing or malformed: {headers.get('etag')!r}"
         raise ValueError(msg)
     return ObjectFacts(
@@ -67,10 +73,16 @@ def facts_from_headers(
         size=size,
         etag=etag,
         last_modified=parse_http_date(headers.get("last-modified", ""), now=now),
-        content_type=safe("content-type"),
-        content_encoding=safe("content-encoding"),
-        content_language=safe("content-language"),
-        content_disposition=safe("content-disposition"),
-        cache_control=safe("cache-control"),
-        expires=safe("expires"),
+        content_type=_safe(headers, "content-type") or None,
+        content_encoding=stored_coding(headers),
+        content_language=_safe(headers, "content-language") or None,
+        # Often holds a name in raw UTF-8.
+        content_disposition=headers.get("content-disposition"),
+        cache_control=_safe(headers, "cache-control") or None,
+        expires=_safe(headers, "expires") or None,
     )
+
+
+def _safe(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "").strip()
+    return value if _SAFE_VALUE.fullmatch(value) else ""

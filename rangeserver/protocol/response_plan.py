@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rangeserver.protocol.disposition import (
     content_disposition,
-    rebuilt_disposition,
+    read_disposition,
     safe_filename,
 )
 from rangeserver.protocol.media_types import may_show_inline, media_type
@@ -76,7 +76,7 @@ def plan_response(
     verdict = evaluate(request.conditions, facts, now=now)
     if verdict is Verdict.FAILED:
         return ResponsePlan(412, {})
-    headers = _validator_headers(facts)
+    headers = _validator_headers(facts, now)
     if verdict is Verdict.NOT_MODIFIED:
         return ResponsePlan(304, headers)
     headers |= _representation_headers(request, facts, rules)
@@ -116,11 +116,12 @@ def _asked_spans(
     return spans
 
 
-def _validator_headers(facts: ObjectFacts) -> dict[str, str]:
+def _validator_headers(facts: ObjectFacts, now: int) -> dict[str, str]:
     """The fields a 304 must repeat (RFC 9110 §15.4.5); Date comes from the server."""
     headers = {"ETag": facts.etag, "Accept-Ranges": "bytes"}
     if facts.last_modified is not None:
-        headers["Last-Modified"] = format_http_date(facts.last_modified)
+        # Never later than Date (RFC 9110 §8.8.2.1), though the origin's clock may be ahead.
+        headers["Last-Modified"] = format_http_date(min(facts.last_modified, now))
     if facts.cache_control is not None:
         headers["Cache-Control"] = facts.cache_control
     if facts.expires is not None:
@@ -150,9 +151,11 @@ def _representation_headers(
 def _disposition(
     request: ObjectRequest, facts: ObjectFacts, *, force_attachment: bool
 ) -> str | None:
-    if request.download is not None or force_attachment:
-        filename = safe_filename(request.download or "") or safe_filename(facts.key)
-        return content_disposition("attachment", filename)
-    if facts.content_disposition is not None:
-        return rebuilt_disposition(facts.content_disposition)
-    return None
+    stored = read_disposition(facts.content_disposition or "")
+    if request.download is not None:
+        filename = safe_filename(request.download)
+    elif force_attachment:
+        filename = stored[1] if stored is not None else ""
+    else:
+        return content_disposition(*stored) if stored is not None else None
+    return content_disposition("attachment", filename or safe_filename(facts.key))

@@ -84,7 +84,7 @@ def parse_http_date(value: str, *, now: int) -> int | None:
     if len(match["year"]) == 2:
         this_year = int(formatdate(now, usegmt=True)[12:16])
         year += this_year - this_year % 100
-        if year > this_year + 50:
+        if calendar.timegm((year - 50, month, day, hour, minute, second)) > now:
             year -= 100
     if year < 1 or not 1 <= day <= calendar.monthrange(year, month)[1]:
         return None
