@@ -1,0 +1,123 @@
+"""What a stalled client costs: memory of the server process, and of the kernel for its sockets.
+
+Clients ask for a film and stop reading. Run: ``python -m bench.stalled_clients [clients]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+CLIENTS = 200
+FILM_BYTES = 64 << 20
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+async def film(request: web.Request) -> web.StreamResponse:
+    """As much of S3 as the server needs: facts, and ranges of zeros at full speed."""
+    headers = {"ETag": '"film"', "Content-Type": "video/mp4", "Accept-Ranges": "bytes"}
+    if request.method == "HEAD":
+        return web.Response(headers=headers | {"Content-Length": str(FILM_BYTES)})
+    match = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"])
+    assert match is not None
+    start, stop = int(match[1]), int(match[2]) + 1
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{FILM_BYTES}"
+    response = web.StreamResponse(status=206, headers=headers)
+    response.content_length = stop - start
+    await response.prepare(request)
+    chunk = bytes(1 << 18)
+    left = stop - start
+    with suppress(ConnectionError):  # the server closes what it no longer needs
+        while left:
+            await response.write(chunk[: min(len(chunk), left)])
+            left -= min(len(chunk), left)
+    return response
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def kernel_send_queues(port: int) -> int:
+    """Bytes the kernel holds of what the server sent on its client connections (iproute2's ss)."""
+    command = ["ss", "-tmnH", "state", "established", "sport", "=", f":{port}"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return sum(int(held) for held in re.findall(r",w(\d+),", shown))
+
+
+async def settled(pid: int) -> int:
+    """Resident bytes once they have stopped moving."""
+    last = -1
+    while (now := resident(pid)) != last:
+        last = now
+        await asyncio.sleep(1)
+    return now
+
+
+async def stall(port: int) -> socket.socket:
+    """A client that asks for the film, reads the header and then nothing."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    await loop.sock_connect(sock, ("127.0.0.1", port))
+    await loop.sock_sendall(sock, b"GET /film.mp4 HTTP/1.1\r\nHost: bench\r\n\r\n")
+    await loop.sock_recv(sock, 256)
+    return sock
+
+
+async def main(clients: int) -> None:
+    """Start origin and server, stall the clients, print what each of them costs."""
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", film)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    origin = runner.addresses[0][1]
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rangeserver", "serve", "--bucket", "bench", "--port", "0"),
+        *("--endpoint-url", f"http://127.0.0.1:{origin}"),
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
+            "RANGESERVER_ORIGIN__MAX_CONNECTIONS": str(clients + 1),
+        },
+    )
+    assert server.stderr is not None
+    port = int((await server.stderr.readline()).decode().rpartition(":")[2].strip('"}\n '))
+    for _ in range(3):  # what is loaded once must not count
+        (await stall(port)).close()
+    before = await settled(server.pid)
+    stalled = [await stall(port) for _ in range(clients)]
+    after = await settled(server.pid)
+    print(f"{clients} stalled clients of one film, each with an origin connection")
+    print(f"server process: {(after - before) / clients / 1024:.0f} KiB each")
+    if shutil.which("ss"):
+        print(f"kernel, unsent or unread: {kernel_send_queues(port) / clients / 1024:.0f} KiB each")
+    for sock in stalled:
+        sock.close()
+    freed = await settled(server.pid)
+    print(f"after they left: {(freed - before) / 1024:.0f} KiB above the start")
+    server.send_signal(signal.SIGTERM)
+    await server.wait()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else CLIENTS))

@@ -1,0 +1,95 @@
+"""Running the ``rangeserver`` command as a user does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+DEADLINE_SECONDS = 20.0
+_ADDRESS = re.compile(r"at http://127\.0\.0\.1:(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def start(*arguments: str, environ: Mapping[str, str | None] | None = None) -> Process:
+    """Start the command; ``None`` in ``environ`` removes a variable."""
+    variables = {**os.environ, **(environ or {})}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "rangeserver",
+        *arguments,
+        stdout=PIPE,
+        stderr=PIPE,
+        env={name: value for name, value in variables.items() if value is not None},
+    )
+
+
+async def run(*arguments: str, environ: Mapping[str, str | None] | None = None) -> Finished:
+    """Run the command to its end."""
+    process = await start(*arguments, environ=environ)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Finished(process.returncode, out.decode(), err.decode())
+
+
+@dataclass(slots=True)
+class Served:
+    """A running server and the lines it has logged."""
+
+    process: Process
+    port: int = 0
+
+    async def line(self) -> dict[str, Any]:
+        """The next log line."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            line = await self.process.stderr.readline()
+        assert line, "the server ended"
+        fields: dict[str, Any] = json.loads(line)
+        return fields
+
+    async def line_with(self, text: str) -> dict[str, Any]:
+        """The next log line whose message has ``text``."""
+        while True:
+            line = await self.line()
+            if text in line.get("message", ""):
+                return line
+
+    async def ended(self) -> int:
+        """The exit code."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def served(
+    *arguments: str, environ: Mapping[str, str | None] | None = None
+) -> AsyncIterator[Served]:
+    """``rangeserver serve`` on a free port, ended by force if the test leaves it running."""
+    server = Served(await start("serve", "--port", "0", *arguments, environ=environ))
+    try:
+        found = _ADDRESS.search((await server.line_with("serving bucket"))["message"])
+        assert found is not None
+        server.port = int(found[1])
+        yield server
+    finally:
+        if server.process.returncode is None:
+            server.process.kill()
+        await server.process.communicate()

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.cli.commands import Finished, run
+from tests.fakes import faults
+from tests.fakes.s3 import FakeS3
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as fake:
+        fake.put("film.mp4", b"0123456789")
+        fake.put("empty", b"")
+        yield fake
+
+
+async def check(endpoint: str, *arguments: str, **environ: str | None) -> Finished:
+    return await run(
+        *("check", "--bucket", "films", "--endpoint-url", endpoint, "--port", "0", *arguments),
+        environ={
+            "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
+            "RANGESERVER_ORIGIN__MAX_ATTEMPTS": "1",
+            **environ,
+        },
+    )
+
+
+async def test_all_is_well(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url)
+    assert finished.code == 0, finished.out
+    assert [line.split(":")[0] for line in finished.out.splitlines()] == [
+        "ok       config",
+        "ok       origin",
+        "ok       port",
+        "ok       limits",
+    ]
+
+
+@pytest.mark.parametrize("key", ["film.mp4", "empty"])
+async def test_an_object_that_can_be_read(key: str, fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, "--key", key)
+    assert finished.code == 0
+    assert f"{key!r} can be read" in finished.out
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "found", "advice"),
+    [
+        (404, "NoSuchBucket", "there is no such bucket", "check origin.bucket"),
+        (403, "InvalidAccessKeyId", "the credentials are refused", "environment, profile, role"),
+        (403, "SignatureDoesNotMatch", "the credentials are refused", "access key and secret"),
+        (400, "ExpiredToken", "the session token has expired", "renew"),
+        (403, "RequestTimeTooSkewed", "clock is wrong", "NTP"),
+        (400, "AuthorizationHeaderMalformed", "another region", "set origin.region"),
+        (503, "SlowDown", "throttling", "later"),
+        (500, "InternalError", "answered InternalError", "look this code up"),
+    ],
+)
+async def test_what_the_origin_says_in_plain_words(
+    status: int, code: str, found: str, advice: str, fake: FakeS3
+) -> None:
+    fake.misbehave(faults.error(status, code))
+    finished = await check(fake.endpoint_url)
+    assert finished.code == 1
+    problem, remedy = finished.out.splitlines()[1:3]
+    assert problem.startswith("PROBLEM  origin")
+    assert found in problem
+    assert code in problem
+    assert advice in remedy
+
+
+async def test_access_denied_without_a_key_may_be_well(fake: FakeS3) -> None:
+    fake.misbehave(faults.error(403, "AccessDenied"))
+    finished = await check(fake.endpoint_url)
+    assert finished.code == 0
+    assert "try again with --key" in finished.out
+
+
+async def test_access_denied_with_a_key_is_not(fake: FakeS3) -> None:
+    fake.misbehave(faults.error(403, "AccessDenied"))
+    finished = await check(fake.endpoint_url, "--key", "film.mp4")
+    assert finished.code == 1
+    assert "allow s3:GetObject" in finished.out
+
+
+async def test_no_credentials(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
+    assert finished.code == 1
+    assert "no credentials found" in finished.out
+    assert not fake.requests
+
+
+async def test_nothing_listens_at_the_endpoint() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    finished = await check(f"http://127.0.0.1:{port}")
+    assert finished.code == 1
+    assert "no connection" in finished.out
+
+
+async def test_what_listens_there_is_no_s3(fake: FakeS3) -> None:
+    fake.misbehave(faults.status_line("SSH-2.0-OpenSSH_9.2"))
+    finished = await check(fake.endpoint_url)
+    assert finished.code == 1
+    assert "is this an S3 endpoint?" in finished.out
+
+
+async def test_a_taken_port(fake: FakeS3) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = await check(fake.endpoint_url, "--port", str(port))
+    assert finished.code == 1
+    assert f"PROBLEM  port: cannot listen on 127.0.0.1 port {port}" in finished.out
+
+
+async def test_too_few_descriptors(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, RANGESERVER_SERVER__MAX_CONNECTIONS="1000000")
+    assert finished.code == 1
+    assert "PROBLEM  limits: 1000320 open files may be needed and are not allowed" in finished.out

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Served, run, served
+from tests.fakes import faults
+from tests.fakes.s3 import FakeS3
+from tests.support import RawClient, eventually
+
+FILM = bytes(range(256)) * 16384  # 4 MiB
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as fake:
+        fake.put("film.mp4", FILM)
+        yield fake
+
+
+def against(fake: FakeS3) -> tuple[str, ...]:
+    return ("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url)
+
+
+PATH_STYLE = {"RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path"}
+
+
+async def half_a_film(server: Served, fake: FakeS3) -> RawClient:
+    """A client in the middle of a film whose origin has stopped sending."""
+    fake.misbehave(faults.stall_after(len(FILM) // 2))
+    client = await RawClient.connect(server.port)
+    await client.ask("/film.mp4")
+    status, _ = await client.head()
+    assert status == 200
+    await eventually(lambda: fake.stalled == 1)
+    return client
+
+
+async def test_serves_logs_and_ends_cleanly(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        async with await RawClient.connect(server.port) as client:
+            response = await client.get("/film.mp4", Range="bytes=5-9")
+            assert (response.status, response.body) == (206, FILM[5:10])
+            line = await server.line()
+            assert line["log"] == "access"
+            assert line["request_id"] == response.headers["x-request-id"]
+            assert line["outcome"] == "complete"
+            server.process.send_signal(signal.SIGTERM)
+            assert await client.rest() == b""  # an idle connection is closed at once
+        assert await server.ended() == 0
+
+
+async def test_a_running_response_is_finished_after_sigterm(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        client = await half_a_film(server, fake)
+        server.process.send_signal(signal.SIGTERM)
+        await server.line_with("draining")
+        with pytest.raises(ConnectionRefusedError):
+            await RawClient.connect(server.port)
+        fake.release()
+        assert await client.rest() == FILM
+        client.close()
+        assert (await server.line())["outcome"] == "complete"
+        assert await server.ended() == 0
+
+
+async def test_a_response_that_outlasts_the_drain_is_aborted(fake: FakeS3) -> None:
+    environ = {**PATH_STYLE, "RANGESERVER_SERVER__DRAIN_SECONDS": "0.3"}
+    async with served(*against(fake), environ=environ) as server:
+        client = await half_a_film(server, fake)
+        server.process.send_signal(signal.SIGTERM)
+        assert len(await client.rest()) < len(FILM)
+        assert client.was_reset
+        client.close()
+        await server.line_with("draining")
+        assert (await server.line())["outcome"] == "drained"
+        assert await server.ended() == 0
+
+
+async def test_a_second_signal_cuts_the_drain_short(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        client = await half_a_film(server, fake)
+        server.process.send_signal(signal.SIGINT)
+        await server.line_with("draining")
+        server.process.send_signal(signal.SIGINT)
+        assert len(await client.rest()) < len(FILM)
+        client.close()
+        async with asyncio.timeout(5):  # far below drain_seconds
+            assert await server.ended() == 0
+
+
+async def test_a_wrong_configuration_stops_it_with_every_problem(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[server]\nport = -1\nhots = 1\n")
+    finished = await run("serve", "--config", str(path))
+    assert finished.code == 78
+    assert finished.err.splitlines() == [
+        "rangeserver: config: server.port: must be greater than or equal to 0",
+        "rangeserver: config: server.hots: unknown setting, did you mean server.host?",
+        "rangeserver: config: origin.bucket: must name the bucket to serve",
+    ]
+
+
+async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
+    environ = {"RANGESERVER_ORIGIN__PROFILE": "nobody"}
+    finished = await run("serve", "--bucket", "b", "--port", "0", environ=environ)
+    assert finished.code == 78
+    assert "origin: The config profile (nobody) could not be found" in finished.err
+
+
+async def test_a_taken_port_stops_it_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = await run("serve", "--bucket", "b", "--port", str(port))
+    assert finished.code == 1
+    expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert finished.err == expected
