@@ -21,6 +21,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    StringConstraints,
     ValidationError,
 )
 
@@ -32,9 +33,12 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
-def _no_leading_slash(prefix: str) -> str:
+def _plain_prefix(prefix: str) -> str:
     if prefix.startswith("/"):
         msg = "must not begin with a slash: keys do not"
+        raise ValueError(msg)
+    if {".", ".."} & set(prefix.split("/")):
+        msg = "must not have a segment . or ..: a gateway may resolve it into another bucket"
         raise ValueError(msg)
     return prefix
 
@@ -107,7 +111,7 @@ class OriginConfig(_Section):
     """The bucket, and what a request to it may cost."""
 
     bucket: str = Field("", description="Name of the bucket. Required.")
-    prefix: Annotated[str, AfterValidator(_no_leading_slash)] = Field(
+    prefix: Annotated[str, AfterValidator(_plain_prefix)] = Field(
         "", description='Put before every key: "films/" serves films/a.mp4 as /a.mp4.'
     )
     region: str = Field("", description="AWS region; empty: from AWS's own configuration.")
@@ -152,7 +156,7 @@ class OriginConfig(_Section):
 class AccessConfig(_Section):
     """What browsers may do with what they get."""
 
-    inline_types: tuple[str, ...] = Field(
+    inline_types: tuple[Annotated[str, StringConstraints(to_lower=True)], ...] = Field(
         (
             "video/*",
             "audio/*",

@@ -68,6 +68,17 @@ def test_a_list_is_written_with_commas_in_the_environment() -> None:
     assert load_config(environ=environ, flags=BUCKET).access.inline_types == ("video/*", "audio/*")
 
 
+def test_media_types_are_compared_in_lower_case() -> None:
+    environ = {"RANGESERVER_ACCESS__INLINE_TYPES": "Video/*"}
+    assert load_config(environ=environ, flags=BUCKET).access.inline_types == ("video/*",)
+
+
+@pytest.mark.parametrize("prefix", ["a/../b/", "./", ".."])
+def test_a_prefix_cannot_leave_its_bucket(prefix: str) -> None:
+    with pytest.raises(ConfigError, match=r"origin\.prefix: must not have a segment"):
+        load_config(environ={"RANGESERVER_ORIGIN__PREFIX": prefix}, flags=BUCKET)
+
+
 def test_all_problems_are_told_at_once_and_each_names_its_key(tmp_path: Path) -> None:
     text = """
     wrokers = 4

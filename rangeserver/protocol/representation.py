@@ -61,12 +61,14 @@ def facts_from_headers(
 ) -> ObjectFacts:
     """Facts from an origin answer's header fields (lower-case names).
 
-    Values that could not be sent on are dropped. Raises ``ValueError`` when there is no entity
-    tag: without one no two reads can be known to be of the same version.
+    Values that could not be sent on are dropped. Raises ``ValueError`` when there is no strong
+    entity tag: without one no two reads can be known to be of the same bytes, and If-Match,
+    which compares strongly, can never hold (RFC 9110 §13.1.1).
     """
     etag = _safe(headers, "etag")
-    if parse_entity_tag(etag) is None:
-        msg = f"entity tag missing or malformed: {headers.get('etag')!r}"
+    tag = parse_entity_tag(etag)
+    if tag is None or tag.weak:
+        msg = f"no strong entity tag: {headers.get('etag')!r}"
         raise ValueError(msg)
     return ObjectFacts(
         key=key,

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import re
 import secrets
+import socket
+import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,6 +20,7 @@ from rangeserver.logs import access_log
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _MAX_LOGGED_RANGE = 256
+_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
 
 class Outcome(StrEnum):
@@ -54,14 +57,14 @@ class Exchange:
     first_byte: float | None = None
     finished: float | None = None
     response_begun: bool = False
-    transport_abort: Callable[[], None] | None = None
+    transport: asyncio.Transport | None = None
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""
         if self.outcome is None:
             self.outcome = outcome
-        if self.transport_abort is not None:
-            self.transport_abort()
+        if self.transport is not None:
+            _reset(self.transport)
 
     def fields(self) -> dict[str, object]:
         """The access line."""
@@ -83,20 +86,30 @@ class Exchange:
         }
 
 
+def _reset(transport: asyncio.Transport) -> None:
+    """Close with an RST. A FIN would leave what is unsent in the kernel's memory, for as long as
+    a peer that reads nothing likes, and an old client might take it for the end of the body.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL)
+    transport.abort()
+
+
 EXCHANGE = web.RequestKey("exchange", Exchange)
 
 
 def begin_exchange(request: web.BaseRequest) -> Exchange:
     """Start the record of a request; a sound X-Request-Id of a front is kept."""
     given = request.headers.get(REQUEST_ID, "")
-    ranges = request.headers.getall(hdrs.RANGE, ())
-    transport = request.transport
+    # aiohttp's stand-in for a request it could not parse has a plain dictionary, without getall.
+    ranges = request.headers.getall(hdrs.RANGE, ()) if request.headers else ()
     exchange = Exchange(
         request_id=given if _GIVEN_ID.fullmatch(given) else new_request_id(),
         client=request.remote or "",
         method=request.method,
         asked_range=", ".join(ranges)[:_MAX_LOGGED_RANGE] if ranges else None,
-        transport_abort=transport.abort if transport is not None else None,
+        transport=request.transport,
     )
     request[EXCHANGE] = exchange
     return exchange
