@@ -1,8 +1,52 @@
-"""``rangeserver demo``."""
+"""``rangeserver demo``: the server on sample files, without an AWS account."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
+_NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
+"""What the demo extra brings, by the names under which Python misses it."""
+
 
 @click.command()
-def demo() -> None:
-    """Demo."""
+@click.option(
+    "--video",
+    type=click.Path(path_type=Path),
+    help="A file of your own to add; it is served from where it is, whatever its size.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port of the page; 8080, or a free one if that is taken.",
+)
+def demo(video: Path | None, port: int | None) -> None:
+    """Play sample videos from a bucket inside this process, on a page that shows each range."""
+    try:
+        from rangeserver.demo.bucket import UnusableFile, own_file
+        from rangeserver.demo.run import listening_sockets, run_demo
+    except ImportError as error:
+        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
+            raise
+        _exit("the demo needs more packages: pip install 'rangeserver[demo]'", 1)
+    try:
+        own = own_file(video) if video is not None else None
+    except UnusableFile as error:
+        _exit(f"--video {error}", 2)
+    try:
+        sockets = listening_sockets(port)
+    except OSError as error:
+        _exit(f"cannot listen on 127.0.0.1 port {port}: {error.strerror}", 1)
+    run_demo(
+        sockets,
+        own,
+        on_ready=lambda url: click.echo(f"The demo is at {url}\nCtrl-C ends it."),
+    )
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    click.echo(f"rangeserver: demo: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,77 @@
+"""The demo's page, its file list and its live feed, added to the server's own application."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from rangeserver.demo.bucket import BucketFile
+from rangeserver.demo.feed import Feed
+from rangeserver.web.exchange import ACTIVE, EXCHANGE
+
+_PAGE = Path(__file__).parent / "page.html"
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+# What the page may do: nothing but run its own script and talk to this server.
+_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
+    "connect-src 'self'; media-src 'self' blob:; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def add_site(app: web.Application, files: Sequence[BucketFile], feed: Feed) -> None:
+    """Add ``/`` and ``/~demo/...`` to an application that serves objects under every path."""
+    html = _PAGE.read_text(encoding="utf-8")
+    listing = json.dumps([file.described() for file in files]).encode()
+
+    async def show_page(_: web.Request) -> web.Response:
+        nonce = secrets.token_urlsafe(16)
+        return web.Response(
+            text=html.replace("{nonce}", nonce),
+            content_type="text/html",
+            charset="utf-8",
+            headers={**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)},
+        )
+
+    async def list_files(_: web.Request) -> web.Response:
+        return web.Response(body=listing, content_type="application/json", headers=_HEADERS)
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={**_HEADERS, hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"}
+        )
+        exchange = request[EXCHANGE]
+        exchange.status, exchange.response_begun = 200, True
+        await response.prepare(request)
+        async with aclosing(feed.messages(request.app[ACTIVE])) as messages:
+            # Each write waits for the page to read; ends when it goes or the server does.
+            async for message in messages:
+                await response.write(message)
+        return response
+
+    pages = {
+        ("GET", "/"): show_page,
+        ("HEAD", "/"): show_page,
+        ("GET", "/~demo/files"): list_files,
+        ("GET", "/~demo/events"): events,
+    }
+
+    # A middleware and no routes: the server's own resource takes every path.
+    @web.middleware
+    async def site(request: web.Request, handler: Handler) -> web.StreamResponse:
+        page = pages.get((request.method, request.raw_path.partition("?")[0]))
+        return await (page or handler)(request)
+
+    app.middlewares.append(site)
