@@ -23,7 +23,14 @@ _NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
     type=click.IntRange(0, 65535),
     help="Port of the page; 8080, or a free one if that is taken.",
 )
-def demo(video: Path | None, port: int | None) -> None:
+@click.option(
+    "--speed",
+    type=click.IntRange(0),
+    default=250,
+    show_default=True,
+    help="Kilobytes per second at which the bucket sends the samples; 0 is no limit.",
+)
+def demo(video: Path | None, port: int | None, speed: int) -> None:
     """Play sample videos from a bucket inside this process, on a page that shows each range."""
     try:
         from rangeserver.demo.bucket import UnusableFile, own_file
@@ -43,6 +50,7 @@ def demo(video: Path | None, port: int | None) -> None:
     run_demo(
         sockets,
         own,
+        bytes_per_second=speed * 1000,
         on_ready=lambda url: click.echo(f"The demo is at {url}\nCtrl-C ends it."),
     )
 

@@ -14,6 +14,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from rangeserver.demo.bucket import BUCKET
 from rangeserver.demo.files_on_disk import FilesOnDisk
+from rangeserver.demo.paced import Paced
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -32,10 +33,15 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 @contextmanager
-def embedded_s3(files: Mapping[str, Path]) -> Iterator[str]:
-    """An empty S3; yields its URL. ``files`` are keys of the demo's bucket served from disk."""
+def embedded_s3(files: Mapping[str, Path], bytes_per_second: int) -> Iterator[str]:
+    """An empty S3; yields its URL. ``files`` are keys of the demo's bucket served from disk.
+
+    What it holds itself is sent at ``bytes_per_second`` a connection; 0 is no limit.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = cast("WSGIApplication", DomainDispatcherApplication(create_backend_app))
+    moto: WSGIApplication = cast("WSGIApplication", DomainDispatcherApplication(create_backend_app))
+    if bytes_per_second:
+        moto = Paced(moto, bytes_per_second)
     app = FilesOnDisk(moto, {f"/{BUCKET}/{key}": path for key, path in files.items()})
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
     # A daemon, as its request threads are: a body that nobody reads must not hold up the end.

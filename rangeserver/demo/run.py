@@ -40,11 +40,13 @@ def run_demo(
     sockets: Sequence[socket.socket],
     own: BucketFile | None,
     *,
+    bytes_per_second: int,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the samples, and ``own`` if given, until Ctrl-C or SIGTERM.
 
-    ``on_ready`` gets the address of the page.
+    The samples come from the bucket at ``bytes_per_second``, 0 for no limit. ``on_ready`` gets
+    the address of the page.
     """
     # Until the server has handlers of its own, SIGTERM ends the start-up as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -54,7 +56,7 @@ def run_demo(
     with (
         suppress(KeyboardInterrupt),
         demo_credentials(),
-        embedded_s3(on_disk) as endpoint_url,
+        embedded_s3(on_disk, bytes_per_second) as endpoint_url,
         logging_to(LogConfig(level="warning", format="text", access=False)),
         asyncio.Runner(loop_factory=new_event_loop) as runner,
     ):
@@ -68,7 +70,7 @@ def run_demo(
                 await fill_bucket(client, copied)
             feed = Feed()
             app = create_app(config, observers=[feed.finished])
-            add_site(app, files, feed)
+            add_site(app, files, feed, bytes_per_second)
             await serve_until_signalled(
                 app,
                 config.server,

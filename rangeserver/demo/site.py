@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -16,6 +17,8 @@ from rangeserver.demo.feed import Feed
 from rangeserver.web.exchange import ACTIVE, EXCHANGE
 
 _PAGE = Path(__file__).parent / "page.html"
+
+_HOSTS = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]+)?")
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -31,9 +34,12 @@ _POLICY = (
 )
 
 
-def add_site(app: web.Application, files: Sequence[BucketFile], feed: Feed) -> None:
+def add_site(
+    app: web.Application, files: Sequence[BucketFile], feed: Feed, bytes_per_second: int
+) -> None:
     """Add ``/`` and ``/~demo/...`` to an application that serves objects under every path."""
-    html = _PAGE.read_text(encoding="utf-8")
+    pace = f" The bucket sends the samples at {bytes_per_second // 1000} kB/s, as over a network."
+    html = _PAGE.read_text(encoding="utf-8").replace("{pace}", pace if bytes_per_second else "")
     listing = json.dumps([file.described() for file in files]).encode()
 
     async def show_page(_: web.Request) -> web.Response:
@@ -71,6 +77,9 @@ def add_site(app: web.Application, files: Sequence[BucketFile], feed: Feed) -> N
     # A middleware and no routes: the server's own resource takes every path.
     @web.middleware
     async def site(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # A hostile page whose host name resolves to this machine must not read the user's file.
+        if _HOSTS.fullmatch(request.headers.get(hdrs.HOST, "")) is None:
+            raise web.HTTPMisdirectedRequest
         page = pages.get((request.method, request.raw_path.partition("?")[0]))
         return await (page or handler)(request)
 

@@ -84,7 +84,7 @@ def running_demo(directory: Path, *options: str) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+    with running_demo(tmp_path_factory.mktemp("demo"), "--speed", "0") as running:
         yield running
 
 
@@ -176,6 +176,30 @@ async def test_download_keeps_the_korean_name(demo: Demo, http: aiohttp.ClientSe
         assert await response.read() == SAMPLES[KOREAN].read_bytes()
 
 
+async def test_other_hosts_are_sent_away(demo: Demo, http: aiohttp.ClientSession) -> None:
+    for path in ("", "~demo/files", quote(KOREAN)):
+        async with http.get(demo.url + path, headers={"Host": "evil.example:80"}) as response:
+            assert response.status == 421
+        port = demo.url.rpartition(":")[2]
+        async with http.get(
+            demo.url + path, headers={"Host": f"localhost:{port[:-1]}"}
+        ) as response:
+            assert response.status == 200
+
+
+async def test_samples_come_at_the_speed_that_was_asked_for(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    with running_demo(tmp_path, "--speed", "500") as demo:
+        began = time.monotonic()
+        async with http.get(address(demo, "twenty-seconds.webm")) as response:
+            assert await response.read() == SAMPLES["twenty-seconds.webm"].read_bytes()
+        beyond_burst = len(SAMPLES["twenty-seconds.webm"].read_bytes()) - 256 * 1024
+        assert time.monotonic() - began > beyond_burst / 500_000
+        async with http.get(demo.url) as page:
+            assert "sends the samples at 500 kB/s" in await page.text()
+
+
 async def test_other_paths_of_the_page_are_objects(demo: Demo, http: aiohttp.ClientSession) -> None:
     async with http.get(demo.url + "~demo/nothing") as response:
         assert (response.status, response.content_type) == (404, "application/json")
@@ -212,7 +236,7 @@ async def test_own_file_of_4_gb_and_a_quick_end(
         file.truncate(4 * GIB + 5)
         file.seek(4 * GIB - 3)
         file.write(b"the end!")
-    with running_demo(tmp_path, "--video", str(video)) as demo:
+    with running_demo(tmp_path, "--video", str(video), "--speed", "0") as demo:
         async with http.get(demo.url + "~demo/files") as response:
             first = (await response.json())[0]
         assert (first["key"], first["size"], first["own"]) == (video.name, 4 * GIB + 5, True)
@@ -333,14 +357,17 @@ async def shows_ranges(page: Page) -> None:
         """(() => {
           const rows = [...document.querySelectorAll("#requests tr")].map(
             (row) => [...row.cells].map((cell) => cell.textContent));
-          const found = (row) => row[1] === "one-minute.mp4" && row[3].startsWith("206");
-          return rows.some(found) && rows;
+          const found = rows.filter(
+            (row) => row[1] === "one-minute.mp4" && row[3].startsWith("206"));
+          return found.length > 1 && found;
         })()"""
     )
     size = SAMPLES["one-minute.mp4"].stat().st_size
-    row = next(row for row in reversed(rows) if row[1] == "one-minute.mp4")
-    assert row[2].startswith("bytes=0-")
-    assert re.fullmatch(rf"206bytes 0-\d+/{size}", row[3])
+    assert rows[-1][2].startswith("bytes=0-")
+    assert re.fullmatch(rf"206bytes 0-\d+/{size}", rows[-1][3])
+    sought = re.fullmatch(rf"206bytes (\d+)-\d+/{size}", rows[0][3])
+    assert sought, rows[0]
+    assert 0.7 * size < int(sought[1]) < 0.9 * size  # what the seek to 80 % asked for
     await page.until("document.querySelectorAll('#map .sent i').length > 0")
 
 
