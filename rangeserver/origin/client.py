@@ -37,12 +37,23 @@ async def open_client(config: OriginConfig) -> AsyncIterator[S3Client]:
             config=client_settings(config),
         )
         s3 = await client.__aenter__()
+        s3.meta.events.register("before-call.s3", _stay_in_region)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError([f"origin: {error}"]) from error
     try:
         yield s3
     finally:
         await client.__aexit__(None, None, None)
+
+
+def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
+    """Keep botocore from looking for the bucket in other regions when it is redirected.
+
+    It asks HEAD for the bucket then, and does the same with the answer to that: an origin that
+    redirects without naming a region is asked some hundred times for one request, until the
+    recursion ends in a ``RecursionError`` (measured). The region is a setting.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def client_settings(config: OriginConfig) -> AioConfig:

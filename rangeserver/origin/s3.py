@@ -28,13 +28,19 @@ from rangeserver.origin.session import closed_on_failure
 from rangeserver.origin.translate import RETRY_AFTER, body_errors, origin_errors
 from rangeserver.progress import RateWindow
 from rangeserver.protocol.ranges import ByteSpan
-from rangeserver.protocol.representation import ObjectFacts, ObjectKey, facts_from_headers
+from rangeserver.protocol.representation import (
+    ObjectFacts,
+    ObjectKey,
+    facts_from_headers,
+    stored_coding,
+)
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
-READ_BYTES = 128 * 1024
-"""Size of a part at most. Larger ones cost memory for each stalled client, smaller ones CPU."""
+READ_BYTES = 64 * 1024
+"""Size of a part at most. aiohttp reads on from the origin once less than this is left unread, in
+pieces of up to 256 KB: what a stalled client holds here is two of these and three parts."""
 
 _BUCKET_PROVEN_SECONDS = 60.0
 """How long one answer about an object proves that the bucket exists."""
@@ -105,14 +111,19 @@ class S3Origin:
 
     async def _get(self, key: ObjectKey, span: ByteSpan, *, if_match: str | None = None) -> Any:
         pinned: dict[str, Any] = {"IfMatch": if_match} if if_match is not None else {}
-        with closed_on_failure(), origin_errors():
-            async with asyncio.timeout(self._config.response_seconds):
-                return await self._client.get_object(
-                    Bucket=self._config.bucket,
-                    Key=self._config.prefix + key,
-                    Range=span.range_header(),
-                    **pinned,
-                )
+        try:
+            with closed_on_failure(), origin_errors():
+                async with asyncio.timeout(self._config.response_seconds):
+                    return await self._client.get_object(
+                        Bucket=self._config.bucket,
+                        Key=self._config.prefix + key,
+                        Range=span.range_header(),
+                        **pinned,
+                    )
+        except AccessDenied as error:
+            if self._config.forbidden_as_not_found:
+                raise ObjectNotFound(error.detail) from error
+            raise
 
     async def _explained(self, key: ObjectKey, error: Exception) -> ObjectFacts:
         """Find out what a failed HEAD meant: its answer has no body, and so no S3 error code.
@@ -124,21 +135,15 @@ class S3Origin:
             raise error
         try:
             answer = await self._get(key, _PROBE)
-        except (ObjectNotFound, AccessDenied) as explained:
-            if isinstance(explained, ObjectNotFound):
-                self._proven_until = time.monotonic() + _BUCKET_PROVEN_SECONDS
-            raise self._as_configured(explained) from error
+        except ObjectNotFound as explained:
+            self._proven_until = time.monotonic() + _BUCKET_PROVEN_SECONDS
+            raise explained from error
         except ObjectChanged:  # 416: it exists after all, and is empty
             raise error from None
         answer["Body"].close()
         headers = _headers(answer)
         total = headers.get("content-range", "").rpartition("/")[2]
         return _facts(key, headers, _whole_number(total))
-
-    def _as_configured(self, error: ObjectNotFound | AccessDenied) -> Exception:
-        if isinstance(error, AccessDenied) and self._config.forbidden_as_not_found:
-            return ObjectNotFound(error.detail)
-        return error
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
@@ -183,20 +188,22 @@ def _check_answer(
 ) -> None:
     """Refuse an answer that is not, provably, these bytes of this version."""
     etag = headers.get("etag")
-    if etag != facts.etag:
+    if etag is not None and etag != facts.etag:
         msg = f"asked for version {facts.etag}, got {etag}"
         raise ObjectChanged(msg, headers=RETRY_AFTER)
     expected = {
+        "etag": facts.etag,
         "content-length": str(span.length),
         "content-range": span.content_range(facts.size),
         "content-encoding": facts.content_encoding,
     }
     got = {name: headers.get(name) for name in expected}
+    got["content-encoding"] = stored_coding(headers)
     if got["content-length"] is None:  # chunked: the bytes are counted anyway
         del expected["content-length"], got["content-length"]
-    whole = span.length == facts.size
-    if status == 200 and whole and got["content-range"] is None:
+    whole = status == 200 and span.length == facts.size
+    if whole and got["content-range"] is None:
         expected["content-range"] = None
-    if status not in {200, 206} or got != expected:
+    if (status != 206 and not whole) or got != expected:
         msg = f"GET {span.range_header()}: answer {status} {got}, expected 206 {expected}"
         raise OriginProtocolError(msg)

@@ -17,8 +17,8 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 
 _READ_BUFFER_BYTES = 64 * 1024
-"""aiohttp stops reading from the origin at twice this."""
-
+"""aiohttp reads on from the origin once less than this is unread; its default is four times as
+much, and counts for each stalled client."""
 
 _opened: ContextVar[list[aiohttp.ClientResponse] | None] = ContextVar("opened", default=None)
 

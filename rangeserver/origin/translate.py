@@ -24,6 +24,10 @@ from rangeserver.errors import (
 
 RETRY_AFTER = {"Retry-After": "1"}
 
+_MAX_DETAIL = 500
+"""Characters of a foreign message that may reach the log. aiohttp puts the bytes it could not
+parse into its own, up to 64 KiB of them."""
+
 _BY_CODE: dict[str, type[OriginError]] = {
     "NoSuchKey": ObjectNotFound,
     "NoSuchVersion": ObjectNotFound,
@@ -77,7 +81,7 @@ def error_from_answer(status: int, code: str, text: str = "") -> OriginError:
     """The error for an origin's answer, by its S3 code, or by its status where it has none."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, OriginProtocolError)
     headers = RETRY_AFTER if kind.status == 503 else None
-    return kind(f"origin answered {status} {code}: {text}", headers=headers)
+    return kind(f"origin answered {status} {code}: {text}"[:_MAX_DETAIL], headers=headers)
 
 
 @contextmanager
@@ -92,9 +96,9 @@ def origin_errors() -> Iterator[None]:
             status, str(details.get("Code", "")), str(details.get("Message", ""))
         ) from error
     except (boto.NoCredentialsError, boto.CredentialRetrievalError, boto.NoRegionError) as error:
-        raise OriginRefused(str(error)) from error
+        raise OriginRefused(_text(error)) from error
     except (boto.PartialCredentialsError, boto.TokenRetrievalError) as error:
-        raise OriginRefused(str(error)) from error
+        raise OriginRefused(_text(error)) from error
     except (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError) as error:
         raise OriginTimeout(_text(error)) from error
     except boto.ParamValidationError as error:
@@ -117,4 +121,4 @@ def body_errors() -> Iterator[None]:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}"[:_MAX_DETAIL]

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from rangeserver.errors import BadRequest, StreamAborted, TooManyConnections
+from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
     error_body,
@@ -29,6 +30,9 @@ from rangeserver.web.exchange import (
 
 log = logging.getLogger(__name__)
 
+_HALF_CLOSED_SECONDS = 0.5
+"""How long a client that has closed its side may wait for the next byte."""
+
 _REFUSAL_SECONDS = 1.0
 """A refused connection stays open this long: closed at once, with the client's request still
 unread, the kernel would reset it and the client would never see why."""
@@ -45,10 +49,12 @@ class ConnectionLimits:
 class Connection(web.RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_peer", "_refused")
+    __slots__ = ("_all_asked", "_answered", "_peer", "_refused")
 
     def __init__(self, server: ConnectionServer, **options: Any) -> None:
         super().__init__(server, **options)
+        self._all_asked = False
+        self._answered = 0
         self._refused = False
         self._peer = ""
 
@@ -74,6 +80,33 @@ class Connection(web.RequestHandler):
         if not self._refused:
             super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's closes at once
+        """The client closed its side; what it asked before is still answered, then we close.
+
+        A client that left altogether looks the same until the next write, which a reset answers.
+        """
+        self._all_asked = True
+        if self._answered == self._request_count:
+            return False
+        self._expect_output(-1)
+        return True
+
+    def _expect_output(self, before: int) -> None:
+        """Cut off a client that closed its side once nothing was written to it for a moment.
+
+        While the origin is silent nothing can tell whether it still listens, and a client that
+        left must not hold an origin connection.
+        """
+        if self.transport is None:
+            return
+        request = self._current_request
+        exchange = request.get(EXCHANGE) if request is not None else None
+        output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
+        if output == before and not self.transport.get_write_buffer_size():
+            self.force_close()
+            return
+        self._loop.call_later(_HALF_CLOSED_SECONDS, self._expect_output, output)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -83,6 +116,8 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer by the error contract what never reached, or escaped, the middlewares."""
         exchange = request.get(EXCHANGE) or begin_exchange(request)
+        if isinstance(exc, ConnectionError) and exchange.response_begun:
+            raise exc  # the connection is gone; whoever cut it has logged why
         if status == 400:
             log.debug("request %s: bad request: %s", exchange.request_id, message)
         else:
@@ -108,6 +143,9 @@ class Connection(web.RequestHandler):
             exchange.bytes_sent = 0 if reset else exchange.bytes_promised
             exchange.outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
             log_exchange(exchange)
+        self._answered += 1
+        if self._all_asked and self._answered == self._request_count:
+            self.close()
         return resp, reset
 
     def _refuse(self) -> None:
@@ -118,6 +156,7 @@ class Connection(web.RequestHandler):
         body = error_body(TooManyConnections.code, TooManyConnections.message, exchange.request_id)
         headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
             "Connection": "close",
+            "Date": format_http_date(int(time.time())),
             "Retry-After": "1",
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -177,8 +216,10 @@ class ConnectionRunner(web.AppRunner):
         # One second suffices for what is left after our own drain; aiohttp waits it twice.
         super().__init__(app, shutdown_timeout=1.0, access_log=None)
         self._limits = limits
-        # lingering_time: a request body is read only to keep the connection usable.
+        # lingering_time: a request body is read only to keep the connection usable, and for the
+        # same reason not decompressed.
         self._options = {
+            "auto_decompress": False,
             "keepalive_timeout": keep_alive_seconds,
             "lingering_time": 2.0,
             "access_log": None,

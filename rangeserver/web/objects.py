@@ -11,7 +11,13 @@ from urllib.parse import parse_qs
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from rangeserver.errors import ExpectationFailed, MethodNotAllowed, ObjectChanged, ObjectNotFound
+from rangeserver.errors import (
+    BadRequest,
+    ExpectationFailed,
+    MethodNotAllowed,
+    ObjectChanged,
+    ObjectNotFound,
+)
 from rangeserver.origin.base import Origin
 from rangeserver.protocol.object_keys import object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
@@ -31,6 +37,8 @@ from rangeserver.web.error_responses import (
 from rangeserver.web.exchange import EXCHANGE, Exchange
 from rangeserver.web.relay import body_parts, relay
 
+_MAX_QUERY_FIELDS = 100
+
 _VERSIONS_TRIED = 2
 """How often an answer is planned when the object is replaced before a byte of it was sent."""
 
@@ -46,12 +54,12 @@ class ObjectHandler:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
+        if request.method not in _METHODS:
+            raise MethodNotAllowed
         if hdrs.EXPECT in request.headers:
             await _meet_expectation(request)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
-        if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
-            raise MethodNotAllowed
         exchange = request[EXCHANGE]
         path, query = split_target(request.raw_path)
         key = object_key(path, prefix=self.prefix)
@@ -90,6 +98,7 @@ class ObjectHandler:
             return await relay(request, exchange, plan, parts, self.deadlines)
 
 
+_METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}
 _REFUSALS = {412: PRECONDITION_FAILED, 416: RANGE_NOT_SATISFIABLE}
 
 
@@ -119,8 +128,11 @@ def _download(query: str) -> str | None:
     """
     if "download" not in query:
         return None
-    names = parse_qs(query, keep_blank_values=True, max_num_fields=100).get("download")
-    return names[0] if names else None
+    try:
+        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+    return fields.get("download", [None])[0]
 
 
 def _new_boundary() -> str:

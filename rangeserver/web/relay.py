@@ -64,11 +64,18 @@ async def relay(
         first = await anext(parts, b"")
         exchange.bytes_promised = plan.content_length or 0
     exchange.response_begun = True
+    transport = request.transport
     try:
-        await response.prepare(request)
-        if first is not None:
-            await _write_body(request, response, exchange, first, parts, deadlines)
-        await response.write_eof()
+        if transport is None:
+            msg = "the client left before its response"
+            raise ConnectionResetError(msg)
+        with ClientProgress(transport, exchange, deadlines):
+            await response.prepare(request)
+            if first is not None:
+                await _write_body(response, exchange, first, parts)
+            await response.write_eof()
+            # Small answers to pipelined requests would otherwise pile up in the transport.
+            await request.writer.drain()
     except OriginError as error:
         exchange.abort(Outcome.ORIGIN_FAILED)
         raise StreamAborted(error.detail) from error
@@ -84,32 +91,23 @@ async def relay(
 
 
 async def _write_body(
-    request: web.Request,
     response: web.StreamResponse,
     exchange: Exchange,
     first: Part,
     parts: AsyncIterator[Part],
-    deadlines: ClientDeadlines,
 ) -> None:
-    transport = request.transport
-    if transport is None:
-        msg = "the client left before the body"
-        raise ConnectionResetError(msg)
     promised = exchange.bytes_promised
     part = first
-    with ClientProgress(transport, exchange, deadlines):
-        while part:
-            if exchange.bytes_sent + len(part) > promised:
-                msg = f"the body runs over the {promised} bytes promised"
-                raise StreamAborted(msg)
-            # Counted before it is taken over: the progress watch subtracts what still waits.
-            exchange.bytes_sent += len(part)
-            await response.write(part)
-            if exchange.first_byte is None:
-                exchange.first_byte = time.monotonic()
-            part = await anext(parts, b"")
-        if exchange.bytes_sent != promised:
-            msg = f"the body has {exchange.bytes_sent} bytes of the {promised} promised"
+    while part:
+        if exchange.bytes_sent + len(part) > promised:
+            msg = f"the body runs over the {promised} bytes promised"
             raise StreamAborted(msg)
-        # Small bodies of pipelined requests would otherwise pile up in the transport.
-        await request.writer.drain()
+        # Counted before it is taken over: the progress watch subtracts what still waits.
+        exchange.bytes_sent += len(part)
+        await response.write(part)
+        if exchange.first_byte is None:
+            exchange.first_byte = time.monotonic()
+        part = await anext(parts, b"")
+    if exchange.bytes_sent != promised:
+        msg = f"the body has {exchange.bytes_sent} bytes of the {promised} promised"
+        raise StreamAborted(msg)

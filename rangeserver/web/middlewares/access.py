@@ -66,10 +66,10 @@ async def _send(
     body = response.body if isinstance(response, web.Response) else None
     if isinstance(body, bytes) and request.method != "HEAD":
         exchange.bytes_promised = len(body)
-    await response.prepare(request)
-    await response.write_eof()
     try:
         async with asyncio.timeout(write_idle_seconds):
+            await response.prepare(request)
+            await response.write_eof()
             await request.writer.drain()
     except TimeoutError:
         exchange.abort(Outcome.CLIENT_TOO_SLOW)

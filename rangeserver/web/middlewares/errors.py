@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from rangeserver.errors import ResponseError, StreamAborted, VersionNotSupported
+from rangeserver.errors import (
+    BadRequest,
+    RequestError,
+    ResponseError,
+    StreamAborted,
+    VersionNotSupported,
+)
 from rangeserver.web.error_responses import INTERNAL_ERROR, error_response, response_for
 from rangeserver.web.exchange import EXCHANGE, Outcome
 
 log = logging.getLogger(__name__)
+
+# uri-host [":" port] of RFC 9110 §7.2, taken loosely: what may stand in it at all.
+_HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 
 
 @web.middleware
@@ -19,9 +29,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     """Answer every error by the error contract."""
     exchange = request[EXCHANGE]
     try:
-        if not (1, 0) <= request.version <= (1, 1):
-            # aiohttp would serve these as if they were HTTP/1.1.
-            raise VersionNotSupported(f"HTTP/{request.version.major}.{request.version.minor}")
+        _check_protocol(request)
         return await handler(request)
     except StreamAborted as aborted:
         log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
@@ -30,9 +38,12 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         raise
     except ResponseError as error:
         # What a client can bring about at will must not flood the log; its access line says it.
-        level = logging.WARNING if error.status >= 500 else logging.DEBUG
+        by_client = isinstance(error, RequestError) or error.status < 500
+        level = logging.DEBUG if by_client else logging.WARNING
         log.log(level, "request %s: %s: %s", exchange.request_id, error.code, error)
         response = response_for(error, exchange.request_id)
+        if isinstance(error, VersionNotSupported) or _may_keep_its_body(request):
+            response.force_close()
     except web.HTTPException as error:
         # Raised by aiohttp itself; its text stays inside.
         response = error_response(error.status, ("http_error", error.reason), exchange.request_id)
@@ -44,3 +55,19 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
             raise StreamAborted(msg) from error
         response = error_response(500, INTERNAL_ERROR, exchange.request_id)
     return response
+
+
+def _may_keep_its_body(request: web.Request) -> bool:
+    """Whether the client may leave out a body that it announced: then no next request is sure."""
+    return hdrs.EXPECT in request.headers and request.can_read_body
+
+
+def _check_protocol(request: web.Request) -> None:
+    """Refuse what HTTP/1.1 says must be refused and aiohttp lets pass."""
+    version = request._version  # noqa: SLF001 (the public one, once read, cannot be changed)
+    if not (1, 0) <= version <= (1, 1):
+        # aiohttp would serve these as if they were HTTP/1.1, and answer under their version.
+        request._version = HttpVersion11  # noqa: SLF001
+        raise VersionNotSupported(f"HTTP/{version.major}.{version.minor}")
+    if not _HOST.fullmatch(request.headers.get(hdrs.HOST, "")):
+        raise BadRequest("the Host field holds no host (RFC 9112 §3.2)")

@@ -1,0 +1,162 @@
+"""What an origin can do wrong: answers as data, and faults as functions from answer to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from http import HTTPStatus
+
+BEFORE_HEADER = -1
+"""An offset in an answer: before anything of it was sent."""
+
+
+class Ending(Enum):
+    """How a connection is broken."""
+
+    FIN = auto()
+    RESET = auto()
+
+
+class Framing(Enum):
+    """How the end of a body is told."""
+
+    LENGTH = auto()
+    CHUNKED = auto()
+    UNTIL_CLOSE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and how it goes over the wire. Offsets count body bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    whole: bytes = b""
+    status_line: str | None = None
+    framing: Framing = Framing.LENGTH
+    stall_at: int | None = None
+    end_at: int | None = None
+    ending: Ending = Ending.FIN
+    drip_bytes: int = 0
+    drip_seconds: float = 0.0
+
+    def with_header(self, name: str, value: str | None) -> Answer:
+        kept = tuple(line for line in self.headers if line[0].lower() != name.lower())
+        return replace(self, headers=kept if value is None else (*kept, (name, value)))
+
+    def head(self) -> bytes:
+        line = self.status_line or f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"
+        fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
+        return f"{line}\r\n{fields}\r\n".encode("latin-1")
+
+
+Fault = Callable[[Answer], Answer]
+
+
+def error_answer(status: int, code: str) -> Answer:
+    """An answer as S3 gives it when it cannot give the object."""
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>It is {code}.</Message>"
+        "<RequestId>4442587FB7D0A2F9</RequestId><HostId>host</HostId></Error>"
+    ).encode()
+    headers = (("Content-Type", "application/xml"), ("Content-Length", str(len(body))))
+    return Answer(status, headers, body)
+
+
+def error(status: int, code: str) -> Fault:
+    return lambda _: error_answer(status, code)
+
+
+def redirect(status: int, location: str) -> Fault:
+    code = "PermanentRedirect" if status == 301 else "TemporaryRedirect"
+    return lambda _: error_answer(status, code).with_header("Location", location)
+
+
+def with_status(status: int) -> Fault:
+    return lambda answer: replace(answer, status=status)
+
+
+def header(name: str, value: str | None) -> Fault:
+    """This field with this value, or without the field."""
+    return lambda answer: answer.with_header(name, value)
+
+
+def status_line(line: str) -> Fault:
+    return lambda answer: replace(answer, status_line=line)
+
+
+def whole_object(answer: Answer) -> Answer:
+    """Ignore Range: everything, with status 200."""
+    answer = replace(answer, status=200, body=answer.whole)
+    return answer.with_header("Content-Range", None).with_header(
+        "Content-Length", str(len(answer.whole))
+    )
+
+
+def promised_length(more: int) -> Fault:
+    """A Content-Length that differs by ``more`` from the body, which stays as it was."""
+    return lambda answer: answer.with_header("Content-Length", str(len(answer.body) + more))
+
+
+def body_length(more: int) -> Fault:
+    """A body longer or shorter by ``more``; the header fields stay as they were."""
+
+    def fault(answer: Answer) -> Answer:
+        body = answer.body + b"\xff" * more if more > 0 else answer.body[:more]
+        return replace(answer, body=body)
+
+    return fault
+
+
+def both_lengths(more: int) -> Fault:
+    """A body and a Content-Length that agree with each other and not with the range."""
+
+    def fault(answer: Answer) -> Answer:
+        answer = body_length(more)(answer)
+        return answer.with_header("Content-Length", str(len(answer.body)))
+
+    return fault
+
+
+def chunked(answer: Answer) -> Answer:
+    """No Content-Length: chunked."""
+    answer = replace(answer, framing=Framing.CHUNKED).with_header("Content-Length", None)
+    return answer.with_header("Transfer-Encoding", "chunked")
+
+
+def until_close(answer: Answer) -> Answer:
+    """No Content-Length: the body ends with the connection."""
+    answer = replace(answer, framing=Framing.UNTIL_CLOSE).with_header("Content-Length", None)
+    return answer.with_header("Connection", "close")
+
+
+def fin_after(offset: int) -> Fault:
+    return lambda answer: replace(answer, end_at=offset, ending=Ending.FIN)
+
+
+def reset_after(offset: int) -> Fault:
+    return lambda answer: replace(answer, end_at=offset, ending=Ending.RESET)
+
+
+def stall_after(offset: int) -> Fault:
+    """Stop there until the fake is told to go on, the peer leaves or the fake closes."""
+    return lambda answer: replace(answer, stall_at=offset)
+
+
+def drip(size: int, seconds: float) -> Fault:
+    """``size`` bytes of body at a time, ``seconds`` apart."""
+    return lambda answer: replace(answer, drip_bytes=size, drip_seconds=seconds)
+
+
+def all_of(*faults: Fault) -> Fault:
+    """These faults one after another."""
+
+    def fault(answer: Answer) -> Answer:
+        for each in faults:
+            answer = each(answer)
+        return answer
+
+    return fault

@@ -1,0 +1,291 @@
+"""An S3 origin of our own that misbehaves on request.
+
+It serves one bucket in path style over raw streams, so that it can break the wire at any byte,
+and keeps a record of every request and every open connection. Faults are in
+:mod:`tests.fakes.faults`. Nothing here sleeps for luck: a stalled answer waits for
+:meth:`FakeS3.release`, for its peer to leave, or for the end of the fake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote
+
+from tests.fakes.faults import BEFORE_HEADER, Answer, Ending, Fault, Framing, error_answer
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_CHUNK = 16 * 1024
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One version of one object."""
+
+    body: bytes
+    etag: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """A request as it came; ``path`` is raw, ``key`` decoded once, header names lower case."""
+
+    method: str
+    path: str
+    key: str
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Rule:
+    fault: Fault
+    key: str | None
+    method: str | None
+    skip: int
+    times: int | None
+
+    def applies(self, request: SeenRequest) -> bool:
+        if self.key not in {None, request.key} or self.method not in {None, request.method}:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times == 0:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class FakeS3:
+    """The origin; use as an asynchronous context manager."""
+
+    bucket: str = "films"
+    requests: list[SeenRequest] = field(default_factory=list)
+    on_request: Callable[[SeenRequest], None] | None = None
+    stalled: int = 0
+    port: int = 0
+    _objects: dict[str, StoredObject] = field(default_factory=dict)
+    _rules: list[_Rule] = field(default_factory=list)
+    _connections: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._closing.set()
+        for writer in self._connections.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._connections)
+        await self._server.wait_closed()
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    def seen(self, method: str) -> list[SeenRequest]:
+        """The requests that came with this method."""
+        return [request for request in self.requests if request.method == method]
+
+    def put(self, key: str, body: bytes, *, etag: str | None = None, **headers: str) -> None:
+        """Store an object; in the names of ``headers`` an underscore stands for a hyphen."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if etag is None:
+            etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
+        self._objects[key] = StoredObject(body, etag, named)
+
+    def delete(self, key: str) -> None:
+        del self._objects[key]
+
+    def misbehave(
+        self,
+        fault: Fault,
+        *,
+        key: str | None = None,
+        method: str | None = "GET",
+        skip: int = 0,
+        times: int | None = None,
+    ) -> None:
+        """Apply ``fault`` to answers that match, after ``skip`` good ones, ``times`` times."""
+        self._rules.append(_Rule(fault, key, method, skip, times))
+
+    def behave(self) -> None:
+        """Forget all faults."""
+        self._rules.clear()
+
+    def release(self) -> None:
+        """Let stalled answers go on; later stalls pass at once."""
+        self._go_on.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._closing.is_set():
+            writer.transport.abort()
+            return
+        self._connections[task] = writer
+        # Then drain() waits until all is with the kernel, and a cut comes just where asked.
+        writer.transport.set_write_buffer_limits(0)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            writer.close()
+            del self._connections[task]
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; whether the connection stays."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ")
+        lines = (line.partition(":") for line in head[1:] if line)
+        request = SeenRequest(
+            method=method,
+            path=target,
+            key=unquote(target.partition("?")[0], errors="strict").removeprefix(f"/{self.bucket}/"),
+            headers={name.lower(): value.strip() for name, _, value in lines},
+        )
+        self.requests.append(request)
+        if self.on_request is not None:
+            self.on_request(request)
+        answer = self._answer(request)
+        for rule in self._rules:
+            if rule.applies(request):
+                answer = rule.fault(answer)
+                break
+        return await self._send(answer, request, reader, writer)
+
+    def _answer(self, request: SeenRequest) -> Answer:
+        """What S3 would answer."""
+        stored = self._objects.get(request.key)
+        if not request.path.startswith(f"/{self.bucket}/"):
+            return error_answer(404, "NoSuchBucket")
+        if stored is None:
+            return error_answer(404, "NoSuchKey")
+        if request.headers.get("if-match", stored.etag) != stored.etag:
+            return error_answer(412, "PreconditionFailed")
+        size = len(stored.body)
+        headers = {
+            "ETag": stored.etag,
+            "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT",
+            "Accept-Ranges": "bytes",
+            "Content-Type": "video/mp4",
+            "Server": "AmazonS3",
+            **stored.headers,
+        }
+        status, start, stop = 200, 0, size
+        if "range" in request.headers and request.method == "GET":
+            status, (start, stop) = 206, _span(request.headers["range"], size)
+            if start >= stop:
+                refusal = error_answer(416, "InvalidRange")
+                return refusal.with_header("Content-Range", f"bytes */{size}")
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        headers["Content-Length"] = str(stop - start)
+        return Answer(status, tuple(headers.items()), stored.body[start:stop], stored.body)
+
+    async def _send(
+        self,
+        answer: Answer,
+        request: SeenRequest,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        if answer.stall_at == BEFORE_HEADER:
+            await self._stall(reader)
+        if answer.end_at == BEFORE_HEADER:
+            return _end(answer.ending, writer)
+        writer.write(answer.head())
+        body = b"" if request.method == "HEAD" else answer.body[: answer.end_at]
+        stall_at = answer.stall_at if answer.stall_at is not None else len(body) + 1
+        step = answer.drip_bytes or len(body) or 1
+        offset = 0
+        while True:
+            await writer.drain()
+            if offset == stall_at:
+                await self._stall(reader)
+            if offset == len(body):
+                break
+            stop = min(offset + step, len(body), stall_at if offset < stall_at else len(body))
+            writer.write(_framed(body[offset:stop], answer.framing))
+            offset = stop
+            if answer.drip_bytes:
+                await self._pause(answer.drip_seconds)
+        if answer.end_at is not None:
+            return _end(answer.ending, writer)
+        if answer.framing is Framing.CHUNKED and request.method != "HEAD":
+            writer.write(b"0\r\n\r\n")
+        return answer.framing is not Framing.UNTIL_CLOSE
+
+    async def _stall(self, reader: asyncio.StreamReader) -> None:
+        self.stalled += 1
+        waits = [
+            asyncio.ensure_future(reader.read(1)),
+            asyncio.ensure_future(self._go_on.wait()),
+            asyncio.ensure_future(self._closing.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.stalled -= 1
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if not self._go_on.is_set():
+            raise ConnectionAbortedError
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+                raise ConnectionAbortedError
+
+
+def _span(value: str, size: int) -> tuple[int, int]:
+    match = _RANGE.fullmatch(value)
+    assert match is not None, value
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+def _framed(data: bytes, framing: Framing) -> bytes:
+    if framing is not Framing.CHUNKED:
+        return data
+    chunks = (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+def _end(ending: Ending, writer: asyncio.StreamWriter) -> bool:
+    if ending is Ending.RESET:
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        writer.transport.abort()
+    return False

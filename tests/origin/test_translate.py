@@ -1,0 +1,159 @@
+"""The border between the libraries' errors and ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import aiohttp
+import pytest
+from aiobotocore.response import AioReadTimeoutError
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from rangeserver.errors import (
+    AccessDenied,
+    ObjectChanged,
+    ObjectNotFound,
+    OriginBodyError,
+    OriginError,
+    OriginProtocolError,
+    OriginRefused,
+    OriginThrottled,
+    OriginTimeout,
+    OriginUnreachable,
+)
+from rangeserver.origin.translate import body_errors, error_from_answer, origin_errors
+
+# The stubs do not know that it is one of botocore's.
+READ_TIMEOUT: Exception = AioReadTimeoutError(endpoint_url="http://x")  # type: ignore[call-arg]
+
+
+def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
+    answer = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return boto.ClientError(answer, "GetObject")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (404, "NoSuchKey", ObjectNotFound),
+        (404, "NoSuchVersion", ObjectNotFound),
+        (404, "NoSuchBucket", OriginRefused),
+        (403, "AccessDenied", AccessDenied),
+        (403, "AllAccessDisabled", AccessDenied),
+        (403, "ExpiredToken", OriginRefused),
+        (400, "ExpiredToken", OriginRefused),
+        (400, "InvalidToken", OriginRefused),
+        (301, "PermanentRedirect", OriginRefused),
+        (412, "PreconditionFailed", ObjectChanged),
+        (416, "InvalidRange", ObjectChanged),
+        (503, "SlowDown", OriginThrottled),
+        (400, "RequestTimeout", OriginTimeout),
+        (500, "InternalError", OriginProtocolError),
+        # Without a known code the status decides.
+        (301, "301", OriginRefused),
+        (307, "307", OriginProtocolError),
+        (400, "400", OriginRefused),
+        (401, "401", OriginRefused),
+        (403, "", AccessDenied),
+        (404, "404", ObjectNotFound),
+        (404, "OfAnotherVendor", ObjectNotFound),
+        (408, "", OriginTimeout),
+        (412, "412", ObjectChanged),
+        (416, "416", ObjectChanged),
+        (429, "", OriginThrottled),
+        (500, "500", OriginProtocolError),
+        (503, "503", OriginThrottled),
+        (504, "", OriginTimeout),
+        (599, "", OriginProtocolError),
+        (0, "", OriginProtocolError),
+    ],
+)
+def test_an_answer_becomes_an_error(status: int, code: str, kind: type[OriginError]) -> None:
+    error = error_from_answer(status, code, "said so")
+    assert type(error) is kind
+    assert error.detail == f"origin answered {status} {code}: said so"
+    assert error.headers == ({"Retry-After": "1"} if kind.status == 503 else {})
+
+
+@pytest.mark.parametrize(
+    ("foreign", "kind"),
+    [
+        (client_error(404, "NoSuchKey"), ObjectNotFound),
+        (boto.ClientError({}, "GetObject"), OriginProtocolError),
+        (boto.NoCredentialsError(), OriginRefused),
+        (boto.PartialCredentialsError(provider="env", cred_var="x"), OriginRefused),
+        (boto.CredentialRetrievalError(provider="x", error_msg="y"), OriginRefused),
+        (boto.TokenRetrievalError(provider="x", error_msg="y"), OriginRefused),
+        (boto.NoRegionError(), OriginRefused),
+        (boto.ParamValidationError(report="Invalid bucket name"), OriginRefused),
+        (boto.ConnectTimeoutError(endpoint_url="http://x"), OriginTimeout),
+        (boto.ReadTimeoutError(endpoint_url="http://x"), OriginTimeout),
+        (READ_TIMEOUT, OriginTimeout),
+        (TimeoutError(), OriginTimeout),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), OriginUnreachable),
+        (boto.ConnectionClosedError(endpoint_url="http://x"), OriginUnreachable),
+        (boto.SSLError(endpoint_url="https://x", error=OSError("y")), OriginUnreachable),
+        (boto.HTTPClientError(error="y"), OriginProtocolError),
+        (ResponseParserError("not XML"), OriginProtocolError),
+        (aiohttp.ClientPayloadError(), OriginProtocolError),
+        (ValueError("no date"), OriginProtocolError),
+        (UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "odd"), OriginProtocolError),
+    ],
+)
+def test_a_foreign_error_becomes_ours(foreign: Exception, kind: type[OriginError]) -> None:
+    with pytest.raises(OriginError) as raised, origin_errors():
+        raise foreign
+    assert type(raised.value) is kind
+    assert raised.value.__cause__ is foreign
+    assert raised.value.message == kind.message
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        aiohttp.ClientPayloadError("Response payload is not completed"),
+        aiohttp.ServerDisconnectedError(),
+        READ_TIMEOUT,
+        boto.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+)
+def test_whatever_breaks_a_body_is_a_body_error(foreign: Exception) -> None:
+    with pytest.raises(OriginBodyError) as raised, body_errors():
+        raise foreign
+    assert raised.value.__cause__ is foreign
+    assert type(foreign).__name__ in raised.value.detail
+
+
+@pytest.mark.parametrize("translate", [origin_errors, body_errors])
+@pytest.mark.parametrize(
+    "error", [KeyError("ours"), ZeroDivisionError(), asyncio.CancelledError(), KeyboardInterrupt()]
+)
+def test_what_is_no_fault_of_the_origin_passes(
+    translate: Callable[[], AbstractContextManager[None]], error: BaseException
+) -> None:
+    with pytest.raises(type(error)) as raised, translate():
+        raise error
+    assert raised.value is error
+
+
+def test_an_error_of_ours_passes_unchanged() -> None:
+    error = ObjectChanged("first")
+    with pytest.raises(ObjectChanged) as raised, origin_errors():
+        raise error
+    assert raised.value is error
+
+
+def test_a_foreign_message_is_cut() -> None:
+    with pytest.raises(OriginRefused) as refused, origin_errors():
+        raise client_error(403, "ExpiredToken", "x" * 100_000)
+    with pytest.raises(OriginBodyError) as broken, body_errors():
+        raise aiohttp.ClientPayloadError("y" * 100_000)
+    assert len(refused.value.detail) == len(broken.value.detail) == 500

@@ -1,0 +1,280 @@
+"""Shared set-up: the server on a free port, a raw-socket client, waiting for a condition."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pytest
+from aiohttp import web
+from botocore.loaders import create_loader
+
+from rangeserver.app import _OBJECTS, create_app
+from rangeserver.config import Config
+from rangeserver.origin.client import open_client
+from rangeserver.origin.s3 import S3Origin
+from rangeserver.process.connections import ConnectionRunner, ConnectionServer
+from rangeserver.process.server import open_sockets, serving
+from rangeserver.web.exchange import ACTIVE, ActiveExchanges
+from rangeserver.web.middlewares.access import ExchangeObserver
+from tests.fakes.s3 import FakeS3
+
+DEADLINE_SECONDS = 10.0
+"""For anything a test waits for; only a failing test ever takes that long."""
+
+
+def config_for(
+    fake: FakeS3,
+    *,
+    server: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Config:
+    """A configuration that serves ``fake`` on a free port and does not wait to drain."""
+    return Config.model_validate(
+        {
+            "server": {"port": 0, "drain_seconds": 0, **(server or {})},
+            "origin": {
+                "bucket": fake.bucket,
+                "endpoint_url": fake.endpoint_url,
+                "addressing_style": "path",
+                "max_attempts": 1,
+                **(origin or {}),
+            },
+        }
+    )
+
+
+@contextmanager
+def service_models_read_once() -> Iterator[None]:
+    """Let all S3 clients share what botocore reads from its files: half the cost of a client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
+        yield
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until ``condition`` holds; fail when it does not within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never held"
+        await asyncio.sleep(0.005)
+
+
+def acquired_connections(client: Any) -> int:
+    """The origin connections that a client's pool believes to be in use."""
+    return sum(len(connector._acquired) for connector in _connectors(client))
+
+
+def idle_connections(client: Any) -> int:
+    """The origin connections that a client's pool keeps for later."""
+    connectors = _connectors(client)
+    return sum(len(idle) for connector in connectors for idle in connector._conns.values())
+
+
+def _connectors(client: Any) -> list[Any]:
+    sessions = client._endpoint.http_session._sessions or {}
+    # The stock session holds aiohttp's own, the hardened one wraps it.
+    inner = [getattr(session, "_session", session) for session in sessions.values()]
+    return [session.connector for session in inner]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedOrigin:
+    """An S3 origin with what leak tests look at."""
+
+    origin: S3Origin
+    client: Any
+
+    @property
+    def acquired(self) -> int:
+        return acquired_connections(self.client)
+
+    @property
+    def idle(self) -> int:
+        return idle_connections(self.client)
+
+    @property
+    def free_slots(self) -> int:
+        return self.origin._slots._value
+
+
+@asynccontextmanager
+async def opened_origin(config: Config) -> AsyncIterator[OpenedOrigin]:
+    """The S3 origin over a real client; fails on leaving if it leaked a connection or a slot."""
+    async with open_client(config.origin) as client:
+        opened = OpenedOrigin(S3Origin(client, config.origin), client)
+        yield opened
+        await eventually(lambda: opened.acquired == 0)
+        assert opened.free_slots == config.origin.max_connections
+
+
+def open_descriptors() -> int:
+    """How many files and sockets this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningApp:
+    """The server as it runs; ``port`` is where to connect."""
+
+    port: int
+    app: web.Application
+    runner: ConnectionRunner
+
+    @property
+    def server(self) -> ConnectionServer:
+        server = self.runner.server
+        assert isinstance(server, ConnectionServer)
+        return server
+
+    @property
+    def active(self) -> ActiveExchanges:
+        return self.app[ACTIVE]
+
+    @property
+    def acquired(self) -> int:
+        """Origin connections in use."""
+        return acquired_connections(self._client)
+
+    @property
+    def idle(self) -> int:
+        """Origin connections kept for later."""
+        return idle_connections(self._client)
+
+    @property
+    def _client(self) -> Any:
+        origin = self.app[_OBJECTS].origin
+        assert isinstance(origin, S3Origin)
+        return origin._client
+
+
+@asynccontextmanager
+async def running_app(
+    config: Config, *, observers: Sequence[ExchangeObserver] = ()
+) -> AsyncIterator[RunningApp]:
+    """The whole server, as ``rangeserver serve`` runs it, in this loop."""
+    app = create_app(config, observers=observers)
+    sockets = open_sockets(config.server)
+    port = sockets[0].getsockname()[1]
+    async with serving(app, config.server, sockets) as runner:
+        yield RunningApp(port, app, runner)
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponse:
+    """A response as it came. ``complete``: every promised byte arrived."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
+
+
+@dataclass(slots=True, eq=False)
+class RawClient:
+    """One connection with nothing between the test and the socket."""
+
+    sock: socket.socket
+    buffer: bytearray = field(default_factory=bytearray)
+    was_reset: bool = False
+
+    @classmethod
+    async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Self:
+        """Connect; a small ``receive_buffer`` makes a client that takes little."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.close()
+
+    async def send(self, data: bytes) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.get_running_loop().sock_sendall(self.sock, data)
+
+    async def ask(self, target: str, *, method: str = "GET", **headers: str) -> None:
+        """Send a request; in the names of ``headers`` an underscore stands for a hyphen."""
+        fields = {"Host": "test", **{key.replace("_", "-"): val for key, val in headers.items()}}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        await self.send(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1"))
+
+    async def get(self, target: str, *, method: str = "GET", **headers: str) -> RawResponse:
+        """Ask, and read the response."""
+        await self.ask(target, method=method, **headers)
+        return await self.response(has_body=method != "HEAD")
+
+    async def receive(self, at_most: int = 65536) -> bytes:
+        """What comes next, ``b""`` at the end of the connection, however it ended."""
+        if self.buffer:
+            data = bytes(self.buffer[:at_most])
+            del self.buffer[:at_most]
+            return data
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                return await asyncio.get_running_loop().sock_recv(self.sock, at_most)
+        except ConnectionError:
+            self.was_reset = True
+            return b""
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Read a response's status and fields, with lower-case names."""
+        while b"\r\n\r\n" not in self.buffer:
+            await self._fill()
+        raw, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
+        self.buffer[:] = rest
+        first, *lines = raw.decode("latin-1").split("\r\n")
+        fields = (line.partition(": ") for line in lines)
+        return int(first.split(" ")[1]), {name.lower(): value for name, _, value in fields}
+
+    async def response(self, *, has_body: bool = True) -> RawResponse:
+        """Read one response; what follows it stays for the next call."""
+        status, headers = await self.head()
+        length = int(headers.get("content-length", "0")) if has_body and status != 304 else 0
+        body = bytearray()
+        while len(body) < length:
+            data = await self.receive(min(length - len(body), 1 << 20))
+            if not data:
+                break
+            body += data
+        return RawResponse(status, headers, bytes(body), len(body) == length)
+
+    async def rest(self) -> bytes:
+        """All that still comes until the connection ends."""
+        data = bytearray()
+        while more := await self.receive():
+            data += more
+        return bytes(data)
+
+    async def _fill(self) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
+        assert data, f"the connection ended inside a header: {bytes(self.buffer)!r}"
+        self.buffer += data
+
+    def close(self) -> None:
+        """Close with a FIN (the kernel sends an RST if something was left unread)."""
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close with an RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()

@@ -1,0 +1,41 @@
+"""What the tests of the HTTP face share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from rangeserver.process.loop import new_event_loop
+from rangeserver.web.exchange import Exchange
+from tests.fakes.s3 import FakeS3
+from tests.support import service_models_read_once
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
+    """The loop of production; clients may leave on either."""
+    loops: dict[str, LoopFactory] = {"uvloop": new_event_loop}
+    if item.path.name == "test_leaving.py":
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cheap_clients() -> Iterator[None]:
+    with service_models_read_once():
+        yield
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as origin:
+        yield origin
+
+
+@pytest.fixture
+def finished() -> list[Exchange]:
+    """What an observer that appends here has seen, in order."""
+    return []

@@ -1,0 +1,23 @@
+"""One running server for all tables; tests that need other settings start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.wire.film import put_film
+from tests.wire.running import Site, site
+
+
+@pytest.fixture(scope="session")
+def films(aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
+    with site() as place:
+        put_film(place.origin)
+        yield place
+
+
+@pytest.fixture(autouse=True)
+def row(request: pytest.FixtureRequest) -> str:
+    """The rows that a test covers; here so that their names stand in its id."""
+    return str(getattr(request, "param", ""))

@@ -1,0 +1,86 @@
+"""The whole server, and the fake origin behind it, in a thread of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from rangeserver.process.loop import new_event_loop
+from rangeserver.web.exchange import Exchange
+from tests.fakes.s3 import FakeS3, SeenRequest
+from tests.support import RunningApp, config_for, running_app
+
+_START_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A running server as its clients see it, and the origin it asks."""
+
+    origin: FakeS3
+    running: RunningApp
+    finished: SimpleQueue[Exchange]
+    """What the server recorded of each request, in the order in which they ended."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.running.port
+
+    @contextmanager
+    def asking(self) -> Iterator[list[SeenRequest]]:
+        """The requests that reached the origin; filled in when the block is left."""
+        before = len(self.origin.requests)
+        seen: list[SeenRequest] = []
+        yield seen
+        seen += self.origin.requests[before:]
+
+
+@contextmanager
+def site(
+    *, server: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
+) -> Iterator[Site]:
+    """Serve until the block is left, with the product's own event loop."""
+    started: SimpleQueue[Site | BaseException] = SimpleQueue()
+    loop_and_stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop_and_stop.append((asyncio.get_running_loop(), stop))
+        finished: SimpleQueue[Exchange] = SimpleQueue()
+        async with FakeS3() as fake:
+            config = config_for(fake, server=server, origin=origin)
+            async with running_app(config, observers=[finished.put]) as running:
+                started.put(Site(fake, running, finished))
+                await stop.wait()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(serve())
+        except BaseException as error:
+            started.put(error)
+            raise
+
+    thread = threading.Thread(target=run, name="site")
+    thread.start()
+    try:
+        outcome = started.get(timeout=_START_SECONDS)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        yield outcome
+    finally:
+        for loop, stop in loop_and_stop:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(stop.set)
+        thread.join(_START_SECONDS)
+        assert not thread.is_alive(), "the server does not stop"
+
+
+def in_its_thread(place: Site, action: Callable[[], None]) -> None:
+    """Run ``action`` in the site's loop, without waiting for it."""
+    place.running.server._loop.call_soon_threadsafe(action)

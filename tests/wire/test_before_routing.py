@@ -1,0 +1,206 @@
+"""What is no acceptable request is answered before anything is routed: JSON, and the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+
+import pytest
+
+from tests.wire.http import Wire, check_error, exchange, request
+from tests.wire.running import Site
+from tests.wire.table import covers, table
+
+MARK = b"echo-me-not"
+HOST = b"Host: films.example\r\n"
+LINE = b"GET /film.mp4?" + MARK + b" HTTP/1.1\r\n"
+POST = b"POST /film.mp4?" + MARK + b" HTTP/1.1\r\n" + HOST
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + b"\x11" * 100 + MARK + b"\x22" * 89
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Bytes that are no acceptable request."""
+
+    row: str
+    what: str
+    sent: bytes
+    status: int = 400
+    code: str = "bad_request"
+
+
+def unsupported(what: str, sent: bytes) -> Row:
+    return Row("extra-versions", what, sent, 505, "http_version_not_supported")
+
+
+ROWS = (
+    Row("extra-garbage", "controls", b"\x00\x01\x02" + MARK + b"\r\n\r\n"),
+    Row("extra-garbage", "a word", MARK + b"\n"),
+    Row("extra-garbage", "HTML", b"<script>" + MARK + b"</script>\r\n\r\n"),
+    Row("extra-garbage", "a response", b"HTTP/1.1 200 OK\r\nX: " + MARK + b"\r\n\r\n"),
+    Row("extra-garbage", "TLS hello", TLS_HELLO),
+    Row("extra-garbage", "SSH", b"SSH-2.0-OpenSSH_9.2 " + MARK + b"\r\n"),
+    Row("extra-garbage", "no version", b"GET /" + MARK + b" \r\n" + HOST + b"\r\n"),
+    Row(
+        "extra-garbage", "lower-case protocol", b"GET /" + MARK + b" http/1.1\r\n" + HOST + b"\r\n"
+    ),
+    Row("extra-garbage", "another protocol", b"GET /" + MARK + b" ICE/1.0\r\n" + HOST + b"\r\n"),
+    Row("extra-versions", "HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + MARK),
+    Row("extra-versions", "1.2", b"GET /" + MARK + b" HTTP/1.2\r\n" + HOST + b"\r\n"),
+    Row("extra-versions", "3.0", b"GET /" + MARK + b" HTTP/3.0\r\n" + HOST + b"\r\n"),
+    Row("extra-versions", "three digits", b"GET /" + MARK + b" HTTP/1.10\r\n" + HOST + b"\r\n"),
+    unsupported("0.9", b"GET /" + MARK + b" HTTP/0.9\r\n" + HOST + b"\r\n"),
+    unsupported("0.9, not said", b"GET /" + MARK + b"\r\n\r\n"),
+    unsupported("2.0", b"GET /" + MARK + b" HTTP/2.0\r\n" + HOST + b"\r\n"),
+    unsupported(
+        "2.0, to be kept",
+        b"GET /" + MARK + b" HTTP/2.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n",
+    ),
+    Row("extra-host", "two", LINE + HOST + HOST + b"\r\n"),
+    Row("extra-host", "two that differ", LINE + HOST + b"Host: other.example\r\n\r\n"),
+    Row("extra-host", "none", LINE + b"\r\n"),
+    Row(
+        "extra-smuggling",
+        "length and chunked",
+        POST + b"Content-Length: 3\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    ),
+    Row(
+        "extra-smuggling",
+        "chunked and length",
+        POST + CHUNKED + b"Content-Length: 3\r\n\r\n0\r\n\r\n",
+    ),
+    Row(
+        "extra-smuggling",
+        "two lengths",
+        POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    ),
+    Row(
+        "extra-smuggling",
+        "the same length twice",
+        POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    ),
+    Row("extra-smuggling", "a list of lengths", POST + b"Content-Length: 3, 3\r\n\r\nabc"),
+    Row("extra-smuggling", "negative length", POST + b"Content-Length: -3\r\n\r\nabc"),
+    Row("extra-smuggling", "signed length", POST + b"Content-Length: +3\r\n\r\nabc"),
+    Row("extra-smuggling", "hexadecimal length", POST + b"Content-Length: 0x3\r\n\r\nabc"),
+    Row("extra-smuggling", "huge length", POST + b"Content-Length: " + b"9" * 30 + b"\r\n\r\nabc"),
+    Row(
+        "extra-smuggling", "almost chunked", POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"
+    ),
+    Row(
+        "extra-smuggling",
+        "chunked not last",
+        POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    ),
+    Row("extra-smuggling", "chunked twice", POST + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n"),
+    Row("extra-smuggling", "bad chunk size", POST + CHUNKED + b"\r\nzz\r\n"),
+    Row(
+        "extra-smuggling",
+        "line feed in a chunk extension",
+        POST + CHUNKED + b"\r\n5;x=\n\r\nhello\r\n0\r\n\r\n",
+    ),
+    Row("extra-fields", "folded", LINE + HOST + b"X-A: a\r\n " + MARK + b"\r\n\r\n"),
+    Row("extra-fields", "bare line feeds", LINE.replace(b"\r", b"") + b"Host: x\n\n"),
+    Row("extra-fields", "one bare line feed", LINE + b"Host: x\nX: y\r\n\r\n"),
+    Row("extra-fields", "bare carriage return", LINE + HOST + b"X-A: a\rb\r\n\r\n"),
+    Row("extra-fields", "blank before the colon", LINE + HOST + b"X-A : a\r\n\r\n"),
+    Row("extra-fields", "blank before the name", LINE + b" X-A: a\r\n" + HOST + b"\r\n"),
+    Row("extra-fields", "NUL in a value", LINE + HOST + b"X-A: a\0b\r\n\r\n"),
+    Row("extra-fields", "control in a value", LINE + HOST + b"X-A: a\x01b\r\n\r\n"),
+    Row("extra-fields", "no colon", LINE + HOST + MARK + b"\r\n\r\n"),
+    Row("extra-fields", "no name", LINE + HOST + b": " + MARK + b"\r\n\r\n"),
+    Row("extra-fields", "8-bit name", LINE + HOST + b"X-\xe9: a\r\n\r\n"),
+    Row("extra-fields", "20 kB in one", LINE + HOST + b"X-A: " + b"a" * 20_000 + b"\r\n\r\n"),
+    Row("extra-fields", "20 kB of name", LINE + HOST + b"a" * 20_000 + b": b\r\n\r\n"),
+    Row("extra-fields", "200 of them", LINE + HOST + b"X-A: a\r\n" * 200 + b"\r\n"),
+    Row(
+        "extra-fields",
+        "one Content-Type too many",
+        LINE + HOST + b"Content-Type: a/b\r\n" * 2 + b"\r\n",
+    ),
+)
+
+
+@table(ROWS)
+def test_no_request(films: Site, case: Row, caplog: pytest.LogCaptureFixture) -> None:
+    with films.asking() as asked, caplog.at_level(logging.INFO), Wire(films.address) as wire:
+        wire.send(case.sent)
+        answer = wire.read_answer()
+        wire.expect_end()
+    check_error(answer, case.status, case.code)
+    assert not answer.head.keeps_connection
+    said = answer.body + repr(answer.head).encode()
+    assert MARK not in said
+    assert b"aiohttp" not in said.lower()
+    assert not asked
+    # Anyone can send these, and as many as he likes: the log gets the access line, no more.
+    assert {record.levelno for record in caplog.records} == {logging.INFO}
+    line = caplog.records[-1].__dict__["access"]
+    assert line["status"] == case.status
+    assert line["request_id"] == json.loads(answer.body)["error"]["request_id"]
+    assert line["bytes_sent"] == line["bytes_promised"] == len(answer.body)
+    assert line["outcome"] == "complete"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["a b", "films.example/path", "user@films.example", "<script>", "영화.example", "a,b;c\\"],
+)
+@covers("extra-host")
+def test_a_host_that_is_none(films: Site, host: str) -> None:
+    with films.asking() as asked:
+        answer = exchange(films.address, request("/film.mp4", host=host))
+    check_error(answer, 400, "bad_request")
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "films.example", "films.example:8080", "[2001:db8::1]:80", "192.0.2.1", "a_b.c-d~e"],
+)
+@covers("extra-host")
+def test_a_host_of_any_name(films: Site, host: str) -> None:
+    lines = request("/film.mp4", "Host: " + host, "Range: bytes=0-0", host=None)
+    assert exchange(films.address, lines).status == 206
+
+
+@covers("extra-host")
+def test_the_target_decides_and_not_the_host(films: Site) -> None:
+    """Nor is the authority of an absolute target of any meaning: there is one bucket."""
+    with films.asking() as asked:
+        answer = exchange(
+            films.address,
+            request("http://other.example:81/film.mp4", "Range: bytes=0-0", host="third.example"),
+        )
+    assert answer.status == 206
+    assert {seen.headers["host"] for seen in asked} == {f"127.0.0.1:{films.origin.port}"}
+
+
+@covers("extra-garbage")
+def test_empty_lines_before_a_request_are_skipped(films: Site) -> None:
+    """RFC 9112 §2.2: at least one empty line is to be ignored."""
+    message = b"\r\n\r\n" + request("*", method="OPTIONS")
+    assert exchange(films.address, message, method="OPTIONS").status == 204
+
+
+@covers("extra-garbage")
+def test_garbage_after_a_good_request(films: Site) -> None:
+    with Wire(films.address) as wire:
+        wire.send(request("/film.mp4", "Range: bytes=0-9"))
+        assert wire.read_answer().status == 206
+        wire.send(TLS_HELLO)
+        check_error(wire.read_answer(), 400, "bad_request")
+        wire.expect_end()
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
+@covers("extra-upgrade")
+def test_no_upgrade_is_accepted(films: Site, protocol: str) -> None:
+    message = request(
+        "/film.mp4", "Connection: Upgrade", f"Upgrade: {protocol}", "Range: bytes=0-9"
+    )
+    answer = exchange(films.address, message)
+    assert answer.status == 206
+    assert answer.lacks("Upgrade")
