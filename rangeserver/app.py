@@ -8,6 +8,7 @@ from aiohttp import web
 
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
+from rangeserver.origin.resuming import ResumePolicy, ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.protocol.response_plan import PlanRules
 from rangeserver.web.client_progress import ClientDeadlines
@@ -17,7 +18,7 @@ from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.objects import ObjectHandler
 from rangeserver.web.routing import EveryTarget
 
-_OBJECTS = web.AppKey("objects", ObjectHandler)
+OBJECTS = web.AppKey("objects", ObjectHandler)
 
 
 def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) -> web.Application:
@@ -35,8 +36,10 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
 
     async def with_origin(app: web.Application) -> AsyncIterator[None]:
         async with open_client(config.origin) as client:
-            app[_OBJECTS] = ObjectHandler(
-                origin=S3Origin(client, config.origin),
+            app[OBJECTS] = ObjectHandler(
+                origin=ResumingOrigin(
+                    S3Origin(client, config.origin), ResumePolicy(config.origin.max_resumes)
+                ),
                 prefix=config.origin.prefix,
                 rules=PlanRules(server.max_ranges, config.access.inline_types),
                 deadlines=ClientDeadlines(
@@ -48,7 +51,7 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
             yield
 
     async def objects(request: web.Request) -> web.StreamResponse:
-        return await app[_OBJECTS](request)
+        return await app[OBJECTS](request)
 
     app.cleanup_ctx.append(with_origin)
     app.router.register_resource(EveryTarget(objects))

@@ -151,6 +151,11 @@ class OriginConfig(_Section):
     max_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
         3, description="Attempts at getting one answer from the origin."
     )
+    max_resumes: Annotated[int, Field(ge=0, le=100)] = Field(
+        3,
+        description="Attempts in a row at continuing a body that broke, at its next byte and of "
+        "the same version; 0 aborts the response at once.",
+    )
 
 
 class AccessConfig(_Section):

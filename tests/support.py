@@ -17,9 +17,10 @@ import pytest
 from aiohttp import web
 from botocore.loaders import create_loader
 
-from rangeserver.app import _OBJECTS, create_app
+from rangeserver.app import OBJECTS, create_app
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
+from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.process.connections import ConnectionRunner, ConnectionServer
 from rangeserver.process.server import open_sockets, serving
@@ -46,6 +47,7 @@ def config_for(
                 "endpoint_url": fake.endpoint_url,
                 "addressing_style": "path",
                 "max_attempts": 1,
+                "max_resumes": 0,
                 **(origin or {}),
             },
         }
@@ -151,9 +153,10 @@ class RunningApp:
 
     @property
     def _client(self) -> Any:
-        origin = self.app[_OBJECTS].origin
-        assert isinstance(origin, S3Origin)
-        return origin._client
+        resuming = self.app[OBJECTS].origin
+        assert isinstance(resuming, ResumingOrigin)
+        assert isinstance(resuming.inner, S3Origin)
+        return resuming.inner._client
 
 
 @asynccontextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 from rangeserver.protocol.ranges import ByteSpan
@@ -11,6 +13,33 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 Part = bytes
 """A piece of an object's bytes, of bounded size."""
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """What happened at the origin while one response was made."""
+
+    resumes: int = 0
+
+
+_report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
+
+
+@contextmanager
+def reporting(report: ReadReport) -> Iterator[None]:
+    """Let the reads of this context note in ``report`` what happens to them."""
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
+
+
+def count_resume() -> None:
+    """Note that a body was continued."""
+    report = _report.get()
+    if report is not None:
+        report.resumes += 1
 
 
 class Origin(Protocol):

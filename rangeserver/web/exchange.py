@@ -16,6 +16,7 @@ from enum import StrEnum
 from aiohttp import hdrs, web
 
 from rangeserver.logs import access_log
+from rangeserver.origin.base import ReadReport
 
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -53,6 +54,7 @@ class Exchange:
     bytes_sent: int = 0
     outcome: Outcome | None = None
     source: str | None = None
+    origin: ReadReport = field(default_factory=ReadReport)
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
     finished: float | None = None
@@ -83,6 +85,7 @@ class Exchange:
             "ttfb_ms": ttfb,
             "duration_ms": _milliseconds(end - self.started),
             "source": self.source,
+            "resumes": self.origin.resumes,
         }
 
 

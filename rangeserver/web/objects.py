@@ -18,7 +18,7 @@ from rangeserver.errors import (
     ObjectChanged,
     ObjectNotFound,
 )
-from rangeserver.origin.base import Origin
+from rangeserver.origin.base import Origin, reporting
 from rangeserver.protocol.object_keys import object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
 from rangeserver.protocol.representation import ObjectKey
@@ -73,7 +73,8 @@ class ObjectHandler:
         )
         for attempt in range(1, _VERSIONS_TRIED + 1):
             try:
-                return await self._answer(request, exchange, key, asked)
+                with reporting(exchange.origin):
+                    return await self._answer(request, exchange, key, asked)
             except ObjectChanged:
                 # Raised only before the first byte, when all can still be decided anew.
                 if attempt == _VERSIONS_TRIED:
