@@ -14,7 +14,7 @@ _KIND = re.compile(r"[ \t]*(attachment|inline)[ \t]*(?=;|\Z)", re.ASCII | re.IGN
 # A value without quotes reaches to the next semicolon: many names are stored with their blanks.
 _PARAMETER = re.compile(
     r";[ \t]*(?P<name>[^\s=;\"]*)[ \t]*"
-    r'(?:=[ \t]*+(?:"(?P<quoted>(?:[^"\\]|\\.)*+)"[ \t]*(?=;|\Z)|(?P<bare>(?!")[^;]*)))?'
+    r'(?:=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"[ \t]*(?=;|\Z)|(?P<bare>(?![" \t])[^;]*)))?'
 )
 _QUOTED_PAIR = re.compile(r'\\(["\\])')
 _MAX_NAME_BYTES = 255

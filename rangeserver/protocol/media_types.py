@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 FALLBACK = "application/octet-stream"
 
-# One whole media type (RFC 9110 §8.3.1); possessive, so that no text makes it backtrack.
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+# One whole media type (RFC 9110 §8.3.1). Each piece can match in one way only, so that no text
+# makes it backtrack; possessive groups would say so, but are broken in Python 3.11.2.
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _WELL_FORMED = re.compile(
-    rf"{_WORD}/{_WORD}"
-    rf'(?:[ \t]*+;[ \t]*+(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*+"))?+)*+[ \t]*+'
+    rf"{_WORD}/{_WORD}[ \t]*"
+    rf'(?:;[ \t]*(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*")[ \t]*)?)*'
 )
 
 # What S3, and tools that do not guess, store when they were told nothing.
