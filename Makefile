@@ -15,8 +15,10 @@ help:
 	@echo "make format             fix formatting and what lint can fix"
 	@echo "make lock               renew the pinned requirements"
 
+# Through the environment: a file name may hold anything that a shell would read otherwise.
+export VIDEO
 demo: $(VENV)/.demo
-	@$(BIN)/python -m rangeserver demo $(if $(VIDEO),--video "$(VIDEO)") $(if $(PORT),--port $(PORT))
+	@$(BIN)/python -m rangeserver demo $${VIDEO:+--video "$$VIDEO"} $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
@@ -49,10 +51,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV), once; this takes about half a minute."
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV), once; this takes about a minute."
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.demo

@@ -112,8 +112,12 @@ async def main(clients: int) -> None:
         print(f"kernel, unsent or unread: {kernel_send_queues(port) / clients / 1024:.0f} KiB each")
     for sock in stalled:
         sock.close()
-    freed = await settled(server.pid)
-    print(f"after they left: {(freed - before) / 1024:.0f} KiB above the start")
+    await settled(server.pid)
+    again = [await stall(port) for _ in range(clients)]
+    more = await settled(server.pid)
+    print(f"as many once more, after these left: {(more - after) / clients / 1024:+.0f} KiB each")
+    for sock in again:
+        sock.close()
     server.send_signal(signal.SIGTERM)
     await server.wait()
     await runner.cleanup()

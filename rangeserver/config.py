@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from pydantic import (
 from rangeserver.errors import ConfigError
 
 ENV_PREFIX = "RANGESERVER_"
+
+_BUCKET = re.compile(r"[a-zA-Z0-9.\-_]{1,255}|arn:[!-~]{1,512}")  # as botocore takes them
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -64,6 +67,13 @@ def _plain_endpoint(url: str) -> str:
         msg = "must end after the host and port: name the bucket in origin.bucket"
         raise ValueError(msg)
     return url
+
+
+def _bucket_name(name: str) -> str:
+    if name and _BUCKET.fullmatch(name) is None:
+        msg = "must be a bucket's name: letters, digits, dots, hyphens, underscores, up to 255"
+        raise ValueError(msg)
+    return name
 
 
 class _Section(BaseModel):
@@ -110,7 +120,9 @@ class ServerConfig(_Section):
 class OriginConfig(_Section):
     """The bucket, and what a request to it may cost."""
 
-    bucket: str = Field("", description="Name of the bucket. Required.")
+    bucket: Annotated[str, AfterValidator(_bucket_name)] = Field(
+        "", description="Name of the bucket, or the ARN of an access point. Required."
+    )
     prefix: Annotated[str, AfterValidator(_plain_prefix)] = Field(
         "", description='Put before every key: "films/" serves films/a.mp4 as /a.mp4.'
     )
@@ -283,7 +295,9 @@ def _problem(item: Any) -> str:
     """One line for one of pydantic's findings."""
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        hint = difflib.get_close_matches(path, _all_names(), n=1, cutoff=0.6)
+        # A section is likened to sections, a setting to settings.
+        known = [name for name in _all_names() if name.count(".") == path.count(".")]
+        hint = difflib.get_close_matches(path, known, n=1, cutoff=0.6)
         return f"{path}: unknown setting" + (f", did you mean {hint[0]}?" if hint else "")
     message = str(item["msg"]).removeprefix("Value error, ")
     message = message.replace("Input should be", "must be")

@@ -4,6 +4,7 @@
     ├── ConfigError                 the configuration cannot be used; the process must not start
     ├── RequestError                the request cannot be served as asked
     │   ├── BadRequest              400
+    │   │   └── RequestTooLong      400
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
@@ -69,6 +70,13 @@ class RequestError(ResponseError):
 
 class BadRequest(RequestError):
     """The request target or a header field is not acceptable (RFC 9110 §15.5.1)."""
+
+
+class RequestTooLong(BadRequest):
+    """The request line or a field passes the parser's limit, which does not say which of them."""
+
+    code = "request_too_long"
+    message = "The request line or a header field is longer than 8190 bytes."
 
 
 class KeyTooLong(RequestError):

@@ -73,6 +73,12 @@ def test_media_types_are_compared_in_lower_case() -> None:
     assert load_config(environ=environ, flags=BUCKET).access.inline_types == ("video/*",)
 
 
+@pytest.mark.parametrize("name", ["My Videos!", "a/b", "film\ne", "x" * 256])
+def test_a_bucket_has_a_buckets_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"origin\.bucket: must be a bucket's name"):
+        load_config(environ={}, flags={"origin": {"bucket": name}})
+
+
 @pytest.mark.parametrize("prefix", ["a/../b/", "./", ".."])
 def test_a_prefix_cannot_leave_its_bucket(prefix: str) -> None:
     with pytest.raises(ConfigError, match=r"origin\.prefix: must not have a segment"):

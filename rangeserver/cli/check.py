@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from rangeserver.cli.options import config_from, config_options, exit_with_problems
+from rangeserver.cli.options import config_from, config_options
 from rangeserver.config import Config, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.origin.probe import Finding, probe
@@ -37,7 +38,8 @@ def _findings(config: Config, key: str | None) -> Iterator[Finding]:
     try:
         yield asyncio.run(probe(config.origin, key))
     except ConfigError as error:
-        exit_with_problems(error)
+        advice = "check what AWS's own files and variables say, and origin.profile"
+        yield Finding("origin", "; ".join(error.problems), advice, ok=False)
     yield _port(config.server)
     yield _limits(config)
 
@@ -49,7 +51,9 @@ def _port(server: ServerConfig) -> Finding:
         return Finding(
             "port",
             f"cannot listen on {server.host} port {server.port}: {error.strerror}",
-            "stop what listens there (a running rangeserver?) or set server.host and server.port",
+            "stop what listens there (a running rangeserver?) or set server.port"
+            if error.errno == errno.EADDRINUSE
+            else "set server.host to an address of this machine, and server.port above 1023",
             ok=False,
         )
     urls = ", ".join(addresses(sockets))

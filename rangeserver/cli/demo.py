@@ -34,19 +34,24 @@ def demo(video: Path | None, port: int | None, speed: int) -> None:
     """Play sample videos from a bucket inside this process, on a page that shows each range."""
     try:
         from rangeserver.demo.bucket import UnusableFile, own_file
-        from rangeserver.demo.run import listening_sockets, run_demo
+        from rangeserver.demo.run import USUAL_PORT, listening_sockets, run_demo
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:
             raise
-        _exit("the demo needs more packages: pip install 'rangeserver[demo]'", 1)
+        _exit(
+            "more packages are needed: `make demo`, or `pip install '.[demo]'` in the source tree",
+            1,
+        )
     try:
-        own = own_file(video) if video is not None else None
+        own = own_file(video.expanduser()) if video is not None else None
     except UnusableFile as error:
         _exit(f"--video {error}", 2)
     try:
         sockets = listening_sockets(port)
     except OSError as error:
         _exit(f"cannot listen on 127.0.0.1 port {port}: {error.strerror}", 1)
+    if port is None and sockets[0].getsockname()[1] != USUAL_PORT:
+        click.echo(f"Port {USUAL_PORT} is taken, so the demo has another.")
     run_demo(
         sockets,
         own,

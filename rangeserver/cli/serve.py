@@ -13,7 +13,7 @@ from rangeserver.app import create_app
 from rangeserver.cli.options import config_from, config_options, exit_with_problems
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
-from rangeserver.process.limits import raise_descriptor_limit
+from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.loop import new_event_loop
 from rangeserver.process.server import addresses, open_sockets, serve_until_signalled
 
@@ -32,9 +32,13 @@ def serve(**options: Any) -> None:
         where = f"{server.host} port {server.port}"
         click.echo(f"rangeserver: cannot listen on {where}: {error.strerror}", err=True)
         sys.exit(1)
-    raise_descriptor_limit(server.max_connections + config.origin.max_connections)
+    connections = server.max_connections + config.origin.max_connections
+    enough = raise_descriptor_limit(connections)
 
     def announce() -> None:
+        if not enough:
+            needed = descriptors_needed(connections)
+            log.warning("the connection limits need %d open files, fewer are allowed", needed)
         for url in addresses(sockets):
             log.info("serving bucket %s at %s", config.origin.bucket, url)
 

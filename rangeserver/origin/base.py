@@ -19,6 +19,7 @@ Part = bytes
 class ReadReport:
     """What happened at the origin while one response was made."""
 
+    request_id: str = ""
     resumes: int = 0
 
 
@@ -35,11 +36,13 @@ def reporting(report: ReadReport) -> Iterator[None]:
         _report.reset(token)
 
 
-def count_resume() -> None:
-    """Note that a body was continued."""
+def note_resume() -> str:
+    """Note that a body is continued; the id of the request for which."""
     report = _report.get()
-    if report is not None:
-        report.resumes += 1
+    if report is None:
+        return ""
+    report.resumes += 1
+    return report.request_id
 
 
 class Origin(Protocol):

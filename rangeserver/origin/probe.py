@@ -6,7 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import OriginError, OriginTimeout, OriginUnreachable
@@ -58,10 +59,7 @@ def _meaning(error: OriginError, where: str, key: str | None) -> Finding:
             "check origin.endpoint_url, the network and firewalls on the way",
         )
     if isinstance(error, OriginUnreachable):
-        return _problem(
-            f"{where}: no connection ({error})",
-            "check origin.endpoint_url: host name, port, and http or https",
-        )
+        return _problem(*_unreachable(cause, where))
     if "credentials" in str(error).lower():
         return _problem(
             f"{where}: no credentials found ({error})",
@@ -69,6 +67,20 @@ def _meaning(error: OriginError, where: str, key: str | None) -> Finding:
             "machine a role, or set origin.anonymous for a public bucket",
         )
     return _problem(f"{where}: {error}", "is this an S3 endpoint? check origin.endpoint_url")
+
+
+def _unreachable(cause: BaseException | None, where: str) -> tuple[str, str]:
+    if isinstance(cause, SSLError):
+        return f"{where}: no TLS connection", (
+            "is it https at all, with a certificate this machine trusts? check origin.endpoint_url"
+        )
+    reason = cause.kwargs.get("error") if isinstance(cause, BotoCoreError) else None
+    if isinstance(reason, aiohttp.ClientConnectorDNSError):
+        return f"{where}: the host name is not found", "check origin.endpoint_url and DNS"
+    if isinstance(reason, aiohttp.ClientConnectorError):
+        text = f"{where}: {reason.os_error.strerror or 'no connection'}"
+        return text, "does it run, and listen on this port? check origin.endpoint_url"
+    return f"{where}: no connection ({cause})", "check origin.endpoint_url"
 
 
 def _answer_meaning(code: str, where: str, key: str | None) -> Finding:
@@ -83,6 +95,11 @@ def _answer_meaning(code: str, where: str, key: str | None) -> Finding:
         )
     if code == "InvalidRange":
         return Finding("origin", f"{where}: {key!r} can be read and is empty")
+    if code.isdecimal() and code not in _PROBLEMS:  # botocore found no error document
+        return _problem(
+            f"{where}: answered {code} without S3's error document",
+            "this does not look like S3: check origin.endpoint_url",
+        )
     found, advice = _PROBLEMS.get(
         code, (f"answered {code}", "look this code up in the documentation of the origin")
     )

@@ -26,7 +26,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.base import Origin, Part, count_resume
+from rangeserver.origin.base import Origin, Part, note_resume
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -112,8 +112,8 @@ class ResumingOrigin:
     ) -> AsyncIterator[Part]:
         while attempts.left():
             await asyncio.sleep(attempts.pause())
-            log.info("resuming %s of %s at byte %d: %s", facts.etag, facts.key, rest.start, cause)
-            count_resume()
+            request_id = note_resume()
+            log.info("request %s: resuming at byte %d: %s", request_id, rest.start, cause)
             try:
                 return await stack.enter_async_context(self.inner.read(facts, rest))
             except _RESUMABLE as error:

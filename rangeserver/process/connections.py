@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
-from rangeserver.errors import BadRequest, StreamAborted, TooManyConnections
+from rangeserver.errors import BadRequest, RequestTooLong, StreamAborted, TooManyConnections
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
@@ -125,7 +126,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0 or exchange.response_begun:
             exchange.abort(Outcome.FAILED)
             raise StreamAborted(str(exc)) from exc
-        answer = (BadRequest.code, BadRequest.message) if status == 400 else INTERNAL_ERROR
+        fault = RequestTooLong if isinstance(exc, LineTooLong) else BadRequest
+        answer = (fault.code, fault.message) if status == 400 else INTERNAL_ERROR
         response = error_response(status, answer, exchange.request_id)
         response.force_close()
         exchange.status = status

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import resource
-
-log = logging.getLogger(__name__)
 
 SPARE_DESCRIPTORS = 64
 """For listening sockets, log files, DNS, libraries."""
@@ -25,7 +22,4 @@ def raise_descriptor_limit(connections: int) -> bool:
         if wanted > soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    if soft < needed:
-        log.warning("only %d open files are allowed, the connection limits need %d", soft, needed)
-        return False
-    return True
+    return soft >= needed

@@ -69,7 +69,7 @@ async def _drain(runner: ConnectionRunner, active: ActiveExchanges, seconds: flo
     if runner.server is not None:
         runner.server.pre_shutdown()
     if active:
-        log.info("draining: %d responses have %g s to finish", len(active), seconds)
+        log.info("draining: responses running: %d, seconds to finish: %g", len(active), seconds)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -111,3 +111,4 @@ async def serve_until_signalled(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+    log.info("stopped")

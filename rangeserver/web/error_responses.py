@@ -16,6 +16,9 @@ PRECONDITION_FAILED = ("precondition_failed", "A precondition of the request is 
 RANGE_NOT_SATISFIABLE = ("range_not_satisfiable", "The range lies outside the object.")
 INTERNAL_ERROR = (ResponseError.code, ResponseError.message)
 
+# RFC 9110 renamed these; Python up to 3.12 has the old phrases.
+_REASONS = {414: "URI Too Long", 416: "Range Not Satisfiable"}
+
 _OWN_HEADERS: dict[int, dict[str, str]] = {405: {hdrs.ALLOW: ALLOWED_METHODS}}
 
 
@@ -49,6 +52,7 @@ def error_response(
     body = error_body(*code_and_message, request_id)
     return web.Response(
         status=status,
+        reason=_REASONS.get(status),
         body=body,
         headers={**error_headers(status, request_id, len(body)), **(headers or {})},
     )

@@ -54,12 +54,15 @@ class Exchange:
     bytes_sent: int = 0
     outcome: Outcome | None = None
     source: str | None = None
-    origin: ReadReport = field(default_factory=ReadReport)
+    origin: ReadReport = field(init=False)
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
     finished: float | None = None
     response_begun: bool = False
     transport: asyncio.Transport | None = None
+
+    def __post_init__(self) -> None:
+        self.origin = ReadReport(self.request_id)
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""

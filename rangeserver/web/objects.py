@@ -38,6 +38,7 @@ from rangeserver.web.exchange import EXCHANGE, Exchange
 from rangeserver.web.relay import body_parts, relay
 
 _MAX_QUERY_FIELDS = 100
+_MAX_LOGGED_PATH = 512
 
 _VERSIONS_TRIED = 2
 """How often an answer is planned when the object is replaced before a byte of it was sent."""
@@ -54,13 +55,17 @@ class ObjectHandler:
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
+        exchange = request[EXCHANGE]
+        # Until the key is known, what stands in its place in the log. Never the query: names and
+        # tokens in it are nobody's business there.
+        raw_path = request.raw_path.partition("?")[0]
+        exchange.key = raw_path[:_MAX_LOGGED_PATH].removeprefix("/")
         if request.method not in _METHODS:
             raise MethodNotAllowed
         if hdrs.EXPECT in request.headers:
             await _meet_expectation(request)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
-        exchange = request[EXCHANGE]
         path, query = split_target(request.raw_path)
         key = object_key(path, prefix=self.prefix)
         exchange.key = key

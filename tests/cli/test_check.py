@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -99,7 +101,50 @@ async def test_nothing_listens_at_the_endpoint() -> None:
         port = free.getsockname()[1]
     finished = await check(f"http://127.0.0.1:{port}")
     assert finished.code == 1
-    assert "no connection" in finished.out
+    assert "Connect" in finished.out or "refused" in finished.out
+    assert "does it run, and listen on this port?" in finished.out
+
+
+async def test_a_host_that_is_not_there() -> None:
+    finished = await check("http://store.invalid:9000")
+    assert finished.code == 1
+    assert "the host name is not found" in finished.out
+
+
+async def test_https_where_http_is_spoken() -> None:
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        finished = await check(f"https://127.0.0.1:{port}")
+    assert finished.code == 1
+    assert "no TLS connection" in finished.out
+    assert "is it https at all" in finished.out
+
+
+async def test_a_web_server_that_is_no_s3(fake: FakeS3) -> None:
+    fake.misbehave(lambda answer: replace(
+            answer, status=404, headers=(("Content-Length", "0"),), body=b""
+        )
+    )
+    finished = await check(fake.endpoint_url)
+    assert finished.code == 1
+    assert "this does not look like S3" in finished.out
+
+
+async def test_a_profile_that_is_not_there_hides_nothing_else(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, RANGESERVER_ORIGIN__PROFILE="nobody")
+    assert finished.code == 1
+    assert "The config profile (nobody) could not be found" in finished.out
+    assert "ok       port" in finished.out
+
+
+async def test_an_address_of_another_machine(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, "--host", "192.0.2.1")
+    assert finished.code == 1
+    assert "set server.host to an address of this machine" in finished.out
 
 
 async def test_what_listens_there_is_no_s3(fake: FakeS3) -> None:

@@ -66,7 +66,8 @@ def test_without_the_extra_the_line_says_what_to_install(monkeypatch: pytest.Mon
     result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == 1
     assert result.output == (
-        "rangeserver: demo: the demo needs more packages: pip install 'rangeserver[demo]'\n"
+        "rangeserver: demo: more packages are needed: `make demo`, or `pip install '.[demo]'` "
+        "in the source tree\n"
     )
 
 

@@ -133,13 +133,6 @@ async def test_an_unknown_profile_is_a_configuration_error() -> None:
             raise AssertionError
 
 
-async def test_an_impossible_bucket_name_is_refused_at_the_first_request(fake: FakeS3) -> None:
-    async with opened_origin(config_for(fake, origin={"bucket": "no such name"})) as opened:
-        with pytest.raises(OriginRefused):
-            await opened.origin.describe(KEY)
-    assert fake.requests == []
-
-
 async def test_leaving_closes_every_connection(fake: FakeS3) -> None:
     fake.put(KEY, b"bytes")
     async with opened_origin(config_for(fake)) as opened:

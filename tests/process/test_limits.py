@@ -29,10 +29,9 @@ def test_a_limit_that_suffices_is_left_alone(limits: tuple[int, int]) -> None:
 
 
 def test_a_hard_limit_that_is_too_low_is_reported(
-    limits: tuple[int, int], caplog: pytest.LogCaptureFixture
+    limits: tuple[int, int],
 ) -> None:
     _, hard = limits
     if hard == resource.RLIM_INFINITY:
         pytest.skip("there is no hard limit here")
     assert not raise_descriptor_limit(hard + 1)
-    assert "open files are allowed" in caplog.text
