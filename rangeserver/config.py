@@ -147,10 +147,13 @@ class OriginConfig(_Section):
     pool_wait_seconds: Seconds = Field(5.0, description="For a free origin connection; then 503.")
     connect_seconds: Seconds = Field(3.0, description="For one connection attempt.")
     response_seconds: Seconds = Field(
-        15.0, description="For the header of the origin's answer, retries included; then 504."
+        15.0,
+        description="For the header of one answer of the origin, retries included; then 504.",
     )
     idle_seconds: Seconds = Field(
-        10.0, description="The origin's body is given up when no byte comes for this long."
+        10.0,
+        description="The origin's answer, header or body, is given up when no byte comes for this "
+        "long.",
     )
     min_bytes_per_second: Annotated[ByteSize, Field(ge=0)] = Field(
         ByteSize(8 * 1024),
@@ -287,7 +290,7 @@ def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
     for section, values in over.items():
         if isinstance(values, Mapping) and isinstance(tree.get(section), dict):
             tree[section] |= values
-        elif values:
+        elif values and section not in tree:
             tree[section] = values
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler, QueueListener
 from typing import IO, Any
 
@@ -87,6 +88,43 @@ class _Writer(QueueListener):
         self._thread = None
 
 
+class _Sink(logging.Handler):
+    """Writes straight to a file's descriptor, without a lock or a buffer.
+
+    When the process ends, Python waits for the locks of handlers and standard streams; one that
+    is held in a write to a blocked pipe would keep the process for ever.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__()
+        try:
+            descriptor = stream.fileno()
+        except OSError:  # a stream in memory
+            self._write: Callable[[str], object] = stream.write
+        else:
+            self._write = lambda text: _write_all(descriptor, text)
+
+    def createLock(self) -> None:  # noqa: N802 (logging's name)
+        """Have none: one thread writes."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record."""
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; a sink that is gone must not stop the writer."""
+        with suppress(OSError):
+            self._write(self.format(record) + "\n")
+
+
+def _write_all(descriptor: int, text: str) -> None:
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 class _JsonLines(JsonFormatter):
     """One JSON object a line; access records are their fields and nothing else."""
 
@@ -95,8 +133,8 @@ class _JsonLines(JsonFormatter):
         access = getattr(record, "access", None)
         if access is not None:
             line = {"time": _timestamp(record.created), "log": "access", **access}
-            return json.dumps(line, ensure_ascii=False)
-        return super().format(record)
+            return _printable(json.dumps(line, ensure_ascii=False))
+        return _printable(super().format(record))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
         """UTC, with milliseconds, as in the access lines."""
@@ -111,7 +149,7 @@ class _TextLines(logging.Formatter):
         access = getattr(record, "access", None)
         if access is not None:
             asked = f" [{access['range']}]" if access["range"] else ""
-            return (
+            return _printable(
                 f"{_timestamp(record.created)} {access['client']} {access['method']} "
                 f"/{access['key']}{asked} {access['status']} "
                 f"{access['bytes_sent']}/{access['bytes_promised']} {access['outcome']} "
@@ -119,9 +157,28 @@ class _TextLines(logging.Formatter):
             )
         return super().format(record)
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        """Format a record but for its traceback, which has lines of its own."""
+        return _printable(super().formatMessage(record))
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
         """UTC, with milliseconds, as in the access lines."""
         return _timestamp(record.created)
+
+
+def _printable(line: str) -> str:
+    """The line without what a terminal might obey or a reader might take for a line's end.
+
+    The escapes are those of JSON, in which such characters stand only inside strings.
+    """
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else _escape(char) for char in line)
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _timestamp(created: float) -> str:
@@ -144,7 +201,7 @@ def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[Dro
     """Log to ``stream`` (default: standard error) until the context is left."""
     records: queue.Queue[Any] = queue.Queue(QUEUE_RECORDS)
     handler = DroppingQueueHandler(records)
-    sink = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    sink = _Sink(stream if stream is not None else sys.stderr)
     sink.setFormatter(_formatter(config.format))
     writer = _Writer(records, handler, sink)
     root = logging.getLogger()

@@ -177,6 +177,11 @@ def test_a_section_that_is_no_table_is_one_problem(tmp_path: Path) -> None:
     assert "server: must be a valid dictionary" in problems("server = 3", tmp_path)[0]
 
 
+def test_a_section_that_is_no_table_is_not_replaced_by_a_flag(tmp_path: Path) -> None:
+    found = problems("server = 3", tmp_path, server={"port": 1}, origin={"bucket": "films"})
+    assert found == ["server: must be a valid dictionary or instance of ServerConfig"]
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     config = load_config(environ={}, flags=BUCKET)
     with pytest.raises(ValueError, match="frozen"):

@@ -88,6 +88,23 @@ def test_a_traceback_stays_inside_one_json_line() -> None:
     assert "ValueError: boom" in json.loads(line)["exc_info"]
 
 
+@pytest.mark.parametrize("format_", ["json", "text"])
+def test_nothing_that_a_terminal_obeys_is_written(format_: str) -> None:
+    hostile = {**FIELDS, "range": "bytes=\x9b31m\u2028\u202e\U000e0001", "key": "바다\u2029.mp4"}
+
+    def log() -> None:
+        access_log.info("access", extra={"access": hostile})
+        logging.getLogger("rangeserver").warning("answered: %s", "a\nb\x1b[2J")
+
+    lines = written(log, format=format_)
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "바다" in lines[0]
+    if format_ == "json":
+        assert json.loads(lines[0])["range"] == hostile["range"]
+        assert json.loads(lines[1])["message"] == "answered: a\nb\x1b[2J"
+
+
 class GatedSink(io.StringIO):
     """A sink that takes nothing until its gate opens, like a pipe whose reader has stopped."""
 

@@ -71,6 +71,7 @@ def client_settings(config: OriginConfig) -> AioConfig:
         # finds a mismatch only after the last byte is out. Length and ETag are checked instead.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL is not our configuration either
         proxies={},  # HTTP_PROXY in the environment is not our configuration
         s3={"addressing_style": config.addressing_style},
         user_agent_extra="rangeserver",

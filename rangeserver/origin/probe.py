@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -40,9 +41,10 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
         where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
         try:
             with closed_on_failure(), origin_errors():
-                answer: Any = await client.get_object(
-                    Bucket=config.bucket, Key=config.prefix + wanted, Range="bytes=0-0"
-                )
+                async with asyncio.timeout(config.response_seconds):
+                    answer: Any = await client.get_object(
+                        Bucket=config.bucket, Key=config.prefix + wanted, Range="bytes=0-0"
+                    )
             answer["Body"].close()
         except OriginError as error:
             return _meaning(error, where, key)

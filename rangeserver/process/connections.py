@@ -31,8 +31,12 @@ from rangeserver.web.exchange import (
 
 log = logging.getLogger(__name__)
 
-_HALF_CLOSED_SECONDS = 0.5
-"""How long a client that has closed its side may wait for the next byte."""
+_HALF_CLOSED_SECONDS = 2.0
+"""How long a client that has closed its side is kept while there is nothing to write to it."""
+
+MAX_REFUSALS = 64
+"""Connections being refused at once; further ones are reset without a word, lest those that
+are admitted lack descriptors for the origin."""
 
 _REFUSAL_SECONDS = 1.0
 """A refused connection stays open this long: closed at once, with the client's request still
@@ -66,14 +70,19 @@ class Connection(web.RequestHandler):
         assert isinstance(server, ConnectionServer)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
-        if not server.admit(self._peer):
+        self._refused = not server.admit(self._peer)
+        if self._refused and server.refuse():
             self._refuse()
+        elif self._refused:
+            self.force_close()
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give back the place of the connection."""
         server = self._manager
         super().connection_lost(exc)
-        if isinstance(server, ConnectionServer):
+        if isinstance(server, ConnectionServer) and not self._refused:
             server.release(self._peer)
 
     def data_received(self, data: bytes) -> None:
@@ -104,6 +113,8 @@ class Connection(web.RequestHandler):
         exchange = request.get(EXCHANGE) if request is not None else None
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
         if output == before and not self.transport.get_write_buffer_size():
+            if exchange is not None:
+                exchange.abort(Outcome.CLIENT_GONE)
             self.force_close()
             return
         self._loop.call_later(_HALF_CLOSED_SECONDS, self._expect_output, output)
@@ -151,9 +162,9 @@ class Connection(web.RequestHandler):
         return resp, reset
 
     def _refuse(self) -> None:
-        self._refused = True
-        transport = self.transport
+        transport, server = self.transport, self._manager
         assert transport is not None
+        assert isinstance(server, ConnectionServer)
         exchange = Exchange(new_request_id(), self._peer, "-", status=TooManyConnections.status)
         body = error_body(TooManyConnections.code, TooManyConnections.message, exchange.request_id)
         headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
@@ -169,7 +180,11 @@ class Connection(web.RequestHandler):
         exchange.outcome = Outcome.COMPLETE
         exchange.finished = time.monotonic()
         log_exchange(exchange)
-        self._loop.call_later(_REFUSAL_SECONDS, self.force_close)
+        self._loop.call_later(_REFUSAL_SECONDS, self._refusal_over, server)
+
+    def _refusal_over(self, server: ConnectionServer) -> None:
+        server.refusing -= 1
+        self.force_close()
 
 
 class ConnectionServer(web.Server):
@@ -187,22 +202,32 @@ class ConnectionServer(web.Server):
         self._limits = limits
         self._by_client: Counter[str] = Counter()
         self.open_connections = 0
+        self.refusing = 0
 
     def __call__(self) -> Connection:
         """A protocol for a connection that was just accepted."""
         return Connection(self, loop=self._loop, **self._options)
 
     def admit(self, peer: str) -> bool:
-        """Count a new connection; false when it is one too many."""
+        """Count a new connection, unless it is one too many."""
+        per_client = self._limits.per_client
+        if self.open_connections >= self._limits.total:
+            return False
+        if per_client and self._by_client[peer] >= per_client:
+            return False
         self.open_connections += 1
         self._by_client[peer] += 1
-        if self.open_connections > self._limits.total:
+        return True
+
+    def refuse(self) -> bool:
+        """Whether one more connection may be refused with an answer."""
+        if self.refusing >= MAX_REFUSALS:
             return False
-        per_client = self._limits.per_client
-        return not per_client or self._by_client[peer] <= per_client
+        self.refusing += 1
+        return True
 
     def release(self, peer: str) -> None:
-        """A connection has ended."""
+        """A connection that was admitted has ended."""
         self.open_connections -= 1
         self._by_client[peer] -= 1
         if not self._by_client[peer]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 
-SPARE_DESCRIPTORS = 64
-"""For listening sockets, log files, DNS, libraries."""
+SPARE_DESCRIPTORS = 128
+"""For connections being refused, listening sockets, log files, DNS, libraries."""
 
 
 def descriptors_needed(connections: int) -> int:

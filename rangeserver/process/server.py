@@ -13,7 +13,7 @@ from aiohttp import web
 
 from rangeserver.config import ServerConfig
 from rangeserver.process.connections import ConnectionLimits, ConnectionRunner
-from rangeserver.process.sockets import listen
+from rangeserver.process.sockets import BACKLOG, listen
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def serving(
     try:
         await runner.setup()
         for sock in sockets:
-            await web.SockSite(runner, sock).start()
+            await web.SockSite(runner, sock, backlog=BACKLOG).start()
         yield runner
     finally:
         try:

@@ -9,6 +9,9 @@ from email.utils import formatdate
 
 # etagc is VCHAR without the double quote, or obs-text (RFC 9110 §8.8.3).
 _ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20"\x7f]*)"')
+_MAX_TAGS = 256
+"""Tags read of one list: a request can hold hundreds of thousands, no cache has that many."""
+
 _LIST_SEPARATOR = re.compile(r"[ \t,]*")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -46,14 +49,14 @@ def parse_entity_tag(value: str) -> EntityTag | None:
 
 
 def parse_entity_tags(value: str) -> tuple[EntityTag, ...]:
-    """Read a list of entity tags up to the first thing that is none.
+    """Read a list of entity tags up to the first thing that is none, 256 of them at most.
 
     A comma inside a tag is part of the tag, so the list cannot be split at commas. What follows
     a malformed member cannot be told apart any more and counts as absent.
     """
     tags: list[EntityTag] = []
     position = 0
-    while True:
+    while len(tags) < _MAX_TAGS:
         separator = _LIST_SEPARATOR.match(value, position)
         if separator is not None:
             if tags and "," not in separator[0]:
@@ -64,6 +67,7 @@ def parse_entity_tags(value: str) -> tuple[EntityTag, ...]:
             return tuple(tags)
         tags.append(EntityTag(match[2], weak=match[1] is not None))
         position = match.end()
+    return tuple(tags)
 
 
 def parse_http_date(value: str, *, now: int) -> int | None:

@@ -20,6 +20,7 @@ from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.web.client_progress import ClientDeadlines, ClientProgress
 from rangeserver.web.exchange import Exchange, Outcome
+from rangeserver.web.flush import flush
 
 
 async def body_parts(
@@ -74,8 +75,7 @@ async def relay(
             if first is not None:
                 await _write_body(response, exchange, first, parts)
             await response.write_eof()
-            # Small answers to pipelined requests would otherwise pile up in the transport.
-            await request.writer.drain()
+            await flush(request)
     except OriginError as error:
         exchange.abort(Outcome.ORIGIN_FAILED)
         raise StreamAborted(error.detail) from error

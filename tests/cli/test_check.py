@@ -125,9 +125,8 @@ async def test_https_where_http_is_spoken() -> None:
 
 
 async def test_a_web_server_that_is_no_s3(fake: FakeS3) -> None:
-    fake.misbehave(lambda answer: replace(
-            answer, status=404, headers=(("Content-Length", "0"),), body=b""
-        )
+    fake.misbehave(
+        lambda answer: replace(answer, status=404, headers=(("Content-Length", "0"),), body=b"")
     )
     finished = await check(fake.endpoint_url)
     assert finished.code == 1
@@ -165,4 +164,4 @@ async def test_a_taken_port(fake: FakeS3) -> None:
 async def test_too_few_descriptors(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, RANGESERVER_SERVER__MAX_CONNECTIONS="1000000")
     assert finished.code == 1
-    assert "PROBLEM  limits: 1000320 open files may be needed and are not allowed" in finished.out
+    assert "PROBLEM  limits: 1000384 open files may be needed and are not allowed" in finished.out

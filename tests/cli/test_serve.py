@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Served, run, served
+from tests.cli.commands import Served, run, served, start
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually
@@ -80,6 +80,51 @@ async def test_a_response_that_outlasts_the_drain_is_aborted(fake: FakeS3) -> No
         await server.line_with("draining")
         assert (await server.line())["outcome"] == "drained"
         assert await server.ended() == 0
+
+
+@pytest.mark.parametrize("size", [100_000, 180_000, 260_000])
+async def test_a_response_that_lies_in_a_buffer_is_not_ended_as_if_it_were_sent(
+    size: int, fake: FakeS3
+) -> None:
+    fake.put("film.mp4", FILM[:size])
+    environ = {**PATH_STYLE, "RANGESERVER_SERVER__DRAIN_SECONDS": "0.3"}
+    async with (
+        served(*against(fake), environ=environ) as server,
+        await RawClient.connect(server.port, receive_buffer=4096) as client,
+    ):
+        await client.ask("/film.mp4")
+        await eventually(lambda: len(fake.seen("GET")) == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+        _, headers = await client.head()
+        body = await client.rest()
+        assert headers["content-length"] == str(size)
+        # The kernel may have taken it all; what it had not is cut off for all to see.
+        assert len(body) == size or client.was_reset
+
+
+async def test_a_blocked_log_does_not_keep_the_process(fake: FakeS3) -> None:
+    environ = {**PATH_STYLE, "RANGESERVER_LOG__FORMAT": "text"}
+    server = await start("serve", "--port", "0", *against(fake), environ=environ)
+    try:
+        assert server.stderr is not None
+        async with asyncio.timeout(10):
+            line = (await server.stderr.readline()).decode()
+        port = int(line.rstrip().rpartition(":")[2])
+        # Nobody reads any more: first asyncio's buffer fills up, then the pipe.
+        async with await RawClient.connect(port) as client:
+            for _ in range(60):
+                for _ in range(50):
+                    await client.ask("/" + "k" * 1000, method="PUT")
+                for _ in range(50):
+                    assert (await client.response()).status == 405
+            server.send_signal(signal.SIGTERM)
+            await eventually(lambda: server.returncode is not None)  # wait() waits for the pipe
+            assert server.returncode == 0
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.communicate()
 
 
 async def test_a_second_signal_cuts_the_drain_short(fake: FakeS3) -> None:

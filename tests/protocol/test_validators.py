@@ -273,3 +273,7 @@ def test_only_a_date_that_exists_is_one(
     except ValueError:
         expected = None
     assert parse_http_date(text, now=NOW) == expected
+
+
+def test_a_list_of_any_length_costs_no_more_than_a_long_one() -> None:
+    assert len(parse_entity_tags('"",' * 300_000)) == 256

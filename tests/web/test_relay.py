@@ -464,7 +464,7 @@ async def test_headers_that_nobody_reads_hold_back_the_next_answer(
         async with await RawClient.connect(app.port, receive_buffer=4096) as client:
             request = b"HEAD /a.mp4 HTTP/1.1\r\nHost: a\r\n\r\n"
             sending = asyncio.create_task(client.send(request * 20_000))
-            await eventually(lambda: waiting() > 60_000)
+            await eventually(lambda: waiting() > 0)
             answered = len(finished)
             await asyncio.sleep(0.1)  # time for some thirty more
             assert len(finished) == answered

@@ -18,6 +18,7 @@ from rangeserver.web.exchange import (
     Outcome,
     begin_exchange,
 )
+from rangeserver.web.flush import flush
 
 ExchangeObserver = Callable[[Exchange], None]
 """Called once an exchange is finished. Must not block or raise."""
@@ -70,7 +71,7 @@ async def _send(
         async with asyncio.timeout(write_idle_seconds):
             await response.prepare(request)
             await response.write_eof()
-            await request.writer.drain()
+            await flush(request)
     except TimeoutError:
         exchange.abort(Outcome.CLIENT_TOO_SLOW)
         msg = "the client reads none of its responses"
@@ -82,4 +83,6 @@ async def _send(
 async def add_own_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal ``on_response_prepare``: what every response carries."""
     response.headers["Server"] = "rangeserver"
+    response.headers.setdefault("Accept-Ranges", "bytes")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers[REQUEST_ID] = request[EXCHANGE].request_id

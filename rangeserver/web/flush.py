@@ -1,0 +1,26 @@
+"""Waiting until a response has left this process.
+
+aiohttp's ``drain`` waits for room, not for emptiness: up to 64 KiB of a response that counts as
+sent may still lie in the transport. A server that stops then, or a client that stops reading,
+would make an untrue end of it.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+
+async def flush(request: web.BaseRequest) -> None:
+    """Return once the kernel has taken over everything written to this connection.
+
+    Raises ``ConnectionError`` when the client leaves first. Has no deadline of its own.
+    """
+    transport = request.transport
+    if transport is None or not transport.get_write_buffer_size():
+        return
+    transport.set_write_buffer_limits(high=0)  # from now on, room means emptiness
+    try:
+        await request.writer.drain()
+    finally:
+        if not transport.is_closing():
+            transport.set_write_buffer_limits()
