@@ -26,6 +26,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
+from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Origin, Part, count_resume
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -57,8 +58,10 @@ class ResumingOrigin:
         policy: ResumePolicy,
         *,
         uniform: Callable[[float, float], float] = random.uniform,
+        metrics: OriginMetrics | None = None,
     ) -> None:
         self.inner = inner
+        self._metrics = metrics or OriginMetrics()
         self._policy = policy
         self._uniform = uniform
 
@@ -114,6 +117,7 @@ class ResumingOrigin:
             await asyncio.sleep(attempts.pause())
             log.info("resuming %s of %s at byte %d: %s", facts.etag, facts.key, rest.start, cause)
             count_resume()
+            self._metrics.resumed()
             try:
                 return await stack.enter_async_context(self.inner.read(facts, rest))
             except _RESUMABLE as error:

@@ -18,9 +18,12 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield fake
 
 
+PORTS = ("--port", "0", "--admin-port", "0")
+
+
 async def check(endpoint: str, *arguments: str, **environ: str | None) -> Finished:
     return await run(
-        *("check", "--bucket", "films", "--endpoint-url", endpoint, "--port", "0", *arguments),
+        *("check", "--bucket", "films", "--endpoint-url", endpoint, *PORTS, *arguments),
         environ={
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
             "RANGESERVER_ORIGIN__MAX_ATTEMPTS": "1",
@@ -36,6 +39,7 @@ async def test_all_is_well(fake: FakeS3) -> None:
         "ok       config",
         "ok       origin",
         "ok       port",
+        "ok       admin port",
         "ok       limits",
     ]
 

@@ -108,7 +108,9 @@ async def test_a_wrong_configuration_stops_it_with_every_problem(tmp_path: Path)
 
 async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
     environ = {"RANGESERVER_ORIGIN__PROFILE": "nobody"}
-    finished = await run("serve", "--bucket", "b", "--port", "0", environ=environ)
+    finished = await run(
+        *("serve", "--bucket", "b", "--port", "0", "--admin-port", "0"), environ=environ
+    )
     assert finished.code == 78
     assert "origin: The config profile (nobody) could not be found" in finished.err
 
