@@ -11,10 +11,9 @@ INTERVAL_SECONDS = 0.5
 
 
 @contextmanager
-def lag_measured(
-    observe: Callable[[float], None], interval: float = INTERVAL_SECONDS
-) -> Iterator[None]:
-    """Tell ``observe`` every ``interval`` how many seconds late a timer ran, until left."""
+def lag_measured(observe: Callable[[float], None], interval: float | None = None) -> Iterator[None]:
+    """Tell ``observe`` every ``interval`` seconds how late a timer ran, until left."""
+    interval = INTERVAL_SECONDS if interval is None else interval
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 

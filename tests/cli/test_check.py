@@ -121,6 +121,30 @@ async def test_a_taken_port(fake: FakeS3) -> None:
     assert f"PROBLEM  port: cannot listen on 127.0.0.1 port {port}" in finished.out
 
 
+async def test_a_taken_admin_port(fake: FakeS3) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = await check(fake.endpoint_url, "--admin-port", str(port))
+    assert finished.code == 1
+    assert f"PROBLEM  admin port: cannot listen on 127.0.0.1 port {port}" in finished.out
+    assert "admin.host and admin.port" in finished.out
+
+
+async def test_one_port_for_both(fake: FakeS3) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    finished = await check(fake.endpoint_url, "--port", port, "--admin-port", port)
+    assert finished.code == 1
+    assert "ok       port" in finished.out
+    assert "PROBLEM  admin port" in finished.out
+
+
+async def test_no_admin_port(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, RANGESERVER_ADMIN__ENABLED="false")
+    assert finished.code == 0
+    assert "admin port" not in finished.out
+
+
 async def test_too_few_descriptors(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, RANGESERVER_SERVER__MAX_CONNECTIONS="1000000")
     assert finished.code == 1

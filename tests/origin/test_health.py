@@ -63,10 +63,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def answers() -> AsyncIterator[Answers]:
-    """A probed origin."""
-    health = OriginHealth()
-    answers = Answers(health)
+    """An origin that is probed and found ready."""
+    answers = Answers(OriginHealth())
     async with probed(answers):
+        await eventually(lambda: answers.health.ready)
         yield answers
 
 
@@ -82,17 +82,16 @@ async def probed(answers: Answers) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("proof", [ObjectNotFound, AccessDenied, ObjectChanged])
-async def test_ready_by_any_answer_of_a_good_bucket(
-    proof: Callable[[], OriginError], answers: Answers
-) -> None:
-    assert answers.health.reason == "The origin has not answered yet."
+async def test_ready_by_any_answer_of_a_good_bucket(proof: Callable[[], OriginError]) -> None:
+    answers = Answers(OriginHealth())
     answers.answer = proof()
-    await eventually(lambda: answers.health.ready)
+    assert answers.health.reason == "The origin has not answered yet."
+    async with probed(answers):
+        await eventually(lambda: answers.health.ready)
     assert answers.asked == 1
 
 
 async def test_a_ready_origin_is_not_probed(answers: Answers) -> None:
-    await eventually(lambda: answers.health.ready)
     for _ in range(20):
         await asyncio.sleep(0)
     answers.health.failed(ObjectNotFound())
@@ -101,7 +100,6 @@ async def test_a_ready_origin_is_not_probed(answers: Answers) -> None:
 
 
 async def test_refused_until_an_answer_proves_otherwise(answers: Answers) -> None:
-    await eventually(lambda: answers.health.ready)
     answers.answer = REFUSED
     answers.health.failed(REFUSED)
     await eventually(lambda: not answers.health.ready)
@@ -115,7 +113,6 @@ async def test_refused_until_an_answer_proves_otherwise(answers: Answers) -> Non
 
 async def test_an_object_that_is_refused_is_no_fault_of_the_origin(answers: Answers) -> None:
     """Whoever knows the key of one could otherwise take the server out of service."""
-    await eventually(lambda: answers.health.ready)
     answers.health.failed(REFUSED)
     await eventually(lambda: answers.asked == 2)
     assert answers.health.ready
@@ -123,7 +120,6 @@ async def test_an_object_that_is_refused_is_no_fault_of_the_origin(answers: Answ
 
 @pytest.mark.parametrize("error", [OriginTimeout(), OriginUnreachable()])
 async def test_some_failures_in_a_row(error: OriginError, answers: Answers) -> None:
-    await eventually(lambda: answers.health.ready)
     answers.answer = error
     for _ in range(FAILURES_IN_A_ROW - 1):
         answers.health.failed(error)
@@ -149,6 +145,7 @@ async def test_what_says_nothing_about_readiness(error: OriginError) -> None:
 
 async def test_a_silent_origin(answers: Answers) -> None:
     answers.silent = True
+    answers.health.failed(REFUSED)
     await eventually(lambda: answers.health.reason == "The origin did not answer in time.")
     answers.silent = False
     await eventually(lambda: answers.health.ready)
@@ -156,7 +153,8 @@ async def test_a_silent_origin(answers: Answers) -> None:
 
 async def test_traffic_proves_health_before_the_next_probe(answers: Answers) -> None:
     answers.answer = REFUSED
-    await eventually(lambda: answers.asked > 0)
+    answers.health.failed(REFUSED)
+    await eventually(lambda: not answers.health.ready)
     answers.health.answered()
     assert answers.health.ready
 
@@ -165,17 +163,15 @@ async def test_the_probe_survives_what_nobody_thought_of(
     answers: Answers, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers.answer = RuntimeError("surprise")
+    answers.health.failed(REFUSED)
     await eventually(lambda: answers.health.reason == "Unexpected: RuntimeError")
     assert "surprise" in caplog.text
     answers.answer = ObjectNotFound()
     await eventually(lambda: answers.health.ready)
 
 
-async def test_changes_are_logged_once(
-    answers: Answers, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_changes_are_logged_once(answers: Answers, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    await eventually(lambda: answers.health.ready)
     assert not caplog.messages  # the usual start is no news
     answers.answer = REFUSED
     answers.health.failed(REFUSED)
@@ -199,7 +195,7 @@ async def test_an_s3_origin_reports_what_it_sees(fake: FakeS3) -> None:
             async with origin.read(facts, ByteSpan(0, 5)):
                 pass
         assert health._doubt.is_set()
-        fake.well_behaved()
+        fake.behave()
         async with origin.read(facts, ByteSpan(0, 5)) as parts:
             assert not health._doubt.is_set()
             assert b"".join([part async for part in parts]) == b"01234"
@@ -210,7 +206,7 @@ async def test_after_a_refusal_a_missing_object_is_explained_anew(fake: FakeS3) 
     fake.put("film.mp4", b"0123456789")
     async with opened_origin(config_for(fake)) as opened:
         facts = await opened.origin.describe(ObjectKey("film.mp4"))
-        fake.misbehave(faults.error(404, "NoSuchBucket"))
+        fake.misbehave(faults.error(404, "NoSuchBucket"), method=None)
         with pytest.raises(OriginRefused):
             async with opened.origin.read(facts, ByteSpan(0, 5)):
                 pass
