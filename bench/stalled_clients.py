@@ -96,6 +96,7 @@ async def main(clients: int) -> None:
             "AWS_SECRET_ACCESS_KEY": "bench",
             "AWS_DEFAULT_REGION": "us-east-1",
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
+            "RANGESERVER_ADMIN__ENABLED": "false",
             "RANGESERVER_ORIGIN__MAX_CONNECTIONS": str(clients + 1),
         },
     )

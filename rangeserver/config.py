@@ -173,6 +173,18 @@ class OriginConfig(_Section):
     )
 
 
+class AdminConfig(_Section):
+    """Health, readiness, metrics and status, apart from the public port."""
+
+    enabled: bool = Field(True, description="Whether to listen for them at all.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Whoever reaches it sees keys and client addresses.",
+    )
+    port: Port = Field(9090, description="Port to listen on; 0 lets the system choose one.")
+
+
 class AccessConfig(_Section):
     """What browsers may do with what they get."""
 
@@ -210,6 +222,7 @@ class Config(_Section):
     """The whole configuration."""
 
     server: ServerConfig = ServerConfig()
+    admin: AdminConfig = AdminConfig()
     origin: OriginConfig = OriginConfig()
     access: AccessConfig = AccessConfig()
     log: LogConfig = LogConfig()

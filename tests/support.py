@@ -17,15 +17,15 @@ import pytest
 from aiohttp import web
 from botocore.loaders import create_loader
 
-from rangeserver.app import OBJECTS, create_app
+from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.process.connections import ConnectionRunner, ConnectionServer
+from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import open_sockets, serving
-from rangeserver.web.exchange import ACTIVE, ActiveExchanges
-from rangeserver.web.middlewares.access import ExchangeObserver
+from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
 from tests.fakes.s3 import FakeS3
 
 DEADLINE_SECONDS = 10.0
@@ -37,11 +37,14 @@ def config_for(
     *,
     server: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
+    admin: bool = False,
 ) -> Config:
     """A configuration that serves ``fake`` on a free port and does not wait to drain."""
     return Config.model_validate(
         {
             "server": {"port": 0, "drain_seconds": 0, **(server or {})},
+            # Its probe would be among the requests that tests count at the origin.
+            "admin": {"enabled": admin, "port": 0},
             "origin": {
                 "bucket": fake.bucket,
                 "endpoint_url": fake.endpoint_url,
@@ -125,11 +128,12 @@ def open_descriptors() -> int:
 
 @dataclass(frozen=True, slots=True)
 class RunningApp:
-    """The server as it runs; ``port`` is where to connect."""
+    """The server as it runs; ``port`` is where to connect, ``admin_port`` 0 if there is none."""
 
     port: int
     app: web.Application
     runner: ConnectionRunner
+    admin_port: int
 
     @property
     def server(self) -> ConnectionServer:
@@ -167,8 +171,14 @@ async def running_app(
     app = create_app(config, observers=observers)
     sockets = open_sockets(config.server)
     port = sockets[0].getsockname()[1]
-    async with serving(app, config.server, sockets) as runner:
-        yield RunningApp(port, app, runner)
+    monitoring, admin_port = None, 0
+    if config.admin.enabled:
+        admin_sockets = open_sockets(config.admin)
+        admin_port = admin_sockets[0].getsockname()[1]
+        loop_lagged = app[METRICS].loop_lagged
+        monitoring = Monitoring(create_admin_app(app), admin_sockets, loop_lagged)
+    async with serving(app, config.server, sockets, monitoring=monitoring) as runner:
+        yield RunningApp(port, app, runner, admin_port)
 
 
 @dataclass(frozen=True, slots=True)

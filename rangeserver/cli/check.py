@@ -6,12 +6,13 @@ import asyncio
 import errno
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import click
 
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.config import Config, ServerConfig
+from rangeserver.config import AdminConfig, Config, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.origin.probe import Finding, probe
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
@@ -22,7 +23,7 @@ from rangeserver.process.server import addresses, open_sockets
 @config_options
 @click.option("--key", help="An object that exists; without it a missing one is asked for.")
 def check(key: str | None, **options: Any) -> None:
-    """Try the origin, the port and the limits; print what was found and what to do."""
+    """Try the origin, the ports and the limits; print what was found and what to do."""
     config = config_from(options)
     healthy = True
     for finding in _findings(config, key):
@@ -40,26 +41,33 @@ def _findings(config: Config, key: str | None) -> Iterator[Finding]:
     except ConfigError as error:
         advice = "check what AWS's own files and variables say, and origin.profile"
         yield Finding("origin", "; ".join(error.problems), advice, ok=False)
-    yield _port(config.server)
+    yield from _ports(config)
     yield _limits(config)
 
 
-def _port(server: ServerConfig) -> Finding:
-    try:
-        sockets = open_sockets(server)
-    except OSError as error:
-        return Finding(
-            "port",
-            f"cannot listen on {server.host} port {server.port}: {error.strerror}",
-            "stop what listens there (a running rangeserver?) or set server.port"
-            if error.errno == errno.EADDRINUSE
-            else "set server.host to an address of this machine, and server.port above 1023",
-            ok=False,
-        )
-    urls = ", ".join(addresses(sockets))
-    for sock in sockets:
-        sock.close()
-    return Finding("port", f"{urls} is free")
+def _ports(config: Config) -> Iterator[Finding]:
+    """Try each port while those before it are held: one port for both is none for the second."""
+    wanted: list[tuple[str, str, ServerConfig | AdminConfig]] = [("port", "server", config.server)]
+    if config.admin.enabled:
+        wanted.append(("admin port", "admin", config.admin))
+    with ExitStack() as held:
+        for subject, section, listener in wanted:
+            try:
+                sockets = open_sockets(listener)
+            except OSError as error:
+                yield Finding(
+                    subject,
+                    f"cannot listen on {listener.host} port {listener.port}: {error.strerror}",
+                    f"stop what listens there (a running rangeserver?) or set {section}.port"
+                    if error.errno == errno.EADDRINUSE
+                    else f"set {section}.host to an address of this machine, and {section}.port "
+                    "above 1023",
+                    ok=False,
+                )
+            else:
+                for sock in sockets:
+                    held.enter_context(sock)
+                yield Finding(subject, f"{', '.join(addresses(sockets))} is free")
 
 
 def _limits(config: Config) -> Finding:

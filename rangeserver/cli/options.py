@@ -28,6 +28,7 @@ _OPTIONS = (
     click.option("--endpoint-url", help="origin.endpoint_url"),
     click.option("--host", help="server.host"),
     click.option("--port", type=int, help="server.port"),
+    click.option("--admin-port", type=int, help="admin.port"),
     click.option("--log-format", type=click.Choice(["json", "text"]), help="log.format"),
 )
 
@@ -44,6 +45,7 @@ def config_from(options: dict[str, Any]) -> Config:
     flags = {
         "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
         "server": {key: options[key] for key in ("host", "port")},
+        "admin": {"port": options["admin_port"]},
         "log": {"format": options["log_format"]},
     }
     try:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from typing import Any
 
 import click
 
-from rangeserver.app import create_app
+from rangeserver.app import METRICS, create_admin_app, create_app
 from rangeserver.cli.options import config_from, config_options, exit_with_problems
+from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.loop import new_event_loop
+from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import addresses, open_sockets, serve_until_signalled
 
 log = logging.getLogger("rangeserver")
@@ -26,12 +29,8 @@ def serve(**options: Any) -> None:
     """Serve a bucket until SIGTERM or Ctrl-C."""
     config = config_from(options)
     server = config.server
-    try:
-        sockets = open_sockets(server)
-    except OSError as error:
-        where = f"{server.host} port {server.port}"
-        click.echo(f"rangeserver: cannot listen on {where}: {error.strerror}", err=True)
-        sys.exit(1)
+    sockets = _listening(server)
+    admin_sockets = _listening(config.admin) if config.admin.enabled else []
     connections = server.max_connections + config.origin.max_connections
     enough = raise_descriptor_limit(connections)
 
@@ -39,12 +38,35 @@ def serve(**options: Any) -> None:
         if not enough:
             needed = descriptors_needed(connections)
             log.warning("the connection limits need %d open files, fewer are allowed", needed)
+        for url in addresses(admin_sockets):
+            log.info("health, metrics and status at %s", url)
         for url in addresses(sockets):
             log.info("serving bucket %s at %s", config.origin.bucket, url)
 
-    with logging_to(config.log), asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with (
+        logging_to(config.log) as log_lines,
+        asyncio.Runner(loop_factory=new_event_loop) as runner,
+    ):
         app = create_app(config)
+        metrics = app[METRICS]
+        metrics.dropped_lines = lambda: log_lines.dropped
+        monitoring = None
+        if admin_sockets:
+            monitoring = Monitoring(create_admin_app(app), admin_sockets, metrics.loop_lagged)
         try:
-            runner.run(serve_until_signalled(app, server, sockets, on_ready=announce))
+            runner.run(
+                serve_until_signalled(
+                    app, server, sockets, on_ready=announce, monitoring=monitoring
+                )
+            )
         except ConfigError as error:
             exit_with_problems(error)
+
+
+def _listening(listener: ServerConfig | AdminConfig) -> list[socket.socket]:
+    try:
+        return open_sockets(listener)
+    except OSError as error:
+        where = f"{listener.host} port {listener.port}"
+        click.echo(f"rangeserver: cannot listen on {where}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from rangeserver.app import create_app
-from rangeserver.config import Config, LogConfig, OriginConfig, ServerConfig
+from rangeserver.config import AdminConfig, Config, LogConfig, OriginConfig, ServerConfig
 from rangeserver.demo.bucket import BUCKET, BucketFile, fill_bucket, samples
 from rangeserver.demo.embedded_s3 import embedded_s3
 from rangeserver.demo.environment import demo_credentials
@@ -62,6 +62,7 @@ def run_demo(
     ):
         config = Config(
             server=_server_config(sockets[0].getsockname()[1]),
+            admin=AdminConfig(enabled=False),
             origin=OriginConfig(bucket=BUCKET, endpoint_url=endpoint_url, addressing_style="path"),
         )
 

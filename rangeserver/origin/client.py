@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import ConfigError
+from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.session import hardened_session
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ _KEEP_ALIVE_SECONDS = 12
 
 
 @asynccontextmanager
-async def open_client(config: OriginConfig) -> AsyncIterator[S3Client]:
+async def open_client(
+    config: OriginConfig, metrics: OriginMetrics | None = None
+) -> AsyncIterator[S3Client]:
     """An S3 client with its own connection pool, closed on leaving.
 
     Raises :class:`ConfigError` when AWS's configuration files or the settings cannot be used.
@@ -34,7 +37,7 @@ async def open_client(config: OriginConfig) -> AsyncIterator[S3Client]:
             "s3",
             region_name=config.region or None,
             endpoint_url=config.endpoint_url or None,
-            config=client_settings(config),
+            config=client_settings(config, metrics),
         )
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
@@ -56,11 +59,11 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def client_settings(config: OriginConfig) -> AioConfig:
+def client_settings(config: OriginConfig, metrics: OriginMetrics | None = None) -> AioConfig:
     """Every client setting that matters here, so that neither defaults nor environment decide."""
     signing = {"signature_version": UNSIGNED} if config.anonymous else {}
     return AioConfig(
-        http_session_cls=hardened_session(config.pool_wait_seconds),
+        http_session_cls=hardened_session(config.pool_wait_seconds, metrics),
         connector_args={"keepalive_timeout": _KEEP_ALIVE_SECONDS},
         max_pool_connections=config.max_connections,
         connect_timeout=config.connect_seconds,

@@ -26,6 +26,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
+from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Origin, Part, note_resume
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -57,8 +58,10 @@ class ResumingOrigin:
         policy: ResumePolicy,
         *,
         uniform: Callable[[float, float], float] = random.uniform,
+        metrics: OriginMetrics | None = None,
     ) -> None:
         self.inner = inner
+        self._metrics = metrics or OriginMetrics()
         self._policy = policy
         self._uniform = uniform
 
@@ -113,6 +116,7 @@ class ResumingOrigin:
         while attempts.left():
             await asyncio.sleep(attempts.pause())
             request_id = note_resume()
+            self._metrics.resumed()
             log.info("request %s: resuming at byte %d: %s", request_id, rest.start, cause)
             try:
                 return await stack.enter_async_context(self.inner.read(facts, rest))

@@ -20,11 +20,14 @@ from rangeserver.errors import (
     ObjectNotFound,
     OriginBodyError,
     OriginBusy,
+    OriginError,
     OriginProtocolError,
     OriginRefused,
 )
+from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Part
-from rangeserver.origin.session import closed_on_failure
+from rangeserver.origin.health import OriginHealth
+from rangeserver.origin.session import answered_within, closed_on_failure
 from rangeserver.origin.translate import RETRY_AFTER, body_errors, origin_errors
 from rangeserver.progress import RateWindow
 from rangeserver.protocol.ranges import ByteSpan
@@ -51,14 +54,32 @@ _PROBE = ByteSpan(0, 1)
 class S3Origin:
     """Objects of one bucket, below one prefix, over one connection pool."""
 
-    def __init__(self, client: S3Client, config: OriginConfig) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        config: OriginConfig,
+        *,
+        metrics: OriginMetrics | None = None,
+        health: OriginHealth | None = None,
+    ) -> None:
         self._client = client
+        self._metrics = metrics or OriginMetrics()
+        self._health = health or OriginHealth()
         self._config = config
         self._slots = asyncio.Semaphore(config.max_connections)
         self._proven_until = 0.0
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version, from one HeadObject."""
+        try:
+            facts = await self._described(key)
+        except OriginError as error:
+            self._failed(error)
+            raise
+        self._health.answered()
+        return facts
+
+    async def _described(self, key: ObjectKey) -> ObjectFacts:
         async with self._slot():
             try:
                 headers = await self._head(key)
@@ -67,14 +88,24 @@ class S3Origin:
         self._proven_until = time.monotonic() + _BUCKET_PROVEN_SECONDS
         return _facts(key, headers, _whole_number(headers.get("content-length")))
 
+    def _failed(self, error: OriginError) -> None:
+        if isinstance(error, OriginRefused):
+            self._proven_until = 0.0  # that a HEAD finds nothing says nothing any more
+        self._health.failed(error)
+
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
         """The bytes of ``span``, from one ranged GetObject pinned to the version by If-Match."""
         async with self._slot():
-            answer = await self._get(facts.key, span, if_match=facts.etag)
+            try:
+                answer = await self._get(facts.key, span, if_match=facts.etag)
+            except OriginError as error:
+                self._failed(error)
+                raise
             body = answer["Body"]
             try:
                 _check_answer(_headers(answer), _status(answer), facts, span)
+                self._health.answered()
                 async with aclosing(self._parts(body, span.length)) as parts:
                     yield parts
             finally:
@@ -89,6 +120,7 @@ class S3Origin:
             asked = time.monotonic()
             with body_errors():
                 part = await body.read(READ_BYTES)
+            self._metrics.received(len(part))
             left -= len(part)
             if not part or left < 0:
                 msg = f"origin body of {length} bytes " + ("ran over" if part else f"lacks {left}")
@@ -100,7 +132,7 @@ class S3Origin:
 
     async def _head(self, key: ObjectKey) -> Mapping[str, str]:
         with closed_on_failure(), origin_errors():
-            async with asyncio.timeout(self._config.response_seconds):
+            async with answered_within(self._config.response_seconds):
                 answer = await self._client.head_object(
                     Bucket=self._config.bucket, Key=self._config.prefix + key
                 )
@@ -113,7 +145,7 @@ class S3Origin:
         pinned: dict[str, Any] = {"IfMatch": if_match} if if_match is not None else {}
         try:
             with closed_on_failure(), origin_errors():
-                async with asyncio.timeout(self._config.response_seconds):
+                async with answered_within(self._config.response_seconds):
                     return await self._client.get_object(
                         Bucket=self._config.bucket,
                         Key=self._config.prefix + key,
@@ -148,15 +180,21 @@ class S3Origin:
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[None]:
         """One of the origin connections, or :class:`OriginBusy` after the deadline."""
+        metrics = self._metrics
+        metrics.waiting += 1
         try:
             async with asyncio.timeout(self._config.pool_wait_seconds):
                 await self._slots.acquire()
         except TimeoutError:
             msg = f"all {self._config.max_connections} origin connections are in use"
             raise OriginBusy(msg, headers=RETRY_AFTER) from None
+        finally:
+            metrics.waiting -= 1
+        metrics.in_use += 1
         try:
             yield
         finally:
+            metrics.in_use -= 1
             self._slots.release()
 
 

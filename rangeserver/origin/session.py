@@ -8,13 +8,17 @@ does one whose reader is cancelled before it was handed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+
+from rangeserver.metrics import OriginMetrics
 
 _READ_BUFFER_BYTES = 64 * 1024
 """aiohttp reads on from the origin once less than this is unread; its default is four times as
@@ -42,6 +46,22 @@ def closed_on_failure() -> Iterator[None]:
         _opened.reset(token)
 
 
+_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
+
+
+@asynccontextmanager
+async def answered_within(seconds: float) -> AsyncIterator[None]:
+    """``asyncio.timeout``, known to the session: a request given up because of it is counted as
+    one that took too long, others as those of clients that left.
+    """
+    async with asyncio.timeout(seconds) as deadline:
+        token = _deadline.set(deadline)
+        try:
+            yield
+        finally:
+            _deadline.reset(token)
+
+
 class _ReadableResponse(aiohttp.ClientResponse):
     """A response that hides header lines which are not UTF-8, instead of failing on them."""
 
@@ -61,17 +81,55 @@ def _is_utf8(line: tuple[bytes, bytes]) -> bool:
 
 
 class _GuardedSession:
-    """What aiobotocore uses of ``aiohttp.ClientSession``: no redirects, every response noted."""
+    """What aiobotocore uses of ``aiohttp.ClientSession``: no redirects, every response noted, and
+    every attempt counted, for botocore repeats some of its own accord.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, metrics: OriginMetrics) -> None:
         self._session = session
+        self._metrics = metrics
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        response = await self._session.request(method, allow_redirects=False, **options)
+        asked = time.monotonic()
+        try:
+            response = await self._session.request(method, allow_redirects=False, **options)
+        except BaseException as error:
+            self._metrics.unanswered(_failure(error))
+            raise
+        self._metrics.answered(_outcome(response.status), time.monotonic() - asked)
         opened = _opened.get()
         if opened is not None:
             opened.append(response)
         return response
+
+
+def _failure(error: BaseException) -> str:
+    """What a request without an answer is counted as."""
+    if isinstance(error, asyncio.CancelledError):
+        deadline = _deadline.get()
+        return "timeout" if deadline is not None and deadline.expired() else "abandoned"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "unreachable" if isinstance(error, aiohttp.ClientConnectionError) else "failed"
+
+
+def _outcome(status: int) -> str:
+    """What an answer is counted as."""
+    if status < 300 or status == 304:
+        return "ok"
+    return _OUTCOMES.get(status) or ("refused" if status < 500 else "failed")
+
+
+_OUTCOMES = {
+    403: "denied",
+    404: "not_found",
+    408: "timeout",
+    412: "changed",
+    416: "changed",
+    429: "throttled",
+    503: "throttled",
+    504: "timeout",
+}
 
 
 class HardenedSession(AIOHTTPSession):
@@ -82,6 +140,7 @@ class HardenedSession(AIOHTTPSession):
     """
 
     pool_wait_seconds: float = 5.0
+    metrics: OriginMetrics | None = None
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         sessions: dict[str | None, Any] | None = self._sessions
@@ -96,7 +155,8 @@ class HardenedSession(AIOHTTPSession):
                     session = sessions[proxy_url] = _GuardedSession(
                         await self._exit_stack.enter_async_context(
                             await self._open_session(proxy_url)
-                        )
+                        ),
+                        self.metrics or OriginMetrics(),
                     )
         return session
 
@@ -117,6 +177,9 @@ class HardenedSession(AIOHTTPSession):
         )
 
 
-def hardened_session(pool_wait_seconds: float) -> type[HardenedSession]:
+def hardened_session(
+    pool_wait_seconds: float, metrics: OriginMetrics | None = None
+) -> type[HardenedSession]:
     """A session class with this deadline, for ``AioConfig(http_session_cls=...)``."""
-    return type("HardenedSession", (HardenedSession,), {"pool_wait_seconds": pool_wait_seconds})
+    own = {"pool_wait_seconds": pool_wait_seconds, "metrics": metrics}
+    return type("HardenedSession", (HardenedSession,), own)

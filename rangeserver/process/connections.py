@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ from rangeserver.web.error_responses import (
 )
 from rangeserver.web.exchange import (
     EXCHANGE,
+    OBSERVERS,
     Exchange,
+    ExchangeObserver,
     Outcome,
     begin_exchange,
-    log_exchange,
     new_request_id,
 )
 
@@ -148,14 +150,14 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send a response; write the line of one that no middleware saw."""
+        """Send a response; report one that no middleware saw."""
         resp, reset = await super().finish_response(request, resp, start_time)
         exchange = request.get(EXCHANGE)
         if exchange is not None and exchange.finished is None:
             exchange.finished = exchange.first_byte = time.monotonic()
             exchange.bytes_sent = 0 if reset else exchange.bytes_promised
             exchange.outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
-            log_exchange(exchange)
+            self._report(exchange)
         self._answered += 1
         if self._all_asked and self._answered == self._request_count:
             self.close()
@@ -179,19 +181,29 @@ class Connection(web.RequestHandler):
         exchange.bytes_promised = exchange.bytes_sent = len(body)
         exchange.outcome = Outcome.COMPLETE
         exchange.finished = time.monotonic()
-        log_exchange(exchange)
+        self._report(exchange)
         self._loop.call_later(_REFUSAL_SECONDS, self._refusal_over, server)
 
     def _refusal_over(self, server: ConnectionServer) -> None:
         server.refusing -= 1
         self.force_close()
 
+    def _report(self, exchange: Exchange) -> None:
+        server = self._manager
+        if isinstance(server, ConnectionServer):
+            for observe in server.observers:
+                observe(exchange)
+
 
 class ConnectionServer(web.Server):
     """Makes a :class:`Connection` for each client and counts them."""
 
     def __init__(
-        self, stock: web.Server, limits: ConnectionLimits, options: dict[str, Any]
+        self,
+        stock: web.Server,
+        limits: ConnectionLimits,
+        options: dict[str, Any],
+        observers: Sequence[ExchangeObserver],
     ) -> None:
         super().__init__(
             stock.request_handler,
@@ -203,6 +215,7 @@ class ConnectionServer(web.Server):
         self._by_client: Counter[str] = Counter()
         self.open_connections = 0
         self.refusing = 0
+        self.observers = observers
 
     def __call__(self) -> Connection:
         """A protocol for a connection that was just accepted."""
@@ -253,4 +266,6 @@ class ConnectionRunner(web.AppRunner):
         }
 
     async def _make_server(self) -> web.Server:
-        return ConnectionServer(await super()._make_server(), self._limits, self._options)
+        stock = await super()._make_server()
+        observers = self.app[OBSERVERS]
+        return ConnectionServer(stock, self._limits, self._options, observers)

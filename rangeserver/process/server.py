@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from rangeserver.config import ServerConfig
+from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.process.connections import ConnectionLimits, ConnectionRunner
+from rangeserver.process.monitoring import Monitoring, monitored
 from rangeserver.process.sockets import BACKLOG, listen
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
 
@@ -22,13 +23,14 @@ _USER_TIMEOUT_MARGIN = 1.5
 """The kernel's deadline lies behind ours, which can say in the log what happened."""
 
 
-def open_sockets(config: ServerConfig) -> list[socket.socket]:
-    """The server's listening sockets. Raises ``OSError``."""
-    return listen(
-        config.host,
-        config.port,
-        user_timeout_seconds=config.write_idle_seconds * _USER_TIMEOUT_MARGIN,
-    )
+_ADMIN_IDLE_SECONDS = 30.0
+"""For whoever asks for metrics to take them."""
+
+
+def open_sockets(config: ServerConfig | AdminConfig) -> list[socket.socket]:
+    """The listening sockets of a listener. Raises ``OSError``."""
+    idle = config.write_idle_seconds if isinstance(config, ServerConfig) else _ADMIN_IDLE_SECONDS
+    return listen(config.host, config.port, user_timeout_seconds=idle * _USER_TIMEOUT_MARGIN)
 
 
 def addresses(sockets: Sequence[socket.socket]) -> list[str]:
@@ -42,13 +44,25 @@ def addresses(sockets: Sequence[socket.socket]) -> list[str]:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket]
+    app: web.Application,
+    config: ServerConfig,
+    sockets: Sequence[socket.socket],
+    *,
+    monitoring: Monitoring | None = None,
 ) -> AsyncIterator[ConnectionRunner]:
     """Serve ``app`` on ``sockets``; on leaving, drain and free everything.
 
     Running responses get ``drain_seconds`` to finish, then their connections are aborted. The
-    drain is cut short by cancelling the leaving task.
+    drain is cut short by cancelling the leaving task. The admin listener outlasts the drain.
     """
+    async with monitored(monitoring), _served(app, config, sockets) as runner:
+        yield runner
+
+
+@asynccontextmanager
+async def _served(
+    app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket]
+) -> AsyncIterator[ConnectionRunner]:
     limits = ConnectionLimits(config.max_connections, config.max_connections_per_client)
     runner = ConnectionRunner(app, limits, keep_alive_seconds=config.keep_alive_seconds)
     try:
@@ -64,6 +78,7 @@ async def serving(
 
 
 async def _drain(runner: ConnectionRunner, active: ActiveExchanges, seconds: float) -> None:
+    active.draining = True
     for site in list(runner.sites):
         await site.stop()
     if runner.server is not None:
@@ -85,6 +100,7 @@ async def serve_until_signalled(
     sockets: Sequence[socket.socket],
     *,
     on_ready: Callable[[], None],
+    monitoring: Monitoring | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short."""
     loop = asyncio.get_running_loop()
@@ -100,7 +116,7 @@ async def serve_until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        async with serving(app, config, sockets):
+        async with serving(app, config, sockets, monitoring=monitoring):
             on_ready()
             await signalled.wait()
     except asyncio.CancelledError:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -141,6 +141,8 @@ class ActiveExchanges:
     """The exchanges that are running now, and a way to wait until there are none."""
 
     def __init__(self) -> None:
+        self.draining = False
+        """Whether the server is on its way out and takes no new ones."""
         self._running: set[Exchange] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -168,3 +170,9 @@ class ActiveExchanges:
 
 
 ACTIVE = web.AppKey("active", ActiveExchanges)
+
+ExchangeObserver = Callable[[Exchange], None]
+"""Called once an exchange is finished. Must not block or raise."""
+
+OBSERVERS: web.AppKey[tuple[ExchangeObserver, ...]] = web.AppKey("observers", tuple)
+"""Told of each finished exchange, whoever answered it."""

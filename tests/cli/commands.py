@@ -55,6 +55,7 @@ class Served:
 
     process: Process
     port: int = 0
+    admin_port: int = 0
 
     async def line(self) -> dict[str, Any]:
         """The next log line."""
@@ -83,13 +84,19 @@ async def served(
     *arguments: str, environ: Mapping[str, str | None] | None = None
 ) -> AsyncIterator[Served]:
     """``rangeserver serve`` on a free port, ended by force if the test leaves it running."""
-    server = Served(await start("serve", "--port", "0", *arguments, environ=environ))
+    ports = ("--port", "0", "--admin-port", "0")
+    server = Served(await start("serve", *ports, *arguments, environ=environ))
     try:
-        found = _ADDRESS.search((await server.line_with("serving bucket"))["message"])
-        assert found is not None
-        server.port = int(found[1])
+        server.admin_port = _port(await server.line_with("health, metrics and status"))
+        server.port = _port(await server.line_with("serving bucket"))
         yield server
     finally:
         if server.process.returncode is None:
             server.process.kill()
         await server.process.communicate()
+
+
+def _port(line: dict[str, Any]) -> int:
+    found = _ADDRESS.search(line["message"])
+    assert found is not None
+    return int(found[1])

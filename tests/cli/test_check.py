@@ -20,9 +20,12 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield fake
 
 
+PORTS = ("--port", "0", "--admin-port", "0")
+
+
 async def check(endpoint: str, *arguments: str, **environ: str | None) -> Finished:
     return await run(
-        *("check", "--bucket", "films", "--endpoint-url", endpoint, "--port", "0", *arguments),
+        *("check", "--bucket", "films", "--endpoint-url", endpoint, *PORTS, *arguments),
         environ={
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
             "RANGESERVER_ORIGIN__MAX_ATTEMPTS": "1",
@@ -38,6 +41,7 @@ async def test_all_is_well(fake: FakeS3) -> None:
         "ok       config",
         "ok       origin",
         "ok       port",
+        "ok       admin port",
         "ok       limits",
     ]
 
@@ -159,6 +163,30 @@ async def test_a_taken_port(fake: FakeS3) -> None:
         finished = await check(fake.endpoint_url, "--port", str(port))
     assert finished.code == 1
     assert f"PROBLEM  port: cannot listen on 127.0.0.1 port {port}" in finished.out
+
+
+async def test_a_taken_admin_port(fake: FakeS3) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = await check(fake.endpoint_url, "--admin-port", str(port))
+    assert finished.code == 1
+    assert f"PROBLEM  admin port: cannot listen on 127.0.0.1 port {port}" in finished.out
+    assert "set admin.port" in finished.out
+
+
+async def test_one_port_for_both(fake: FakeS3) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    finished = await check(fake.endpoint_url, "--port", port, "--admin-port", port)
+    assert finished.code == 1
+    assert "ok       port" in finished.out
+    assert "PROBLEM  admin port" in finished.out
+
+
+async def test_no_admin_port(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, RANGESERVER_ADMIN__ENABLED="false")
+    assert finished.code == 0
+    assert "admin port" not in finished.out
 
 
 async def test_too_few_descriptors(fake: FakeS3) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Served, run, served, start
+from tests.exposition import parsed
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually
@@ -104,7 +105,11 @@ async def test_a_response_that_lies_in_a_buffer_is_not_ended_as_if_it_were_sent(
 
 
 async def test_a_blocked_log_does_not_keep_the_process(fake: FakeS3) -> None:
-    environ = {**PATH_STYLE, "RANGESERVER_LOG__FORMAT": "text"}
+    environ = {
+        **PATH_STYLE,
+        "RANGESERVER_LOG__FORMAT": "text",
+        "RANGESERVER_ADMIN__ENABLED": "false",
+    }
     server = await start("serve", "--port", "0", *against(fake), environ=environ)
     try:
         assert server.stderr is not None
@@ -153,7 +158,9 @@ async def test_a_wrong_configuration_stops_it_with_every_problem(tmp_path: Path)
 
 async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
     environ = {"RANGESERVER_ORIGIN__PROFILE": "nobody"}
-    finished = await run("serve", "--bucket", "b", "--port", "0", environ=environ)
+    finished = await run(
+        *("serve", "--bucket", "b", "--port", "0", "--admin-port", "0"), environ=environ
+    )
     assert finished.code == 78
     assert "origin: The config profile (nobody) could not be found" in finished.err
 
@@ -165,3 +172,46 @@ async def test_a_taken_port_stops_it_at_once() -> None:
     assert finished.code == 1
     expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert finished.err == expected
+
+
+async def test_a_taken_admin_port_stops_it_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = await run("serve", "--bucket", "b", "--port", "0", "--admin-port", str(port))
+    assert finished.code == 1
+    expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert finished.err == expected
+
+
+async def test_the_admin_listener_counts_what_was_served(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        async with await RawClient.connect(server.port) as client:
+            await client.get("/film.mp4", Range="bytes=5-9")
+        assert (await server.line())["log"] == "access"
+        async with await RawClient.connect(server.admin_port) as admin:
+            now = parsed((await admin.get("/metrics")).body.decode())
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    name = "rangeserver_responses_total"
+    assert now(name, method="GET", status="206", outcome="complete") == 1
+    assert now("rangeserver_log_lines_dropped_total") == 0
+
+
+async def test_log_lines_dropped_are_counted(fake: FakeS3) -> None:
+    """The log's reader has stopped: its pipe is full, then our queue, and the viewers go on."""
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        assert server.process.stderr is not None
+        async with (
+            await RawClient.connect(server.port) as client,
+            await RawClient.connect(server.admin_port) as admin,
+        ):
+            dropped = 0.0
+            requests = b"OPTIONS /film.mp4 HTTP/1.1\r\nHost: test\r\n\r\n" * 100
+            async with asyncio.timeout(30):
+                while not dropped:
+                    await client.send(requests)
+                    for _ in range(100):
+                        assert (await client.response()).status == 204
+                    now = parsed((await admin.get("/metrics")).body.decode())
+                    dropped = now("rangeserver_log_lines_dropped_total")
+        server.process.kill()

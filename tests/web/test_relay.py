@@ -374,7 +374,7 @@ async def test_a_client_that_leaves_is_recorded_as_gone(
         leave(client)
         # Nothing is written while the origin stalls, and leaving is noticed all the same: an RST
         # at once, a FIN, which may come from a client that still listens, after a moment.
-        await eventually(lambda: len(finished) == 1, 2.0)
+        await eventually(lambda: len(finished) == 1, 4.0)
         assert finished[0].outcome is Outcome.CLIENT_GONE
         assert finished[0].bytes_sent == offset
         await eventually(lambda: fake.open_connections <= 1 and fake.stalled == 0)
@@ -392,7 +392,7 @@ async def test_a_client_that_leaves_before_the_header_holds_nothing(
         await client.ask("/a.mp4", Range=RANGE)
         await eventually(lambda: fake.stalled == 1)
         leave(client)
-        await eventually(lambda: len(finished) == 1, 2.0)
+        await eventually(lambda: len(finished) == 1, 4.0)
         assert finished[0].outcome is Outcome.CLIENT_GONE
         assert finished[0].bytes_sent == 0
         await eventually(lambda: fake.stalled == 0 and app.server.open_connections == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -15,13 +15,11 @@ from rangeserver.web.exchange import (
     REQUEST_ID,
     ActiveExchanges,
     Exchange,
+    ExchangeObserver,
     Outcome,
     begin_exchange,
 )
 from rangeserver.web.flush import flush
-
-ExchangeObserver = Callable[[Exchange], None]
-"""Called once an exchange is finished. Must not block or raise."""
 
 
 def recorded(
@@ -64,6 +62,7 @@ async def _send(
     """Send a response that needed no relay here, so that its line is true when it is written."""
     exchange.status = response.status
     exchange.response_begun = True
+    exchange.source = None  # of what was planned, nothing is sent
     body = response.body if isinstance(response, web.Response) else None
     if isinstance(body, bytes) and request.method != "HEAD":
         exchange.bytes_promised = len(body)

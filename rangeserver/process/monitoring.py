@@ -1,0 +1,47 @@
+"""The admin listener: up before the first client, gone after the last."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from rangeserver.process.lag import lag_measured
+
+_KEEP_ALIVE_SECONDS = 75.0
+"""Longer than the usual pause between two scrapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """What watches a server: an application, where it listens, who is told the loop's lag."""
+
+    app: web.Application
+    sockets: Sequence[socket.socket]
+    loop_lagged: Callable[[float], None]
+
+
+@asynccontextmanager
+async def monitored(monitoring: Monitoring | None) -> AsyncIterator[None]:
+    """Serve the admin listener, if there is one, and measure the loop, until left."""
+    if monitoring is None:
+        yield
+        return
+    runner = web.AppRunner(
+        monitoring.app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEP_ALIVE_SECONDS,
+        shutdown_timeout=1.0,
+    )
+    try:
+        await runner.setup()
+        for sock in monitoring.sockets:
+            await web.SockSite(runner, sock).start()
+        with lag_measured(monitoring.loop_lagged):
+            yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,164 @@
+"""The admin listener as its readers see it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from urllib.parse import quote
+
+import pytest
+
+from rangeserver.app import METRICS, WATCHED
+from rangeserver.origin import health
+from rangeserver.process import lag
+from tests.exposition import parsed, scrape
+from tests.fakes import faults
+from tests.fakes.s3 import FakeS3
+from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
+
+HOSTILE = '<script>alert("x")</script>&\u00e9.mp4'
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_PAUSE_SECONDS", 0.01)
+
+
+async def ask(app: RunningApp, target: str, **headers: str) -> RawResponse:
+    async with await RawClient.connect(app.admin_port) as client:
+        return await client.get(target, **headers)
+
+
+async def readiness(app: RunningApp) -> tuple[int, str | None]:
+    response = await ask(app, "/readyz")
+    fields = json.loads(response.body)
+    assert fields["ready"] is (response.status == 200)
+    return response.status, fields["reason"]
+
+
+def is_ready(app: RunningApp) -> bool:
+    return app.app[WATCHED].health.ready
+
+
+async def test_ready_once_the_origin_has_answered(fake: FakeS3) -> None:
+    fake.misbehave(faults.stall_after(faults.BEFORE_HEADER), method=None)
+    async with running_app(config_for(fake, admin=True)) as app:
+        assert await readiness(app) == (503, "The origin has not answered yet.")
+        await eventually(lambda: fake.stalled == 1)
+        fake.behave()
+        fake.release()
+        await eventually(lambda: is_ready(app))
+        assert await readiness(app) == (200, None)
+
+
+async def test_readiness_follows_the_origin_and_liveness_does_not(
+    fake: FakeS3, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.put("a.mp4", b"0123456789")
+    async with running_app(config_for(fake, admin=True)) as app:
+        await eventually(lambda: is_ready(app))
+        fake.misbehave(faults.error(403, "InvalidAccessKeyId"), method=None)
+        async with await RawClient.connect(app.port) as client:
+            assert (await client.get("/a.mp4")).status == 502
+        await eventually(lambda: not is_ready(app))
+        status, reason = await readiness(app)
+        assert status == 503
+        assert reason is not None
+        assert "InvalidAccessKeyId" in reason
+        assert (await ask(app, "/healthz")).status == 200
+        fake.behave()
+        await eventually(lambda: is_ready(app))
+        assert (await readiness(app))[0] == 200
+    assert "not ready: The origin refuses" in caplog.text
+
+
+async def test_an_origin_that_is_not_there(fake: FakeS3) -> None:
+    config = config_for(fake, origin={"endpoint_url": "http://127.0.0.1:9"}, admin=True)
+    async with running_app(config) as app:
+        await eventually(lambda: "cannot be reached" in (app.app[WATCHED].health.reason or ""))
+        assert (await readiness(app))[0] == 503
+        assert (await ask(app, "/healthz")).status == 200
+
+
+async def test_a_ready_server_asks_the_origin_nothing(fake: FakeS3) -> None:
+    async with running_app(config_for(fake, admin=True)) as app:
+        await eventually(lambda: is_ready(app))
+        asked = len(fake.requests)
+        for target in ("/readyz", "/healthz", "/metrics", "/status"):
+            await ask(app, target)
+        assert len(fake.requests) == asked
+
+
+async def test_metrics_are_text_that_prometheus_parses(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lag, "INTERVAL_SECONDS", 0.01)
+    fake.put("a.mp4", b"0123456789")
+    async with running_app(config_for(fake, admin=True)) as app:
+        async with await RawClient.connect(app.port) as client:
+            await client.get("/a.mp4")
+        lagged = "rangeserver_event_loop_lag_seconds_count"
+        await eventually(lambda: scrape(app.app[METRICS])(lagged) > 0)
+        response = await ask(app, "/metrics")
+        assert response.headers["content-type"].startswith("text/plain; version=")
+        now = parsed(response.body.decode())
+        name = "rangeserver_responses_total"
+        assert now(name, method="GET", status="200", outcome="complete") == 1
+        other = await ask(app, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert other.headers["content-type"].startswith("application/openmetrics-text")
+
+
+async def test_the_status_page_shows_streams_and_escapes_what_clients_chose(fake: FakeS3) -> None:
+    body = bytes(100_000)
+    fake.put(HOSTILE, body)
+    fake.misbehave(faults.stall_after(40_000), times=1, key=HOSTILE)
+    async with running_app(config_for(fake, admin=True)) as app:
+        async with await RawClient.connect(app.port) as client:
+            await client.ask("/" + quote(HOSTILE))
+            await eventually(lambda: fake.stalled == 1)
+            await eventually(lambda: any(each.bytes_sent for each in app.active))
+            page = await ask(app, "/status")
+        text = page.body.decode()
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["cache-control"] == "no-store"
+        assert "<script" not in text
+        assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;é.mp4" in text
+        assert "40,000 / 100,000" in text
+        assert "127.0.0.1" in text
+        assert "Running now: 1" in text
+
+
+async def test_the_status_page_shows_the_last_failures(fake: FakeS3) -> None:
+    fake.put(HOSTILE, bytes(100_000))
+    fake.misbehave(faults.error(503, "SlowDown"), key=HOSTILE)
+    async with running_app(config_for(fake, admin=True)) as app:
+        async with await RawClient.connect(app.port) as client:
+            await client.get("/missing", X_Request_Id="nobodys-fault")
+            await client.get("/" + quote(HOSTILE), X_Request_Id="request-1234")
+        text = (await ask(app, "/status")).body.decode()
+    assert "<td>503</td><td>complete</td>" in text
+    assert "request-1234" in text
+    assert "nobodys-fault" not in text
+    assert "<script" not in text
+
+
+async def test_the_public_port_shows_none_of_it(fake: FakeS3) -> None:
+    async with (
+        running_app(config_for(fake, admin=True)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        for target in ("/metrics", "/healthz", "/readyz", "/status"):
+            assert (await client.get(target)).status == 404
+
+
+async def test_what_is_not_there_and_not_allowed(
+    fake: FakeS3, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    async with running_app(config_for(fake, admin=True)) as app:
+        assert (await ask(app, "/")).status == 404
+        async with await RawClient.connect(app.admin_port) as client:
+            assert (await client.get("/metrics", method="POST")).status == 405
+    assert not caplog.messages
