@@ -1,4 +1,4 @@
-"""WIRE.md 7: connections, and what becomes of a response that cannot be finished."""
+"""Wire table, section 7: connections, and what becomes of a response that cannot be finished."""
 
 from __future__ import annotations
 

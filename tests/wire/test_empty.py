@@ -1,4 +1,4 @@
-"""WIRE.md 3: the empty object."""
+"""Wire table, section 3: the empty object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of WIRE.md has a test: here is the list, and no row can be lost from it silently."""
+"""Every row of the wire table has a test: here is the list, and no row can be lost from it silently."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_every_row_has_a_test() -> None:
 
 
 def test_the_list_is_whole() -> None:
-    """As many rows as WIRE.md has in each of its sections, each once."""
+    """As many rows as the table has in each of its sections, each once."""
     assert len(set(EVERY_ROW)) == len(EVERY_ROW)
     sections = [int(row[0]) for row in EVERY_ROW]
     assert [sections.count(number) for number in range(1, 9)] == ROWS_OF_SECTIONS

@@ -1,4 +1,4 @@
-"""WIRE.md 6: from a request target to a key, or to a refusal that asks nobody."""
+"""Wire table, section 6: from a request target to a key, or to a refusal that asks nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WIRE.md 5: methods, header fields, content coding."""
+"""Wire table, section 5: methods, header fields, content coding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WIRE.md 2: several ranges in one request."""
+"""Wire table, section 2: several ranges in one request."""
 
 from __future__ import annotations
 

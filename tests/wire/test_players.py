@@ -1,4 +1,4 @@
-"""WIRE.md 8: what players and tools send, in their order, each on one connection."""
+"""Wire table, section 8: what players and tools send, in their order, each on one connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WIRE.md 4: preconditions, and If-Range."""
+"""Wire table, section 4: preconditions, and If-Range."""
 
 from __future__ import annotations
 

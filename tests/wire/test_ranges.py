@@ -1,4 +1,4 @@
-"""WIRE.md 1: the syntax of Range, and one range."""
+"""Wire table, section 1: the syntax of Range, and one range."""
 
 from __future__ import annotations
 
