@@ -1,4 +1,4 @@
-"""Every row of the wire table has a test: here is the list, and no row can be lost from it silently."""
+"""Every row of the wire table has a test: the list, from which no row can be lost silently."""
 
 from __future__ import annotations
 
