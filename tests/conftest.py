@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from blockbuster import BlockBuster
 from hypothesis import settings
+
+from tests.fakes.s3 import FakeS3
 
 # One figure for CI and desk: enough to find what matters, quick enough to run always.
 settings.register_profile("default", max_examples=200, deadline=None)
@@ -31,9 +32,6 @@ def aws_environment() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_blocking() -> Iterator[BlockBuster]:
-    """Fail when rangeserver itself blocks the event loop."""
-    buster = BlockBuster(scanned_modules=["rangeserver"])
-    buster.activate()
-    yield buster
-    buster.deactivate()
+async def fake() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as origin:
+        yield origin

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.s3 import FakeS3
 from tests.support import service_models_read_once
 
 
@@ -14,9 +13,3 @@ from tests.support import service_models_read_once
 def cheap_clients() -> Iterator[None]:
     with service_models_read_once():
         yield
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as origin:
-        yield origin

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from rangeserver.process.loop import new_event_loop
 from rangeserver.web.exchange import Exchange
-from tests.fakes.s3 import FakeS3
 from tests.support import service_models_read_once
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -27,12 +26,6 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
 def cheap_clients() -> Iterator[None]:
     with service_models_read_once():
         yield
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as origin:
-        yield origin
 
 
 @pytest.fixture
