@@ -7,21 +7,27 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.config import AdminConfig, Config, ServerConfig
+from rangeserver.config import AdminConfig, Config, Mount, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.origin.probe import Finding, probe
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.server import addresses, open_sockets
+from rangeserver.protocol.mounts import MountTable
 
 
 @click.command()
 @config_options
-@click.option("--key", help="An object that exists; without it a missing one is asked for.")
+@click.option(
+    "--key",
+    help="An object that exists, as requests name it: films/a.mp4; without it a missing one is "
+    "asked for.",
+)
 def check(key: str | None, **options: Any) -> None:
     """Try the origin, the ports and the limits; print what was found and what to do."""
     config = config_from(options)
@@ -36,13 +42,39 @@ def check(key: str | None, **options: Any) -> None:
 
 def _findings(config: Config, key: str | None) -> Iterator[Finding]:
     yield Finding("config", "complete and valid")
-    try:
-        yield asyncio.run(probe(config.origin, key))
-    except ConfigError as error:
-        advice = "check what AWS's own files and variables say, and origin.profile"
-        yield Finding("origin", "; ".join(error.problems), advice, ok=False)
+    yield from _origins(config, key)
     yield from _ports(config)
     yield _limits(config)
+
+
+def _origins(config: Config, key: str | None) -> Iterator[Finding]:
+    """Probe every mount, that of ``key`` with it."""
+    mounts = config.mounted()
+    below: tuple[Mount, str] | None = None
+    if key is not None:
+        below = MountTable((mount.path, mount) for mount in mounts).find(key.removeprefix("/"))
+        if below is None or not below[1]:
+            paths = ", ".join(mount.path for mount in reversed(mounts))
+            advice = f"name an object below one of {paths}"
+            yield Finding("key", f"{key!r} names no object of a mount", advice, ok=False)
+    for mount in reversed(mounts):
+        wanted = below[1] or None if below is not None and below[0] is mount else None
+        try:
+            finding = asyncio.run(probe(mount.origin, wanted))
+        except ConfigError as error:
+            advice = "check what AWS's own files and variables say, and origin.profile"
+            finding = Finding("origin", "; ".join(error.problems), advice, ok=False)
+        yield _named(finding, mount)
+
+
+def _named(finding: Finding, mount: Mount) -> Finding:
+    """The finding by the names that the mount and its own settings have."""
+    if mount.path == "/":
+        return finding
+    advice = finding.advice
+    for key in ("bucket", "prefix"):  # the rest may be set in [origin] as well
+        advice = advice.replace(f"origin.{key}", f"{mount.section}.{key}")
+    return replace(finding, subject=f"{finding.subject} {mount.path}", advice=advice)
 
 
 def _ports(config: Config) -> Iterator[Finding]:
@@ -71,7 +103,7 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 
 def _limits(config: Config) -> Finding:
-    connections = config.server.max_connections + config.origin.max_connections
+    connections = config.connections()
     needed = descriptors_needed(connections)
     if raise_descriptor_limit(connections):
         return Finding("limits", f"{needed} open files may be needed and are allowed")

@@ -11,6 +11,7 @@ import click
 
 from rangeserver.config import Config, load_config
 from rangeserver.errors import ConfigError
+from rangeserver.origin.customer_key import load_customer_key
 
 EX_CONFIG = 78
 """sysexits.h: the configuration is at fault. systemd can be told not to restart on it."""
@@ -49,9 +50,23 @@ def config_from(options: dict[str, Any]) -> Config:
         "log": {"format": options["log_format"]},
     }
     try:
-        return load_config(options["config_file"], flags=flags)
+        config = load_config(options["config_file"], flags=flags)
+        _try_customer_keys(config)
     except ConfigError as error:
         exit_with_problems(error)
+    return config
+
+
+def _try_customer_keys(config: Config) -> None:
+    """Read every key once, so that one which cannot be used is told by the name of its setting."""
+    problems: list[str] = []
+    for setting, path in config.customer_key_files().items():
+        try:
+            load_customer_key(path, setting=setting)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def exit_with_problems(error: ConfigError) -> NoReturn:

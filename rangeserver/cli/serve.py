@@ -31,7 +31,7 @@ def serve(**options: Any) -> None:
     server = config.server
     sockets = _listening(server)
     admin_sockets = _listening(config.admin) if config.admin.enabled else []
-    connections = server.max_connections + config.origin.max_connections
+    connections = config.connections()
     enough = raise_descriptor_limit(connections)
 
     def announce() -> None:
@@ -41,7 +41,9 @@ def serve(**options: Any) -> None:
         for url in addresses(admin_sockets):
             log.info("health, metrics and status at %s", url)
         for url in addresses(sockets):
-            log.info("serving bucket %s at %s", config.origin.bucket, url)
+            for mount in reversed(config.mounted()):
+                where = url if mount.path == "/" else url + mount.path
+                log.info("serving bucket %s at %s", mount.origin.bucket, where)
 
     with (
         logging_to(config.log) as log_lines,

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 from rangeserver.config import OriginConfig
 from rangeserver.errors import OriginError, OriginTimeout, OriginUnreachable
 from rangeserver.origin.client import open_client
+from rangeserver.origin.parameters import standing_parameters
 from rangeserver.origin.session import closed_on_failure
 from rangeserver.origin.translate import origin_errors
 
@@ -36,6 +37,7 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
 
     Raises :class:`~rangeserver.errors.ConfigError` when no client can be made at all.
     """
+    parameters: dict[str, Any] = dict(standing_parameters(config))
     async with open_client(config) as client:
         wanted = key if key is not None else f".rangeserver-check-{secrets.token_hex(8)}"
         where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
@@ -43,7 +45,10 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
             with closed_on_failure(), origin_errors():
                 async with asyncio.timeout(config.response_seconds):
                     answer: Any = await client.get_object(
-                        Bucket=config.bucket, Key=config.prefix + wanted, Range="bytes=0-0"
+                        Bucket=config.bucket,
+                        Key=config.prefix + wanted,
+                        Range="bytes=0-0",
+                        **parameters,
                     )
             answer["Body"].close()
         except OriginError as error:
@@ -128,6 +133,10 @@ _PROBLEMS = {
     "AccessDenied": (
         "the credentials are good, and this object may not be read with them",
         "allow s3:GetObject on the bucket's objects",
+    ),
+    "InvalidRequest": (
+        "the request does not suit the object",
+        "is it encrypted with a key of yours (SSE-C)? check origin.sse_customer_key_file",
     ),
     "InvalidAccessKeyId": _KEYS,
     "SignatureDoesNotMatch": _KEYS,

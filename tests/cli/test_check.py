@@ -4,9 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from rangeserver.process.limits import SPARE_DESCRIPTORS
 from tests.cli.commands import Finished, run
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -193,3 +195,117 @@ async def test_too_few_descriptors(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, RANGESERVER_SERVER__MAX_CONNECTIONS="1000000")
     assert finished.code == 1
     assert "PROBLEM  limits: 1000384 open files may be needed and are not allowed" in finished.out
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[FakeS3]:
+    async with FakeS3(bucket="cuts") as fake:
+        fake.put("public/a.mp4", b"0123456789")
+        yield fake
+
+
+def mounts(tmp_path: Path, other: FakeS3, more: str = "") -> tuple[str, str]:
+    path = tmp_path / "config.toml"
+    path.write_text(f"""
+        {more}
+        [[mounts]]
+        path = "/cuts/"
+        bucket = "cuts"
+        prefix = "public/"
+        endpoint_url = "{other.endpoint_url}"
+    """)
+    return "--config", str(path)
+
+
+def keys(fake: FakeS3) -> list[str]:
+    return [seen.key for seen in fake.seen("GET")]
+
+
+async def test_every_mount_has_a_line(fake: FakeS3, other: FakeS3, tmp_path: Path) -> None:
+    finished = await check(fake.endpoint_url, *mounts(tmp_path, other))
+    assert finished.code == 0, finished.out
+    assert [line.split(":")[0] for line in finished.out.splitlines()][:3] == [
+        "ok       config",
+        "ok       origin",
+        "ok       origin /cuts/",
+    ]
+    assert len(keys(fake)) == len(keys(other)) == 1
+
+
+@pytest.mark.parametrize("key", ["cuts/a.mp4", "/cuts/a.mp4"])
+async def test_a_key_is_looked_up_in_its_mount(
+    key: str, fake: FakeS3, other: FakeS3, tmp_path: Path
+) -> None:
+    finished = await check(fake.endpoint_url, "--key", key, *mounts(tmp_path, other))
+    assert finished.code == 0, finished.out
+    _, root, mount, *_ = finished.out.splitlines()
+    assert root.endswith("answers and may be read")
+    assert mount.startswith("ok       origin /cuts/: bucket 'cuts'")
+    assert mount.endswith("'a.mp4' can be read")
+    assert keys(other) == ["public/a.mp4"]
+
+
+async def test_a_key_outside_is_looked_up_at_the_root(
+    fake: FakeS3, other: FakeS3, tmp_path: Path
+) -> None:
+    finished = await check(fake.endpoint_url, "--key", "/film.mp4", *mounts(tmp_path, other))
+    assert finished.code == 0, finished.out
+    _, root, mount, *_ = finished.out.splitlines()
+    assert root.endswith("'film.mp4' can be read")
+    assert mount.endswith("answers and may be read")
+    assert keys(fake) == ["film.mp4"]
+
+
+async def test_the_advice_names_the_setting_of_the_mount(
+    fake: FakeS3, other: FakeS3, tmp_path: Path
+) -> None:
+    other.misbehave(faults.error(404, "NoSuchBucket"))
+    finished = await check(fake.endpoint_url, *mounts(tmp_path, other))
+    assert finished.code == 1
+    assert "PROBLEM  origin /cuts/: bucket 'cuts'" in finished.out
+    assert "check mounts[0].bucket and, for other stores, origin.endpoint_url" in finished.out
+    assert "ok       origin: " in finished.out
+
+
+@pytest.mark.parametrize("key", ["film.mp4", "/cuts/", ""])
+async def test_a_key_that_no_mount_has(key: str, other: FakeS3, tmp_path: Path) -> None:
+    arguments = ("--key", key, *PORTS, *mounts(tmp_path, other))
+    finished = await run(
+        "check", *arguments, environ={"RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path"}
+    )
+    assert finished.code == 1
+    assert f"PROBLEM  key: {key!r} names no object of a mount" in finished.out
+    assert "-> name an object below one of /cuts/" in finished.out
+    assert "ok       origin /cuts/" in finished.out
+
+
+async def test_descriptors_for_the_connections_of_every_client(
+    fake: FakeS3, other: FakeS3, tmp_path: Path
+) -> None:
+    limits = "[server]\nmax_connections = 100\n[origin]\nmax_connections = 20\n"
+    arguments = mounts(tmp_path, other, limits)
+    finished = await check(fake.endpoint_url, *arguments)
+    assert f"limits: {100 + 20 + 20 + SPARE_DESCRIPTORS} open files may be needed" in finished.out
+
+
+async def test_what_the_bucket_wants_goes_with_the_question(fake: FakeS3, tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"k" * 32)
+    finished = await check(
+        fake.endpoint_url,
+        RANGESERVER_ORIGIN__SSE_CUSTOMER_KEY_FILE=str(path),
+        RANGESERVER_ORIGIN__REQUEST_PAYER="true",
+        RANGESERVER_ORIGIN__EXPECTED_BUCKET_OWNER="123456789012",
+    )
+    assert finished.code == 0, finished.out
+    (seen,) = fake.requests
+    assert seen.headers["x-amz-server-side-encryption-customer-algorithm"] == "AES256"
+    assert seen.headers["x-amz-request-payer"] == "requester"
+    assert seen.headers["x-amz-expected-bucket-owner"] == "123456789012"
+
+
+async def test_an_object_that_wants_a_key(fake: FakeS3) -> None:
+    fake.misbehave(faults.error(400, "InvalidRequest"))
+    finished = await check(fake.endpoint_url, "--key", "film.mp4")
+    assert finished.code == 1
+    assert "check origin.sse_customer_key_file" in finished.out

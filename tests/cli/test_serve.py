@@ -56,6 +56,23 @@ async def test_serves_logs_and_ends_cleanly(fake: FakeS3) -> None:
         assert await server.ended() == 0
 
 
+async def test_every_mount_is_announced(fake: FakeS3, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("""
+        [[mounts]]
+        path = "/x/y/"
+        bucket = "stills"
+        [[mounts]]
+        path = "/x/"
+        bucket = "cuts"
+    """)
+    arguments = (*against(fake), "--config", str(path))
+    async with served(*arguments, environ=PATH_STYLE) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        lines = [(await server.line())["message"] for _ in range(2)]
+        assert lines == [f"serving bucket cuts at {url}/x/", f"serving bucket stills at {url}/x/y/"]
+
+
 async def test_a_running_response_is_finished_after_sigterm(fake: FakeS3) -> None:
     async with served(*against(fake), environ=PATH_STYLE) as server:
         client = await half_a_film(server, fake)
@@ -153,6 +170,29 @@ async def test_a_wrong_configuration_stops_it_with_every_problem(tmp_path: Path)
         "rangeserver: config: server.port: must be greater than or equal to 0",
         "rangeserver: config: server.hots: unknown setting, did you mean server.host?",
         "rangeserver: config: origin.bucket: must name the bucket to serve",
+    ]
+
+
+async def test_keys_that_cannot_be_used_stop_it_by_the_names_of_their_settings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "key").write_bytes(b"hunter2")
+    path = tmp_path / "config.toml"
+    path.write_text(f"""
+        [origin]
+        bucket = "films"
+        sse_customer_key_file = "hunter2"
+        [[mounts]]
+        path = "/x/"
+        bucket = "cuts"
+        sse_customer_key_file = "{tmp_path / "key"}"
+    """)
+    finished = await run("serve", "--config", str(path))
+    assert finished.code == 78
+    problem = "sse_customer_key_file: the file"
+    assert finished.err.splitlines() == [
+        f"rangeserver: config: origin.{problem} cannot be read: No such file or directory",
+        f"rangeserver: config: mounts[0].{problem} must hold a key of 32 bytes, or its base64",
     ]
 
 

@@ -1,0 +1,206 @@
+"""The settings: each with its type, its default and its explanation, and none anywhere else."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints
+
+from rangeserver.config import rules
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+BucketName = Annotated[str, AfterValidator(rules.bucket_name)]
+
+
+class Section(BaseModel):
+    """A table of settings, none of them unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class ServerConfig(Section):
+    """Where clients connect, and what one client may take."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(8080, description="Port to listen on; 0 lets the system choose one.")
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        4096, description="Client connections at once; one more is answered 503 and closed."
+    )
+    max_connections_per_client: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        0,
+        description="The same for one client address; 0 is no limit "
+        "(behind a proxy all clients share its address).",
+    )
+    keep_alive_seconds: Seconds = Field(
+        30.0, description="For a client to send a whole request header, first or next."
+    )
+    write_idle_seconds: Seconds = Field(
+        120.0,
+        description="A client that takes no byte for this long is cut off. "
+        "A paused player takes none for minutes.",
+    )
+    min_bytes_per_second: Annotated[ByteSize, Field(ge=0)] = Field(
+        ByteSize(1024),
+        description="A client that takes less than this on average, counting the time it kept "
+        "us waiting, is cut off; 0 is no limit.",
+    )
+    min_rate_grace_seconds: Seconds = Field(
+        30.0, description="Waiting time before min_bytes_per_second is judged."
+    )
+    drain_seconds: SecondsOrNone = Field(
+        20.0, description="On SIGTERM: time for running responses to finish before the cut."
+    )
+    max_ranges: Annotated[int, Field(ge=1, le=1000)] = Field(
+        16, description="Ranges in one request; with more of them the whole object is sent."
+    )
+
+
+class OriginConfig(Section):
+    """The bucket, and what a request to it may cost."""
+
+    bucket: BucketName = Field(
+        "",
+        description="Name of the bucket, or the ARN of an access point. Required, unless there are "
+        "mounts.",
+    )
+    prefix: Annotated[str, AfterValidator(rules.plain_prefix)] = Field(
+        "", description='Put before every key: "films/" serves films/a.mp4 as /a.mp4.'
+    )
+    region: str = Field("", description="AWS region; empty: from AWS's own configuration.")
+    endpoint_url: Annotated[str, AfterValidator(rules.plain_endpoint)] = Field(
+        "",
+        description="An S3-compatible server, like https://s3.example.com; empty: AWS.",
+    )
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description='"path" for most S3-compatible servers, "virtual" for AWS.'
+    )
+    profile: str = Field("", description="Profile in AWS's configuration files.")
+    anonymous: bool = Field(False, description="Send unsigned requests, for a public bucket.")
+    signing: Literal["per-object", "per-request"] = Field(
+        "per-object",
+        description='"per-object" signs once for all ranges of an object asked for within minutes, '
+        'which costs a fraction of the time; "per-request" has the AWS library make each request.',
+    )
+    use_version_ids: bool = Field(
+        False,
+        description="Read by version id where the bucket has versions, so that a response survives "
+        "its object's replacement; needs s3:GetObjectVersion.",
+    )
+    sse_customer_key_file: str = Field(
+        "",
+        description="Path of a file with the 256-bit key (SSE-C) of the objects: its 32 bytes, or "
+        "their base64. It is sent to https or loopback endpoints only.",
+    )
+    request_payer: bool = Field(
+        False,
+        description="Pay for the requests, where the bucket's owner wants it (requester pays).",
+    )
+    expected_bucket_owner: Annotated[str, AfterValidator(rules.account_id)] = Field(
+        "",
+        description="AWS account (12 digits) that owns the bucket; the origin refuses if another "
+        "does.",
+    )
+    forbidden_as_not_found: bool = Field(
+        False,
+        description="Answer 404 where S3 says AccessDenied; S3 says so for missing keys when "
+        "it may not list the bucket.",
+    )
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        256, description="Connections to the origin at once; one per body being streamed."
+    )
+    pool_wait_seconds: Seconds = Field(5.0, description="For a free origin connection; then 503.")
+    connect_seconds: Seconds = Field(3.0, description="For one connection attempt.")
+    response_seconds: Seconds = Field(
+        15.0,
+        description="From waiting for a connection to the header of the answer, retries included; "
+        "then 504.",
+    )
+    idle_seconds: Seconds = Field(
+        10.0,
+        description="The origin's answer, header or body, is given up when no byte comes for this "
+        "long.",
+    )
+    min_bytes_per_second: Annotated[ByteSize, Field(ge=0)] = Field(
+        ByteSize(8 * 1024),
+        description="... or when less than this comes, on average over the window below, "
+        "while we wait for the origin; 0 is no limit.",
+    )
+    min_rate_window_seconds: Seconds = Field(
+        10.0, description="Waiting time over which min_bytes_per_second is judged."
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+        3, description="Requests at most for one answer of the origin, hedges apart."
+    )
+    hedge_percent: Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)] = Field(
+        2.0,
+        description="Requests allowed on top, in percent, for asking a second time where the first "
+        "byte is late, and taking what comes first; 0 is none.",
+    )
+    max_resumes: Annotated[int, Field(ge=0, le=100)] = Field(
+        3,
+        description="Attempts in a row at continuing a body that broke, at its next byte and of "
+        "the same version; 0 aborts the response at once.",
+    )
+
+    def endpoint(self) -> OriginConfig:
+        """These settings without those that concern one bucket: mounts that have the same share a
+        client and its connections.
+        """
+        return self.model_copy(update={"bucket": "", "prefix": "", "forbidden_as_not_found": False})
+
+
+class CacheConfig(Section):
+    """What is remembered of objects."""
+
+    ttl_seconds: SecondsOrNone = Field(
+        5.0,
+        description="How long facts - size, entity tag - are believed without asking; 0 always "
+        "asks. Reads are pinned by If-Match whatever it is.",
+    )
+
+
+class AdminConfig(Section):
+    """Health, readiness, metrics and status, apart from the public port."""
+
+    enabled: bool = Field(True, description="Whether to listen for them at all.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Whoever reaches it sees keys and client addresses.",
+    )
+    port: Port = Field(9090, description="Port to listen on; 0 lets the system choose one.")
+
+
+class AccessConfig(Section):
+    """What browsers may do with what they get."""
+
+    inline_types: tuple[Annotated[str, StringConstraints(to_lower=True)], ...] = Field(
+        (
+            "video/*",
+            "audio/*",
+            "image/*",
+            "text/plain",
+            "text/vtt",
+            "text/x-ssa",
+            "application/json",
+            "application/dash+xml",
+            "application/ttml+xml",
+            "application/vnd.apple.mpegurl",
+            "application/x-mpegurl",
+            "application/x-subrip",
+        ),
+        description="Media types shown in place. Others can carry script (HTML, SVG, PDF) and "
+        "are sent as downloads in a sandbox.",
+    )
+
+
+class LogConfig(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages to write."
+    )
+    format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
+    access: bool = Field(True, description="One line per response.")

@@ -1,0 +1,64 @@
+"""The key of objects that S3 encrypts with a key of ours (SSE-C), from a file.
+
+S3 keeps no copy of it: it has to come with each request, as does its MD5, by which S3 sees that
+it arrived whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rangeserver.errors import ConfigError
+
+_KEY_BYTES = 32  # AES-256 is the only algorithm S3 has for it
+_FILE_BYTES = 4096
+"""No file with one key is longer, whatever white space surrounds its base64."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """The three values of SSE-C, as they are sent. The secret is in none of its texts."""
+
+    algorithm: str
+    key: str = field(repr=False)
+    key_md5: str = field(repr=False)
+
+
+def load_customer_key(path: str, *, setting: str = "origin.sse_customer_key_file") -> CustomerKey:
+    """The key in the file at ``path``: its 32 bytes, or their base64 with white space around.
+
+    Raises :class:`ConfigError` that names ``setting``. Neither the path is told, which may be a
+    key written in the wrong place, nor anything of what the file holds.
+    """
+    data = _read(Path(path), setting)
+    key = data if len(data) == _KEY_BYTES else _decoded(data)
+    if len(data) > _FILE_BYTES or len(key) != _KEY_BYTES:
+        raise ConfigError([f"{setting}: the file must hold a key of 32 bytes, or its base64"])
+    # MD5 is S3's check of the transfer here, and protects nothing.
+    digest = hashlib.md5(key, usedforsecurity=False).digest()
+    return CustomerKey("AES256", base64.b64encode(key).decode(), base64.b64encode(digest).decode())
+
+
+def _read(path: Path, setting: str) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise ConfigError([f"{setting}: must be the path of a regular file"])
+        with path.open("rb") as file:
+            return file.read(_FILE_BYTES + 1)
+    except OSError as error:
+        problem = f"{setting}: the file cannot be read: {error.strerror}"
+    except ValueError:  # a NUL in the path
+        problem = f"{setting}: must be the path of a regular file"
+    raise ConfigError([problem])
+
+
+def _decoded(data: bytes) -> bytes:
+    try:
+        return base64.b64decode(data.strip(), validate=True)
+    except binascii.Error:
+        return b""

@@ -1,0 +1,27 @@
+"""What each request for an object of a bucket carries, besides the object and the range."""
+
+from __future__ import annotations
+
+from rangeserver.config import OriginConfig
+from rangeserver.origin.customer_key import load_customer_key
+
+
+def standing_parameters(config: OriginConfig) -> dict[str, str]:
+    """Parameters for every GetObject and HeadObject, by botocore's names.
+
+    Reads the SSE-C key from its file; raises :class:`~rangeserver.errors.ConfigError` when it
+    cannot be used.
+    """
+    parameters: dict[str, str] = {}
+    if config.sse_customer_key_file:
+        key = load_customer_key(config.sse_customer_key_file)
+        parameters |= {
+            "SSECustomerAlgorithm": key.algorithm,
+            "SSECustomerKey": key.key,
+            "SSECustomerKeyMD5": key.key_md5,
+        }
+    if config.request_payer:
+        parameters["RequestPayer"] = "requester"
+    if config.expected_bucket_owner:
+        parameters["ExpectedBucketOwner"] = config.expected_bucket_owner
+    return parameters
