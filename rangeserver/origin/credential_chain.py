@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,6 +74,7 @@ class CredentialChain:
         self._profile = profile
         self._region = region
         self._seconds = seconds
+        self._models: Any = None
         self._last: _LookUp | None = None
 
     async def resolve(self) -> FoundCredentials:
@@ -85,7 +86,7 @@ class CredentialChain:
         if self._last is not None and not self._last.ended.done():
             msg = "the look-up of credentials before this one still hangs"
             raise NoCredentials(msg)
-        self._last = look_up = _LookUp(self._profile, self._region, self._seconds)
+        self._last = look_up = _LookUp(self._find, self._seconds)
         try:
             async with asyncio.timeout(self._seconds + _GRACE_SECONDS):
                 look_up.start()
@@ -97,6 +98,30 @@ class CredentialChain:
             raise NoCredentials(msg) from None
         except Exception as error:  # noqa: BLE001 (whatever a source raises, there are none now)
             _refuse(error)
+
+    async def _find(self) -> FoundCredentials:
+        session: Any = AioSession(profile=self._profile or None)  # type: ignore[no-untyped-call]
+        # What botocore reads about STS is megabytes of JSON, and parsing it stops the event loop as
+        # well (17 to 90 ms, measured). Unlike all else it does not change, so it is read once.
+        if self._models is None:
+            self._models = session.get_component("data_loader")
+        session.register_component("data_loader", self._models)
+        if self._region:
+            session.set_config_variable("region", self._region)
+        for provider in session.get_component("credential_provider").providers:
+            if hasattr(provider, "_prompter"):  # getpass, on a terminal that a server does not have
+                provider._prompter = _no_prompt  # noqa: SLF001 (set by no public way)
+        credentials = await session.get_credentials()
+        if credentials is None:
+            raise NoCredentials(_NONE_FOUND)
+        # Those that were fetched just now are taken as they are: asked by the public way, they
+        # would be fetched again if they live for less than 15 minutes. Roles are not fetched yet.
+        keys = getattr(credentials, "_frozen_credentials", None)
+        if keys is None:
+            keys = await credentials.get_frozen_credentials()
+        expiry = getattr(credentials, "_expiry_time", None)  # there is no public way to it
+        expires = expiry.timestamp() if expiry is not None else None
+        return FoundCredentials(keys, expires, str(credentials.method))
 
     async def close(self) -> None:
         """End a look-up that runs. One that hangs in a call that blocks is left behind."""
@@ -132,11 +157,12 @@ def _reason(error: Exception) -> str:
 class _LookUp:
     """A thread that looks once. ``ended`` is done when it has closed all it opened."""
 
-    def __init__(self, profile: str, region: str, seconds: float) -> None:
+    def __init__(
+        self, find: Callable[[], Coroutine[Any, Any, FoundCredentials]], seconds: float
+    ) -> None:
         self.ended: Future[FoundCredentials] = Future()
         self.ended.set_running_or_notify_cancel()  # it cannot be cancelled from outside: stop()
-        self._profile = profile
-        self._region = region
+        self._find = find
         self._seconds = seconds
         self._stopped = False
         self._cancel: Callable[[], object] | None = None
@@ -175,29 +201,9 @@ class _LookUp:
             raise asyncio.CancelledError
         try:
             async with asyncio.timeout(self._seconds):
-                return await _found(self._profile, self._region)
+                return await self._find()
         finally:
             await loop.end_children()
-
-
-async def _found(profile: str, region: str) -> FoundCredentials:
-    session: Any = AioSession(profile=profile or None)  # type: ignore[no-untyped-call]
-    if region:
-        session.set_config_variable("region", region)
-    for provider in session.get_component("credential_provider").providers:
-        if hasattr(provider, "_prompter"):  # getpass, on a terminal that a server does not have
-            provider._prompter = _no_prompt  # noqa: SLF001 (set by no public way)
-    credentials = await session.get_credentials()
-    if credentials is None:
-        raise NoCredentials(_NONE_FOUND)
-    # Those that were fetched just now are taken as they are: asked by the public way, they would
-    # be fetched a second time if they live for less than 15 minutes. Roles are fetched only then.
-    keys = getattr(credentials, "_frozen_credentials", None)
-    if keys is None:
-        keys = await credentials.get_frozen_credentials()
-    expiry = getattr(credentials, "_expiry_time", None)  # there is no public way to it
-    expires = expiry.timestamp() if expiry is not None else None
-    return FoundCredentials(keys, expires, str(credentials.method))
 
 
 def _no_prompt(*_: object) -> NoReturn:

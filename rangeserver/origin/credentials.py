@@ -4,10 +4,6 @@ Botocore refreshes when somebody asks: from 15 minutes before the expiry, whoeve
 waits for the metadata service, and from 10 minutes on every request fails with it, although the
 credentials at hand are still good. Here one task alone looks for new ones, well ahead; requests
 take what is there for as long as it is valid.
-
-A renewal of the same keys is looked at again soon: an instance's metadata service hands out new
-ones only some minutes before the old ones end, and botocore puts off the expiry it is told in
-that time by up to 25 minutes.
 """
 
 from __future__ import annotations
@@ -15,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiobotocore.credentials import AioCredentials
@@ -29,31 +23,9 @@ from botocore.credentials import ReadOnlyCredentials
 from rangeserver.errors import ConfigError, CredentialsExpired, NoCredentials, OriginRefused
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.credential_chain import CredentialChain, FoundCredentials, own_words
+from rangeserver.origin.refresh_timing import RefreshTiming
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshTiming:
-    """When to look for credentials."""
-
-    look_up_seconds: float = 10.0
-    """A look-up may take; entering waits for the first."""
-    ahead_seconds: float = 900.0
-    """Before the expiry, and never earlier than at half of what is left."""
-    same_keys_seconds: float = 120.0
-    """At most until the next look-up after one that found the same keys."""
-    min_pause_seconds: float = 1.0
-    max_pause_seconds: float = 60.0
-    """Between failed look-ups, the pause growing from one to the other."""
-    max_pause_without_seconds: float = 5.0
-    """The same while there are no valid credentials."""
-    renewal_pause_seconds: float = 5.0
-    """Between look-ups asked for by :meth:`KeptCredentials.renew`, at least."""
-    clock_seconds: float = 60.0
-    """Between two looks at the clock, which may be set while we sleep."""
-    same_warning_seconds: float = 60.0
-    """Between two warnings with the same text, at least."""
 
 
 class KeptCredentials(AioCredentials):
@@ -69,7 +41,6 @@ class KeptCredentials(AioCredentials):
         timing: RefreshTiming,
         *,
         clock: Callable[[], float] = time.time,
-        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         # Not the base's: it would store keys that are asked for anew each time here.
         self.method = "kept"
@@ -77,13 +48,12 @@ class KeptCredentials(AioCredentials):
         self._metrics = metrics
         self._timing = timing
         self._clock = clock
-        self._uniform = uniform
         self._held: FoundCredentials | None = None
         self._reason = "not looked for yet"
         self._failures = 0
         self._due = -math.inf
         self._retry_at = -math.inf
-        self._warned: tuple[str, float] = ("", -math.inf)
+        self._warned: tuple[object, float] = (None, -math.inf)
         self._renewed = -math.inf
         self._looking = False
         self._wanted = asyncio.Event()
@@ -205,39 +175,32 @@ class KeptCredentials(AioCredentials):
         if left <= 0:
             msg = f"those found ({found.method}) had expired at {_moment(found.expires)}"
             raise NoCredentials(msg)
-        pause = left - min(self._timing.ahead_seconds, left / 2)
-        if self._held is not None and self._held.keys == found.keys:
+        same_keys = self._held is not None and self._held.keys == found.keys
+        if self._held is not None and same_keys:
             # The old object stays: what was signed with it stays good.
             found = FoundCredentials(self._held.keys, found.expires, found.method)
-            if found.expires is not None:
-                pause = min(pause, self._timing.same_keys_seconds)
         if self._failures:
             log.info("credentials found again (%s)", found.method)
         self._held = found
         self._failures = 0
-        self._due = self._clock() + max(pause, self._timing.min_pause_seconds)
+        self._due = self._clock() + self._timing.after_success(left, same_keys=same_keys)
         self._metrics.credentials_refreshed(ok=True)
 
     def _failed(self, error: ConfigError | NoCredentials) -> None:
-        timing = self._timing
         self._reason = str(error)
         self._metrics.credentials_refreshed(ok=False)
         left = 0.0 if self._held is None else self._left(self._held)
-        longest = timing.max_pause_seconds if left > 0 else timing.max_pause_without_seconds
-        grown = timing.min_pause_seconds * 2.0 ** min(self._failures, 16)
-        pause = min(grown, longest, left / 2 if left > 0 else longest)
         self._failures += 1
-        # Jittered, so that a fleet does not come back all at once.
-        pause = max(self._uniform(pause / 2, pause), timing.min_pause_seconds / 2)
-        self._retry_at = time.monotonic() + pause
+        self._retry_at = time.monotonic() + self._timing.after_failure(self._failures, left)
         self._warn(left)
 
     def _warn(self, left: float) -> None:
         now = time.monotonic()
-        text, told = self._warned
-        if text == self._reason and now - told < self._timing.same_warning_seconds:
+        warning = (self._reason, left > 0)
+        last, told = self._warned
+        if warning == last and now - told < self._timing.same_warning_seconds:
             return
-        self._warned = (self._reason, now)
+        self._warned = (warning, now)
         if self._held is None:
             state = "there are none yet"
         elif self._held.expires is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -17,14 +19,14 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
-from botocore.credentials import ReadOnlyCredentials
 
 from rangeserver.errors import ConfigError, CredentialsExpired, NoCredentials, OriginRefused
 from rangeserver.metrics import Metrics
 from rangeserver.origin.client import open_client
-from rangeserver.origin.credential_chain import CredentialChain, FoundCredentials
-from rangeserver.origin.credentials import KeptCredentials, RefreshTiming, kept_credentials
+from rangeserver.origin.credentials import KeptCredentials, kept_credentials
+from rangeserver.origin.refresh_timing import RefreshTiming
 from rangeserver.origin.s3 import S3Origin
+from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.representation import ObjectKey
 from tests.exposition import scrape
 from tests.fakes.aws import ROLE_ARN, FakeAws, process_answer
@@ -115,6 +117,10 @@ def look_up_threads() -> list[threading.Thread]:
     for thread in threads:
         thread.join(1)
     return [thread for thread in threads if thread.is_alive()]
+
+
+def refreshes(metrics: Metrics, outcome: str = "ok") -> float:
+    return scrape(metrics)("rangeserver_credentials_refreshes_total", outcome=outcome)
 
 
 def is_valid(kept: KeptCredentials) -> bool:
@@ -274,9 +280,7 @@ async def test_credentials_are_renewed_ahead_of_their_expiry(
         with_container.container.life_seconds = 7200
         await eventually(lambda: kept.current().access_key == "AKECS2")
         assert await signer_of_request(origin, fake) == "AKECS2"
-    seen = scrape(metrics)
-    assert seen("rangeserver_credentials_refreshes_total", outcome="ok") == 2
-    assert seen("rangeserver_credentials_refreshes_total", outcome="failed") == 0
+    assert (refreshes(metrics), refreshes(metrics, "failed")) == (2, 0)
 
 
 async def test_short_lived_credentials_are_renewed_at_half_of_their_life(
@@ -298,15 +302,15 @@ async def test_the_same_keys_are_looked_at_again_soon_and_stay_the_same_object(
     with_imds: FakeAws,
 ) -> None:
     """Botocore tells a later expiry for the keys of an instance that are about to end."""
-    clock = Clock()
+    clock, metrics = Clock(), Metrics()
     with_imds.imds.same_keys = True
-    async with kept_credentials("", timing=QUICK, clock=clock) as kept:
+    async with kept_credentials("", timing=QUICK, clock=clock, metrics=metrics.origin) as kept:
         first = kept.current()
         clock.moved = 6 * 3600 - 890
-        await eventually(lambda: with_imds.imds.hits == 2)
+        await eventually(lambda: refreshes(metrics) == 2)
         assert kept.current() is first
         clock.moved += QUICK.same_keys_seconds + 1
-        await eventually(lambda: with_imds.imds.hits == 3)
+        await eventually(lambda: refreshes(metrics) == 3)
         assert kept.current() is first
 
 
@@ -318,7 +322,7 @@ async def test_static_keys_are_not_looked_for_again(tmp_path: Path) -> None:
         clock.moved = 10 * 365 * 86400
         await asyncio.sleep(5 * QUICK.clock_seconds)
         assert kept.current().access_key == "AKFILE"
-    assert scrape(metrics)("rangeserver_credentials_refreshes_total", outcome="ok") == 1
+    assert refreshes(metrics) == 1
 
 
 # While the source fails (FAULTS D4)
@@ -348,14 +352,13 @@ async def test_old_credentials_are_used_while_the_source_fails(
     fake: FakeS3, with_imds: FakeAws, status: int
 ) -> None:
     clock, metrics = Clock(), Metrics()
-    failed = "rangeserver_credentials_refreshes_total"
     async with (
         kept_credentials("", timing=QUICK, clock=clock, metrics=metrics.origin) as kept,
         signing(fake, kept) as origin,
     ):
         with_imds.imds.status = status
         clock.moved = 6 * 3600 - 60
-        await eventually(lambda: scrape(metrics)(failed, outcome="failed") >= 2)
+        await eventually(lambda: refreshes(metrics, "failed") >= 2)
         assert await signer_of_request(origin, fake) == "AKIMDS1"
         with_imds.imds.status = 200
         await eventually(lambda: kept.current().access_key == "AKIMDS2")
@@ -421,32 +424,29 @@ async def test_credentials_found_already_expired_are_none(with_container: FakeAw
             kept.current()
 
 
-@pytest.mark.usefixtures("bare")
-async def test_pauses_grow_with_jitter_and_shrink_towards_the_expiry() -> None:
-    clock = Clock()
-    widths: list[float] = []
-
-    def widest(_: float, most: float) -> float:
-        widths.append(most)
-        return most
-
-    chain = CredentialChain("", "", 1.0)
-    kept = KeptCredentials(chain, Metrics().origin, RefreshTiming(), clock=clock, uniform=widest)
-    for _ in range(4):
-        kept._failed(NoCredentials("down"))
-    assert widths == [1, 2, 4, 5]
-    kept._found(_found(clock() + 3600))
-    widths.clear()
-    for _ in range(8):
-        kept._failed(NoCredentials("down"))
-    assert widths == [1, 2, 4, 8, 16, 32, 60, 60]
-    clock.moved = 3590
-    kept._failed(NoCredentials("down"))
-    assert widths[-1] == pytest.approx(5, abs=0.5)
+def test_pauses_grow_and_shrink_towards_the_expiry() -> None:
+    timing = RefreshTiming(uniform=lambda _, most: most)
+    assert [timing.after_failure(n, 0) for n in range(1, 6)] == [1, 2, 4, 5, 5]
+    assert [timing.after_failure(n, 3600) for n in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert timing.after_failure(10**6, 3600) == 60
+    assert timing.after_failure(9, 20) == 10
+    assert timing.after_failure(9, 0.1) == 0.5
 
 
-def _found(expires: float | None, access_key: str = "AK") -> FoundCredentials:
-    return FoundCredentials(ReadOnlyCredentials(access_key, "s", None), expires, "test")
+def test_pauses_are_jittered() -> None:
+    pauses = [RefreshTiming().after_failure(7, 3600) for _ in range(200)]
+    assert min(pauses) >= 30
+    assert max(pauses) <= 60
+    assert max(pauses) - min(pauses) > 10
+
+
+def test_renewal_is_ahead_by_15_minutes_or_half_of_what_is_left() -> None:
+    timing = RefreshTiming()
+    assert timing.after_success(6 * 3600, same_keys=False) == 6 * 3600 - 900
+    assert timing.after_success(1200, same_keys=False) == 600
+    assert timing.after_success(1200, same_keys=True) == 120
+    assert timing.after_success(1, same_keys=True) == 1
+    assert timing.after_success(math.inf, same_keys=True) == math.inf
 
 
 # Asked for by the origin
@@ -637,11 +637,10 @@ async def test_a_failure_that_lasts_is_told_once_and_its_end_too(
     clock, metrics = Clock(), Metrics()
     source = with_container.container
     source.life_seconds = 3600
-    failed = "rangeserver_credentials_refreshes_total"
     async with kept_credentials("", timing=QUICK, clock=clock, metrics=metrics.origin) as kept:
         source.life_seconds = -5
         clock.moved = 3000
-        await eventually(lambda: scrape(metrics)(failed, outcome="failed") >= 5)
+        await eventually(lambda: refreshes(metrics, "failed") >= 5)
         source.life_seconds = 7200
         await eventually(lambda: kept._failures == 0)
     assert len(warnings_in(caplog)) <= 2  # the moment that is named may be another second
@@ -700,6 +699,48 @@ async def test_a_look_up_that_blocks_holds_up_nothing_and_stays_alone(
     assert time.monotonic() - began < 5
     with token.open("w"):  # let it go
         pass
+
+
+def test_a_look_up_that_blocks_does_not_hold_up_the_end_of_the_process(
+    bare: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    os.mkfifo(token)
+    bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    bare.setenv("AWS_ROLE_ARN", ROLE_ARN)
+    program = """
+import asyncio
+from rangeserver.origin import credential_chain
+from rangeserver.origin.credentials import kept_credentials
+from rangeserver.origin.refresh_timing import RefreshTiming
+credential_chain._GRACE_SECONDS = 0.1
+async def main():
+    async with kept_credentials("", timing=RefreshTiming(look_up_seconds=0.1)):
+        pass
+asyncio.run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=True
+    )
+    (line,) = ended.stderr.splitlines()
+    assert "took more than 0.1 s" in line
+
+
+@pytest.mark.usefixtures("bare")
+def test_programs_are_run_and_killed_beside_the_loop_of_production(tmp_path: Path) -> None:
+    """It has ideas of its own about the end of child processes."""
+    config = tmp_path / "config"
+
+    async def use_both() -> None:
+        config.write_text("[default]\ncredential_process = sleep 60\n")
+        async with kept_credentials("", timing=replace(QUICK, look_up_seconds=0.2)) as kept:
+            assert not is_valid(kept)
+            (tmp_path / "answer").write_text(process_answer("AKPROC"))
+            config.write_text(f"[default]\ncredential_process = cat {tmp_path}/answer\n")
+            await eventually(lambda: is_valid(kept))
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(use_both())
 
 
 async def test_leaving_ends_a_look_up_and_those_who_wait_for_it(with_imds: FakeAws) -> None:
