@@ -408,6 +408,7 @@ async def test_a_clock_that_jumps_past_the_expiry_wakes_the_refresh(
     with_container.container.life_seconds = 3600
     timing = replace(QUICK, clock_seconds=60.0)
     async with kept_credentials("", timing=timing, clock=clock) as kept:
+        await eventually(lambda: bool(kept._wanted._waiters))  # it sleeps, for a minute
         with_container.container.life_seconds = 7200
         clock.moved = 3601
         with pytest.raises(CredentialsExpired):
