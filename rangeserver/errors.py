@@ -19,6 +19,8 @@
         ├── OriginTimeout           504
         ├── OriginUnreachable       502
         ├── OriginRefused           502  credentials, bucket or region are wrong
+        │   ├── NoCredentials       502  there are none to sign with
+        │   └── CredentialsExpired  502  and no others were found
         └── OriginProtocolError     502  the answer contradicts the request or itself
             └── OriginBodyError     502  the body broke: too short, too long, reset, too slow
 
@@ -187,6 +189,14 @@ class OriginRefused(OriginError):
 
     code = "origin_refused"
     message = "The origin refuses this server's requests."
+
+
+class NoCredentials(OriginRefused):
+    """There are no credentials to sign a request with."""
+
+
+class CredentialsExpired(OriginRefused):
+    """The credentials have expired, and no others were found."""
 
 
 class OriginProtocolError(OriginError):

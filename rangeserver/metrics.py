@@ -174,6 +174,13 @@ class OriginMetrics:
             "Attempts at continuing a body that broke at the origin.",
             registry=registry,
         )
+        refreshes = Counter(
+            "rangeserver_credentials_refreshes",
+            "Look-ups of the origin's credentials, by what came of them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._refreshed = {True: refreshes.labels("ok"), False: refreshes.labels("failed")}
         self._by_outcome: dict[str, Counter] = {}
         registry.register(
             _Read(
@@ -204,6 +211,10 @@ class OriginMetrics:
     def resumed(self) -> None:
         """A broken body is asked for again."""
         self._resumes.inc()
+
+    def credentials_refreshed(self, *, ok: bool) -> None:
+        """Credentials were looked for, and found or not."""
+        self._refreshed[ok].inc()
 
 
 class Metrics:

@@ -22,6 +22,7 @@ NAMES = {
     "rangeserver_origin_time_to_first_byte_seconds",
     "rangeserver_origin_resumes_total",
     "rangeserver_origin_connections",
+    "rangeserver_credentials_refreshes_total",
     "rangeserver_event_loop_lag_seconds",
     "rangeserver_log_lines_dropped_total",
 }
@@ -43,6 +44,7 @@ def used() -> Metrics:
     metrics.origin.unanswered("timeout")
     metrics.origin.received(10)
     metrics.origin.resumed()
+    metrics.origin.credentials_refreshed(ok=True)
     metrics.loop_lagged(0.003)
     return metrics
 

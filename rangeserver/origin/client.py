@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError
 from rangeserver.config import OriginConfig
 from rangeserver.errors import ConfigError
 from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.credentials import KeptCredentials, use
 from rangeserver.origin.session import hardened_session
 
 if TYPE_CHECKING:
@@ -25,14 +26,21 @@ _KEEP_ALIVE_SECONDS = 12
 
 @asynccontextmanager
 async def open_client(
-    config: OriginConfig, metrics: OriginMetrics | None = None
+    config: OriginConfig,
+    metrics: OriginMetrics | None = None,
+    credentials: KeptCredentials | None = None,
 ) -> AsyncIterator[S3Client]:
     """An S3 client with its own connection pool, closed on leaving.
+
+    It signs with ``credentials``; without, with those of AWS's chain, looked up now and refreshed
+    by whichever request finds them old, which is good for a single question.
 
     Raises :class:`ConfigError` when AWS's configuration files or the settings cannot be used.
     """
     try:
         session: Any = AioSession(profile=config.profile or None)  # type: ignore[no-untyped-call]
+        if credentials is not None:
+            use(session, credentials)
         client = session.create_client(
             "s3",
             region_name=config.region or None,

@@ -1,0 +1,249 @@
+"""One look-up of credentials through AWS's whole chain, kept away from the event loop.
+
+The chain reads files, runs programs, asks the metadata service and makes STS clients; much of
+that blocks, and any of it may hang. So each look-up runs in a thread of its own, on an event loop
+of its own, and begins from nothing: what a rotated file or STS says now is what it finds. The
+thread is a daemon, so that one that hangs holds up neither requests nor the end of the process,
+and there is never a second one beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from json import JSONDecodeError
+from typing import Any, NoReturn
+
+from aiobotocore.session import AioSession
+from botocore import exceptions as boto
+from botocore.credentials import ReadOnlyCredentials
+
+from rangeserver.errors import ConfigError, NoCredentials
+
+_THREAD = "credentials"
+
+_GRACE_SECONDS = 1.0
+"""For a look-up that was told to end to close what it has open."""
+
+_MAX_REASON = 300
+"""Characters of a foreign message that may reach the log."""
+
+_NONE_FOUND = (
+    "no credentials found: environment, profile, web identity, container and instance role "
+    "give none"
+)
+
+# What waiting does not cure: somebody has to change a file or a variable.
+_UNUSABLE = (
+    boto.ProfileNotFound,
+    boto.ConfigParseError,
+    boto.InvalidConfigError,
+    boto.PartialCredentialsError,
+    boto.UnknownCredentialError,
+    boto.MissingDependencyException,
+    boto.InvalidIMDSEndpointError,
+    boto.InvalidIMDSEndpointModeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCredentials:
+    """What a look-up found; ``expires`` in seconds since 1970, ``None`` if they do not."""
+
+    keys: ReadOnlyCredentials
+    expires: float | None
+    method: str
+    """Botocore's name of the source: ``env``, ``iam-role``, ..."""
+
+
+class CredentialChain:
+    """AWS's chain for one profile (empty: the default one).
+
+    ``region`` is for STS, where neither environment nor profile name one. A look-up may take
+    ``seconds``; how long it waits for a service, and how often it tries, is left to AWS's own
+    settings (``AWS_METADATA_SERVICE_TIMEOUT`` and others).
+    """
+
+    def __init__(self, profile: str, region: str, seconds: float) -> None:
+        self._profile = profile
+        self._region = region
+        self._seconds = seconds
+        self._models: Any = None
+        self._last: _LookUp | None = None
+
+    async def resolve(self) -> FoundCredentials:
+        """Look for credentials.
+
+        Raises :class:`ConfigError` when the configuration is of no use, and
+        :class:`NoCredentials` when there are none now; neither text holds a secret.
+        """
+        if self._last is not None and not self._last.ended.done():
+            msg = "the look-up of credentials before this one still hangs"
+            raise NoCredentials(msg)
+        self._last = look_up = _LookUp(self._find, self._seconds)
+        try:
+            async with asyncio.timeout(self._seconds + _GRACE_SECONDS):
+                look_up.start()
+                return await asyncio.wrap_future(look_up.ended)
+        except (ConfigError, NoCredentials):
+            raise
+        except TimeoutError:
+            msg = f"the look-up of credentials took more than {self._seconds:g} s"
+            raise NoCredentials(msg) from None
+        except Exception as error:  # noqa: BLE001 (whatever a source raises, there are none now)
+            _refuse(error)
+
+    async def _find(self) -> FoundCredentials:
+        session: Any = AioSession(profile=self._profile or None)  # type: ignore[no-untyped-call]
+        # What botocore reads about STS is megabytes of JSON, and parsing it stops the event loop as
+        # well (17 to 90 ms, measured). Unlike all else it does not change, so it is read once.
+        if self._models is None:
+            self._models = session.get_component("data_loader")
+        session.register_component("data_loader", self._models)
+        if self._region:
+            session.set_config_variable("region", self._region)
+        for provider in session.get_component("credential_provider").providers:
+            if hasattr(provider, "_prompter"):  # getpass, on a terminal that a server does not have
+                provider._prompter = _no_prompt  # noqa: SLF001 (set by no public way)
+        credentials = await session.get_credentials()
+        if credentials is None:
+            raise NoCredentials(_NONE_FOUND)
+        # Those that were fetched just now are taken as they are: asked by the public way, they
+        # would be fetched again if they live for less than 15 minutes. Roles are not fetched yet.
+        keys = getattr(credentials, "_frozen_credentials", None)
+        if keys is None:
+            keys = await credentials.get_frozen_credentials()
+        expiry = getattr(credentials, "_expiry_time", None)  # there is no public way to it
+        expires = expiry.timestamp() if expiry is not None else None
+        return FoundCredentials(keys, expires, str(credentials.method))
+
+    async def close(self) -> None:
+        """End a look-up that runs. One that hangs in a call that blocks is left behind."""
+        if self._last is None or self._last.ended.done():
+            return
+        self._last.stop()
+        ended = asyncio.wrap_future(self._last.ended)
+        await asyncio.wait([ended], timeout=_GRACE_SECONDS)
+        if ended.done():
+            ended.exception()  # nobody waits for it any more
+        else:
+            ended.cancel()
+
+
+def _refuse(error: Exception) -> NoReturn:
+    reason = _reason(error)
+    # The chained error stays out: its traceback is of no use, and its text was not looked through.
+    if isinstance(error, _UNUSABLE) and not isinstance(error, (JSONDecodeError, UnicodeError)):
+        raise ConfigError([f"origin: {reason}"]) from None
+    raise NoCredentials(reason) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (JSONDecodeError, UnicodeError)):
+        return "a source of credentials gave something that is not JSON"
+    if isinstance(error, boto.CredentialRetrievalError):
+        provider = error.kwargs.get("provider")
+        if provider == "custom-process":  # the text is what the program wrote
+            return "credential_process failed: run it by hand to see what it says"
+    return " ".join(f"no credentials: {error}".split())[:_MAX_REASON]
+
+
+class _LookUp:
+    """A thread that looks once. ``ended`` is done when it has closed all it opened."""
+
+    def __init__(
+        self, find: Callable[[], Coroutine[Any, Any, FoundCredentials]], seconds: float
+    ) -> None:
+        self.ended: Future[FoundCredentials] = Future()
+        self.ended.set_running_or_notify_cancel()  # it cannot be cancelled from outside: stop()
+        self._find = find
+        self._seconds = seconds
+        self._stopped = False
+        self._cancel: Callable[[], object] | None = None
+
+    def start(self) -> None:
+        try:
+            threading.Thread(target=self._run, name=_THREAD, daemon=True).start()
+        except RuntimeError as error:  # no thread to be had
+            self.ended.set_exception(error)
+
+    def stop(self) -> None:
+        """Have it end soon; safe at any time."""
+        self._stopped = True
+        if self._cancel is not None:
+            with suppress(RuntimeError):  # its loop has just closed
+                self._cancel()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                found = runner.run(self._bounded())
+        except asyncio.CancelledError:
+            self.ended.set_exception(NoCredentials("the look-up of credentials was stopped"))
+        except BaseException as error:  # noqa: BLE001 (raised again where it is waited for)
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(found)
+
+    async def _bounded(self) -> FoundCredentials:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, _Loop)
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self._stopped:  # before there was anything to cancel
+            raise asyncio.CancelledError
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._find()
+        finally:
+            await loop.end_children()
+
+
+def _no_prompt(*_: object) -> NoReturn:
+    raise ConfigError(["origin: the profile asks for an MFA code, and a server has none to give"])
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that can end the programs begun on it (``credential_process``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._children: list[asyncio.SubprocessTransport] = []
+
+    async def subprocess_exec(self, *args: Any, **options: Any) -> Any:
+        transport, protocol = await super().subprocess_exec(*args, **options)
+        self._children.append(transport)
+        return transport, protocol
+
+    async def end_children(self) -> None:
+        """Kill those that still run, and wait until they are gone."""
+        for transport in self._children:
+            transport.close()  # kills
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                while any(  # noqa: ASYNC110 (no public way to be told)
+                    child.get_returncode() is None for child in self._children
+                ):
+                    await asyncio.sleep(0.005)
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Keep aiobotocore from logging a failed look-up, with its traceback, besides ourselves."""
+    logger = logging.getLogger("aiobotocore.credentials")
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return record.threadName != _THREAD
+
+    logger.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(from_elsewhere)
