@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from contextlib import AsyncExitStack
 
-from bench.alternating import HEADINGS, Goal, alternate, print_table, rows
-from bench.command import rounds_parser, run, size_name
-from bench.load import Load
+from bench.alternating import Goal, compare
+from bench.command import rounds_parser, run
 from bench.machine import print_machine, print_nginx, print_node
 from bench.servers import (
     make_objects,
@@ -39,26 +38,14 @@ async def benchmark(options: argparse.Namespace) -> None:
             print_machine()
             print_nginx()
             print_node()
-            print(
-                f"{options.connections} connections, {options.rounds} rounds of "
-                f"{options.seconds:g} s a side, alternating; ratios are of CPU per request: "
-                "median (least to most)\n",
-                flush=True,
-            )
             variants = signing_variants()
             own = [
                 await enter(rangeserver(name, directory, origin, settings))
                 for name, settings in variants.items()
             ]
             sides = [*(server.side for server in own), peer]
-            table: list[tuple[str, ...]] = []
-            for size in options.sizes:
-                load = Load(targets, size, options.connections, options.seed, None, options.seconds)
-                print(f"measuring ranges of {size_name(size)}", flush=True)
-                samples = await alternate(sides, load, options.rounds)
-                table += rows(size, samples, {next(iter(variants)): GOALS}, ("node",))
-            print()
-            print_table(HEADINGS, table)
+            judged = {next(iter(variants)): GOALS}
+            await compare(*(sides, targets, options), references=("node",), goals=lambda _: judged)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,15 @@ machine's other work as much as to the server.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.command import BenchError, size_name
-from bench.load import Load, put_load
+from bench.load import Load, Target, put_load
 from bench.processes import Program
-
-_WARM_UP_REQUESTS = 4
-"""A connection each, before the first round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,45 @@ class Sample:
         return self.cpu_seconds / self.requests
 
 
+async def compare(
+    sides: Sequence[Side],
+    targets: Sequence[Target],
+    options: argparse.Namespace,
+    *,
+    references: Sequence[str],
+    goals: Callable[[int], Mapping[str, Sequence[Goal]]],
+) -> None:
+    """Measure size after size of ranges, and print the table.
+
+    ``options`` are those of :func:`bench.command.rounds_parser`; ``goals`` tells, for a size, what
+    a side has to reach.
+    """
+    print(
+        f"{options.connections} connections, {options.rounds} rounds of {options.seconds:g} s "
+        "a side, alternating; ratios are of CPU per request: median (least to most)\n",
+        flush=True,
+    )
+    table: list[tuple[str, ...]] = []
+    for size in options.sizes:
+        print(f"measuring ranges of {size_name(size)}", flush=True)
+        load = Load(targets, size, options.connections, options.seed, seconds=options.seconds)
+        samples = await alternate(sides, load, options.rounds)
+        table += _rows(size, samples, goals(size), references)
+    print()
+    print_table(_HEADINGS, table)
+
+
 async def alternate(
     sides: Sequence[Side], load: Load, rounds: int
 ) -> Mapping[str, Sequence[Sample]]:
-    """Put ``load`` on each side in turn, ``rounds`` times; each round begins with another side."""
+    """Put ``load`` on each side in turn, ``rounds`` times; each round begins with another side.
+
+    A round more goes before and does not count: Node compiles what it runs often, and takes a
+    second or two of work to halve what a request costs.
+    """
     samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
     for side in sides:
-        warm_up = load.connections * _WARM_UP_REQUESTS
-        await _run(side, dataclasses.replace(load, requests=warm_up, seconds=None))
+        await _run(side, load)
     for number in range(rounds):
         first = number % len(sides)
         for side in (*sides[first:], *sides[:first]):
@@ -91,10 +120,10 @@ def ratios(of: Sequence[Sample], to: Sequence[Sample]) -> list[float]:
     return [one.per_request / other.per_request for one, other in zip(of, to, strict=True)]
 
 
-HEADINGS = ("range", "server", "CPU µs/request", "CPU s/GB", "requests/s", "times", "goal")
+_HEADINGS = ("range", "server", "CPU µs/request", "CPU s/GB", "requests/s", "times", "goal")
 
 
-def rows(
+def _rows(
     size: int,
     samples: Mapping[str, Sequence[Sample]],
     goals: Mapping[str, Sequence[Goal]],

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from contextlib import AsyncExitStack
 
-from bench.alternating import HEADINGS, Goal, alternate, print_table, rows
-from bench.command import MIB, rounds_parser, run, size_name
-from bench.load import Load
+from bench.alternating import Goal, compare
+from bench.command import MIB, rounds_parser, run
 from bench.machine import print_machine, print_nginx
 from bench.servers import (
     NGINX,
@@ -39,11 +38,6 @@ async def benchmark(options: argparse.Namespace) -> None:
     with work_directory() as directory:
         print_machine()
         print_nginx()
-        print(
-            f"{options.connections} connections, {options.rounds} rounds of {options.seconds:g} s "
-            f"a side, alternating; ratios are of CPU per request: median (least to most)\n",
-            flush=True,
-        )
         async with AsyncExitStack() as stack:
             enter = stack.enter_async_context
             targets = make_objects(directory / "objects")
@@ -58,14 +52,11 @@ async def benchmark(options: argparse.Namespace) -> None:
             ]
             sides = [*(server.side for server in own), *relays]
             judged = next(iter(variants))
-            table: list[tuple[str, ...]] = []
-            for size in options.sizes:
-                load = Load(targets, size, options.connections, options.seed, None, options.seconds)
-                print(f"measuring ranges of {size_name(size)}", flush=True)
-                samples = await alternate(sides, load, options.rounds)
-                table += rows(size, samples, {judged: goals(size)}, (NGINX, NGINX_TUNED))
-            print()
-            print_table(HEADINGS, table)
+            await compare(
+                *(sides, targets, options),
+                references=(NGINX, NGINX_TUNED),
+                goals=lambda size: {judged: goals(size)},
+            )
 
 
 if __name__ == "__main__":
