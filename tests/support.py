@@ -79,8 +79,11 @@ def acquired_connections(client: Any) -> int:
 
 
 def idle_connections(client: Any) -> int:
-    """The origin connections that a client's pool keeps for later."""
-    return sum(len(idle) for connector in connectors(client) for idle in connector._conns.values())
+    """The origin connections that a client's pool keeps for later; those that the origin has
+    closed stay in its books for a while, and are not counted.
+    """
+    kept = [idle for connector in connectors(client) for idle in connector._conns.values()]
+    return sum(handler.is_connected() for idle in kept for handler, _ in idle)
 
 
 def pool_waiters(client: Any) -> int:
