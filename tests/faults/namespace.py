@@ -46,13 +46,13 @@ class Namespace:
     async def run(self, *command: str) -> None:
         await run(*self.prefix, *command)
 
-    def socket(self) -> socket.socket:
+    def new_socket(self) -> socket.socket:
         """A TCP socket of this network."""
         # A thread has a network of its own to be in, and this one ends with the call.
         with ThreadPoolExecutor(1) as threads:
-            return threads.submit(self._socket).result()
+            return threads.submit(self._new_socket).result()
 
-    def _socket(self) -> socket.socket:
+    def _new_socket(self) -> socket.socket:
         descriptor = os.open(Path("/run/netns", self.name), os.O_RDONLY)
         try:
             if _LIBC.setns(descriptor, _CLONE_NEWNET):
@@ -63,13 +63,13 @@ class Namespace:
 
     def listener(self) -> socket.socket:
         """A socket of this network on a free port of its loopback interface."""
-        listener = self.socket()
+        listener = self.new_socket()
         listener.bind(("127.0.0.1", 0))
         return listener
 
     async def connect(self, port: int) -> RawClient:
         """A client of this network."""
-        sock = self.socket()
+        sock = self.new_socket()
         sock.setblocking(False)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -91,7 +91,8 @@ async def namespace() -> AsyncIterator[Namespace]:
     own = Namespace(f"rangeserver-{os.getpid()}-{os.urandom(3).hex()}")
     await run("ip", "netns", "add", own.name)
     try:
-        await own.run("ip", "link", "set", "lo", "up")
+        # Packets as large as on an Ethernet; those of a loopback would not pass a narrow queue.
+        await own.run("ip", "link", "set", "lo", "mtu", "1500", "up")
         yield own
     finally:
         await run("ip", "netns", "delete", own.name)
