@@ -258,9 +258,10 @@ async def watched(
             if reachable:
                 await watch.probe()
             await _settled(app, fake, baseline)
-            assert watch.rose("rangeserver_responses_total") == watch.asked
+            counted = watch.rose("rangeserver_responses_total")
+            assert counted == watch.asked, f"{counted:g} responses counted of {watch.asked}"
         gc.collect()
-    assert log.forbidden == []
+    assert not log.forbidden, log.forbidden
 
 
 async def _settled(app: RunningApp, fake: FakeS3, baseline: Footprint) -> None:
