@@ -111,7 +111,7 @@ def _variable(setting: str) -> str:
 
 async def over(network: Network, descriptors: int) -> None:
     """The server serves again, and lets go of all that the fault made it hold."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(15):  # the origin may have been given up on for some seconds
         while (await network.get("/small")).body != SMALL:  # noqa: ASYNC110 (asked from outside)
             await asyncio.sleep(0.1)
         while True:
