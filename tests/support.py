@@ -75,16 +75,26 @@ async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SE
 
 def acquired_connections(client: Any) -> int:
     """The origin connections that a client's pool believes to be in use."""
-    return sum(len(connector._acquired) for connector in _connectors(client))
+    return sum(len(connector._acquired) for connector in connectors(client))
 
 
 def idle_connections(client: Any) -> int:
-    """The origin connections that a client's pool keeps for later."""
-    connectors = _connectors(client)
-    return sum(len(idle) for connector in connectors for idle in connector._conns.values())
+    """The origin connections that a client's pool keeps for later; those that the origin has
+    closed stay in its books for a while, and are not counted.
+    """
+    kept = [idle for connector in connectors(client) for idle in connector._conns.values()]
+    return sum(handler.is_connected() for idle in kept for handler, _ in idle)
 
 
-def _connectors(client: Any) -> list[Any]:
+def pool_waiters(client: Any) -> int:
+    """How many requests wait inside a client's pool for a connection."""
+    return sum(
+        len(queue) for connector in connectors(client) for queue in connector._waiters.values()
+    )
+
+
+def connectors(client: Any) -> list[Any]:
+    """The connection pools of a client."""
     sessions = client._endpoint.http_session._sessions or {}
     # The stock session holds aiohttp's own, the hardened one wraps it.
     inner = [getattr(session, "_session", session) for session in sessions.values()]
@@ -148,15 +158,16 @@ class RunningApp:
     @property
     def acquired(self) -> int:
         """Origin connections in use."""
-        return acquired_connections(self._client)
+        return acquired_connections(self.client)
 
     @property
     def idle(self) -> int:
         """Origin connections kept for later."""
-        return idle_connections(self._client)
+        return idle_connections(self.client)
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """The S3 client, with its pool."""
         resuming = self.app[OBJECTS].origin
         assert isinstance(resuming, ResumingOrigin)
         assert isinstance(resuming.inner, S3Origin)

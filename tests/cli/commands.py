@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +26,15 @@ class Finished:
     err: str
 
 
-async def start(*arguments: str, environ: Mapping[str, str | None] | None = None) -> Process:
-    """Start the command; ``None`` in ``environ`` removes a variable."""
+async def start(
+    *arguments: str,
+    environ: Mapping[str, str | None] | None = None,
+    prefix: Sequence[str] = (),
+) -> Process:
+    """Start the command, by way of ``prefix``; ``None`` in ``environ`` removes a variable."""
     variables = {**os.environ, **(environ or {})}
     return await asyncio.create_subprocess_exec(
+        *prefix,
         sys.executable,
         "-m",
         "rangeserver",
@@ -81,11 +86,13 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    *arguments: str, environ: Mapping[str, str | None] | None = None
+    *arguments: str,
+    environ: Mapping[str, str | None] | None = None,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """``rangeserver serve`` on a free port, ended by force if the test leaves it running."""
     ports = ("--port", "0", "--admin-port", "0")
-    server = Served(await start("serve", *ports, *arguments, environ=environ))
+    server = Served(await start("serve", *ports, *arguments, environ=environ, prefix=prefix))
     try:
         server.admin_port = _port(await server.line_with("health, metrics and status"))
         server.port = _port(await server.line_with("serving bucket"))

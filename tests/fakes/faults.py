@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from http import HTTPStatus
+from itertools import cycle
 
 BEFORE_HEADER = -1
 """An offset in an answer: before anything of it was sent."""
@@ -158,5 +159,32 @@ def all_of(*faults: Fault) -> Fault:
         for each in faults:
             answer = each(answer)
         return answer
+
+    return fault
+
+
+def every_other(broken: Fault) -> Fault:
+    """Apply ``broken`` to the first answer, not to the second, and so on."""
+    turns = cycle((True, False))
+    return lambda answer: broken(answer) if next(turns) else answer
+
+
+def after_doing(action: Callable[[], object], then: Fault | None = None) -> Fault:
+    """Do something once this answer is decided, such as replacing the object."""
+
+    def fault(answer: Answer) -> Answer:
+        action()
+        return then(answer) if then is not None else answer
+
+    return fault
+
+
+def corrupted(offset: int) -> Fault:
+    """One byte of the body is another."""
+
+    def fault(answer: Answer) -> Answer:
+        body = bytearray(answer.body)
+        body[offset] ^= 0xFF
+        return replace(answer, body=bytes(body))
 
     return fault

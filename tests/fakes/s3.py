@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote
 
-from tests.fakes.faults import BEFORE_HEADER, Answer, Ending, Fault, Framing, error_answer
-
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_CHUNK = 16 * 1024
-_LINGER_ZERO = struct.pack("ii", 1, 0)
+from tests.fakes.faults import BEFORE_HEADER, Answer, Fault, Framing, error_answer
+from tests.fakes.wire import end, framed, span_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +67,11 @@ class FakeS3:
     """The origin; use as an asynchronous context manager."""
 
     bucket: str = "films"
+    host: str = "127.0.0.1"
+    keep_alive_seconds: float | None = None
+    """Close a connection that has been idle for this long."""
+    listener: socket.socket | None = None
+    """Listen on this bound socket, of another network namespace perhaps."""
     requests: list[SeenRequest] = field(default_factory=list)
     on_request: Callable[[SeenRequest], None] | None = None
     stalled: int = 0
@@ -84,8 +84,7 @@ class FakeS3:
     _server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.listen()
         return self
 
     async def __aexit__(
@@ -94,9 +93,21 @@ class FakeS3:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closing.set()
+        await self.refuse()
+
+    async def listen(self) -> None:
+        """Take connections, on the port of before if there was one."""
+        where: dict[str, Any] = {"host": self.host, "port": self.port}
+        if self.listener is not None:
+            where = {"sock": self.listener}
+        self._server = await asyncio.start_server(self._serve, backlog=1024, **where)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """Drop all connections and take no more."""
         assert self._server is not None
         self._server.close()
-        self._closing.set()
         for writer in self._connections.values():
             writer.transport.abort()
         await asyncio.gather(*self._connections)
@@ -104,7 +115,7 @@ class FakeS3:
 
     @property
     def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -120,6 +131,9 @@ class FakeS3:
         if etag is None:
             etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
         self._objects[key] = StoredObject(body, etag, named)
+
+    def etag(self, key: str) -> str:
+        return self._objects[key].etag
 
     def delete(self, key: str) -> None:
         del self._objects[key]
@@ -154,7 +168,7 @@ class FakeS3:
         # Then drain() waits until all is with the kernel, and a cut comes just where asked.
         writer.transport.set_write_buffer_limits(0)
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
                 while await self._exchange(reader, writer):
                     pass
         finally:
@@ -163,7 +177,9 @@ class FakeS3:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; whether the connection stays."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        async with asyncio.timeout(self.keep_alive_seconds):
+            raw = await reader.readuntil(b"\r\n\r\n")
+        head = raw.decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ")
         lines = (line.partition(":") for line in head[1:] if line)
         request = SeenRequest(
@@ -202,7 +218,7 @@ class FakeS3:
         }
         status, start, stop = 200, 0, size
         if "range" in request.headers and request.method == "GET":
-            status, (start, stop) = 206, _span(request.headers["range"], size)
+            status, (start, stop) = 206, span_of(request.headers["range"], size)
             if start >= stop:
                 refusal = error_answer(416, "InvalidRange")
                 return refusal.with_header("Content-Range", f"bytes */{size}")
@@ -220,7 +236,7 @@ class FakeS3:
         if answer.stall_at == BEFORE_HEADER:
             await self._stall(reader)
         if answer.end_at == BEFORE_HEADER:
-            return _end(answer.ending, writer)
+            return end(answer.ending, writer)
         writer.write(answer.head())
         body = b"" if request.method == "HEAD" else answer.body[: answer.end_at]
         stall_at = answer.stall_at if answer.stall_at is not None else len(body) + 1
@@ -233,12 +249,12 @@ class FakeS3:
             if offset == len(body):
                 break
             stop = min(offset + step, len(body), stall_at if offset < stall_at else len(body))
-            writer.write(_framed(body[offset:stop], answer.framing))
+            writer.write(framed(body[offset:stop], answer.framing))
             offset = stop
             if answer.drip_bytes:
                 await self._pause(answer.drip_seconds)
         if answer.end_at is not None:
-            return _end(answer.ending, writer)
+            return end(answer.ending, writer)
         if answer.framing is Framing.CHUNKED and request.method != "HEAD":
             writer.write(b"0\r\n\r\n")
         return answer.framing is not Framing.UNTIL_CLOSE
@@ -265,27 +281,3 @@ class FakeS3:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
                 raise ConnectionAbortedError
-
-
-def _span(value: str, size: int) -> tuple[int, int]:
-    match = _RANGE.fullmatch(value)
-    assert match is not None, value
-    first, last = match.groups()
-    if not first:
-        return max(0, size - int(last)), size
-    return int(first), min(int(last) + 1, size) if last else size
-
-
-def _framed(data: bytes, framing: Framing) -> bytes:
-    if framing is not Framing.CHUNKED:
-        return data
-    chunks = (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
-    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-
-
-def _end(ending: Ending, writer: asyncio.StreamWriter) -> bool:
-    if ending is Ending.RESET:
-        sock: socket.socket = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        writer.transport.abort()
-    return False

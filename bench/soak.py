@@ -1,0 +1,272 @@
+"""A minute of players at an origin that misbehaves, and what must be true at the end of it.
+
+Random ranges are asked for by many clients at once, while the origin cuts bodies, stalls, asks
+for peace and replaces objects. Every byte is compared with the version that its response names.
+Run: ``python -m bench.soak [--requests N] [--seconds S] [--clients C] [--seed X]``; it fails if
+anything promised was not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import statistics
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import uvloop
+
+from bench.soak_content import KEYS, OBJECT_BYTES, content_of
+from bench.stalled_clients import resident
+from tests.exposition import Scrape, parsed
+from tests.support import RawClient
+
+MAX_RANGE_BYTES = 512 << 10
+SAMPLE_SECONDS = 0.5
+SETTLED_SECONDS = 5.0
+ALLOWED_GROWTH = 1.10
+WARM_UP_SHARE = 0.1
+"""Of the time: pools fill, and the allocator finds out what is needed."""
+
+_PORT = re.compile(r"at http://127\.0\.0\.1:(\d+)")
+_UNEXPECTED = re.compile("Traceback|never retrieved|unexpected error|[Uu]nhandled")
+
+DEADLINES = {
+    "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
+    "RANGESERVER_ORIGIN__IDLE_SECONDS": "1",
+    "RANGESERVER_ORIGIN__RESPONSE_SECONDS": "5",
+    "AWS_ACCESS_KEY_ID": "soak",
+    "AWS_SECRET_ACCESS_KEY": "soak",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@dataclass(slots=True)
+class Findings:
+    """What clients got, how long it took, what was violated, how large the server was."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
+    received: int = 0
+
+
+@dataclass(slots=True)
+class Server:
+    """The server's process, and what its log said."""
+
+    process: Process
+    port: int = 0
+    admin_port: int = 0
+    lines: Counter[str] = field(default_factory=Counter)
+    unexpected: list[str] = field(default_factory=list)
+
+    async def read_log(self) -> None:
+        """Read until the process ends, so that it never has to drop a line."""
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            text = raw.decode()
+            if _UNEXPECTED.search(text):
+                self.unexpected.append(text)
+            line = json.loads(text) if text.startswith("{") else {}
+            if line.get("log") == "access":
+                self.lines[line["outcome"]] += 1
+            elif found := _PORT.search(line.get("message", "")):
+                if "metrics" in line["message"]:
+                    self.admin_port = int(found[1])
+                else:
+                    self.port = int(found[1])
+
+    async def metrics(self) -> Scrape:
+        """Read all series."""
+        async with await RawClient.connect(self.admin_port) as client:
+            return parsed((await client.get("/metrics")).body.decode())
+
+
+@asynccontextmanager
+async def origin(seed: int, findings: Findings) -> AsyncIterator[int]:
+    """The misbehaving origin; its port."""
+    command = (sys.executable, "-m", "bench.soak_origin", str(seed))
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    assert process.stdout is not None
+    yield int(await process.stdout.readline())
+    did, _ = await process.communicate(b"")  # its standard input ends
+    print("origin:  ", ", ".join(f"{count} {what}" for what, count in json.loads(did).items()))
+    if process.returncode:
+        findings.violations.append(f"the origin ended with {process.returncode}")
+
+
+@asynccontextmanager
+async def serving(origin_port: int, findings: Findings) -> AsyncIterator[Server]:
+    """The server, ended by SIGTERM."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rangeserver", "serve", "--bucket", "films"),
+        *("--endpoint-url", f"http://127.0.0.1:{origin_port}", "--port", "0", "--admin-port", "0"),
+        stderr=PIPE,
+        env={**os.environ, **DEADLINES},
+    )
+    server = Server(process)
+    log = asyncio.create_task(server.read_log())
+    try:
+        async with asyncio.timeout(20):
+            while not server.port:  # noqa: ASYNC110 (told by another process)
+                await asyncio.sleep(0.05)
+        yield server
+    finally:
+        process.terminate()
+        await log
+        code = await process.wait()
+    if code:
+        findings.violations.append(f"the server ended with {code}")
+    findings.violations += [f"in the log: {line}" for line in server.unexpected[:10]]
+
+
+async def one_request(client: RawClient, chance: random.Random, findings: Findings) -> bool:
+    """Ask for one random range; whether the connection can be used on."""
+    key = chance.choice(KEYS)
+    length = int(2 ** chance.uniform(0, MAX_RANGE_BYTES.bit_length() - 1))
+    start = chance.randrange(OBJECT_BYTES - length)
+    asked = time.monotonic()
+    response = await client.get(f"/{key}", Range=f"bytes={start}-{start + length - 1}")
+    findings.seconds.append(time.monotonic() - asked)
+    what = f"{key} bytes {start}+{length}, request {response.headers.get('x-request-id')}"
+    if response.status != 206:
+        code = json.loads(response.body)["error"]["code"]
+        findings.outcomes[f"{response.status} {code}"] += 1
+        if response.status not in {502, 503, 504}:
+            findings.violations.append(f"{what}: answered {response.status}")
+        return response.complete
+    findings.received += len(response.body)
+    findings.outcomes["complete" if response.complete else "aborted"] += 1
+    wanted = content_of(response.headers["etag"], start, start + len(response.body) or 1)
+    if response.body and response.body != wanted:
+        findings.violations.append(f"{what}: wrong bytes for {response.headers['etag']}")
+    if not response.complete and not client.was_reset:
+        findings.violations.append(f"{what}: a short body and a clean end")
+    return response.complete
+
+
+async def player(
+    port: int, times: int, pause: float, chance: random.Random, findings: Findings
+) -> None:
+    """One client: so many requests, one each ``pause`` seconds if it can be."""
+    begin = time.monotonic() + chance.uniform(0, pause)
+    client = None
+    for number in range(times):
+        await asyncio.sleep(begin + number * pause - time.monotonic())
+        client = client or await RawClient.connect(port)
+        if not await one_request(client, chance, findings):
+            client.close()
+            client = None
+    if client is not None:
+        client.close()
+
+
+async def watch_memory(pid: int, findings: Findings) -> None:
+    """Note the server's size until cancelled."""
+    while True:
+        findings.resident.append(resident(pid))
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+def judge_memory(findings: Findings) -> str:
+    """Compare the last third of the time with the first."""
+    sizes = findings.resident[int(len(findings.resident) * WARM_UP_SHARE) :]
+    third = max(len(sizes) // 3, 1)
+    first, last = statistics.median(sizes[:third]), statistics.median(sizes[-third:])
+    if last > first * ALLOWED_GROWTH:
+        findings.violations.append(f"memory grew from {first:.0f} to {last:.0f} bytes")
+    return f"first third {first / 1e6:.1f} MB, last third {last / 1e6:.1f} MB"
+
+
+async def settle(server: Server, findings: Findings) -> Scrape:
+    """The last metrics; all that is in use must come back to nothing."""
+    deadline = time.monotonic() + SETTLED_SECONDS
+    while True:
+        now = await server.metrics()
+        held = {
+            "active streams": now("rangeserver_active_streams"),
+            "origin connections in use": now("rangeserver_origin_connections", state="in_use"),
+            "waiting for one": now("rangeserver_origin_connections", state="waiting"),
+        }
+        if not any(held.values()):
+            break
+        if time.monotonic() > deadline:
+            findings.violations.append(f"held at the end: {held}")
+            break
+        await asyncio.sleep(0.1)
+    if dropped := now("rangeserver_log_lines_dropped_total"):
+        findings.violations.append(f"{dropped:.0f} log lines dropped")
+    return now
+
+
+def show(findings: Findings, metrics: Scrape, lines: Counter[str], seconds: float) -> None:
+    """Print what happened."""
+    times = sorted(findings.seconds)
+    at = {share: times[int(share * (len(times) - 1))] * 1000 for share in (0.5, 0.99, 1.0)}
+    asked = sum(findings.outcomes.values())
+    print(f"clients:   {asked} requests in {seconds:.1f} s, {findings.received / 1e6:.0f} MB")
+    print("outcomes: ", ", ".join(f"{n} {what}" for what, n in findings.outcomes.most_common()))
+    print("log:      ", ", ".join(f"{count} {what}" for what, count in lines.most_common()))
+    print("times:     " + ", ".join(f"p{share * 100:g} {ms:.1f} ms" for share, ms in at.items()))
+    for name in (
+        *("origin_requests_total", "origin_resumes_total", "origin_retries_total"),
+        *("origin_hedges_total", "object_facts_total", "process_cpu_seconds_total"),
+    ):
+        full = name if name.startswith("process") else f"rangeserver_{name}"
+        series = {", ".join(v for _, v in sorted(k)): n for k, n in metrics.named(full).items()}
+        print(f"  {name}: " + ", ".join(f"{labels} {n:g}".strip() for labels, n in series.items()))
+
+
+async def main(options: argparse.Namespace) -> int:
+    """Run it; the exit code."""
+    findings = Findings()
+    pause = options.seconds * options.clients / options.requests
+    async with (
+        origin(options.seed, findings) as port,
+        serving(port, findings) as server,
+    ):
+        memory = asyncio.create_task(watch_memory(server.process.pid, findings))
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as players:
+            for number in range(options.clients):
+                own = options.requests // options.clients
+                own += number < options.requests % options.clients
+                chance = random.Random(options.seed * 1_000_003 + number)
+                players.create_task(player(server.port, own, pause, chance, findings))
+        seconds = time.monotonic() - began
+        memory.cancel()
+        metrics = await settle(server, findings)
+    show(findings, metrics, server.lines, seconds)
+    print("memory:   ", judge_memory(findings))
+    if (logged := sum(server.lines.values())) != options.requests:
+        findings.violations.append(f"{logged} access lines for {options.requests} requests")
+    if findings.outcomes["complete"] < options.requests * 0.9:
+        findings.violations.append("fewer than nine in ten responses were completed")
+    for violation in findings.violations[:20]:
+        print("VIOLATED: ", violation)
+    print("violations:", len(findings.violations))
+    return 1 if findings.violations else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.soak")
+    parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(uvloop.run(main(_options())))

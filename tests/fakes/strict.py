@@ -1,0 +1,36 @@
+"""Origins that look at who asks: at the clock of the signature, at how long a token is good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tests.fakes.faults import Answer, error_answer
+from tests.fakes.s3 import FakeS3, SeenRequest
+
+_ALLOWED_SKEW_SECONDS = 15 * 60.0
+"""S3 refuses a request whose clock is further off."""
+
+
+@dataclass(slots=True, eq=False)
+class ClockedS3(FakeS3):
+    """Refuses signatures of another time than its own, as S3 does."""
+
+    def _answer(self, request: SeenRequest) -> Answer:
+        signed = datetime.strptime(request.headers["x-amz-date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
+        skew = datetime.now(UTC) - signed
+        if abs(skew.total_seconds()) > _ALLOWED_SKEW_SECONDS:
+            return error_answer(403, "RequestTimeTooSkewed")
+        return FakeS3._answer(self, request)
+
+
+@dataclass(slots=True, eq=False)
+class ExpiringS3(FakeS3):
+    """Knows a session token until it is told that it has expired."""
+
+    expired: bool = False
+
+    def _answer(self, request: SeenRequest) -> Answer:
+        if self.expired:
+            return error_answer(400, "ExpiredToken")
+        return FakeS3._answer(self, request)

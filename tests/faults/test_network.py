@@ -1,0 +1,208 @@
+"""A network that loses or holds packets: A8, A25, A26 and A27 of the fault catalogue."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Served, served
+from tests.exposition import Scrape, parsed
+from tests.fakes.s3 import FakeS3
+from tests.faults.logs import FORBIDDEN, SECRET_KEY
+from tests.faults.memory import ALLOWED_GROWTH, resident_bytes
+from tests.faults.namespace import Namespace, namespace
+from tests.faults.tools import needs
+from tests.support import RawResponse, eventually
+
+pytestmark = [
+    pytest.mark.slow,
+    needs("ip", "iptables", "tc", root=True),
+]
+
+SMALL = random.Random(4).randbytes(1000)
+FILM = random.Random(5).randbytes(1 << 20)
+CONNECT_SECONDS = 0.4
+RESPONSE_SECONDS = 2.0
+IDLE_SECONDS = 0.5
+ATTEMPTS = 2
+SLACK_SECONDS = 1.5
+
+ENVIRON = {
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
+    "RANGESERVER_ORIGIN__CONNECT_SECONDS": str(CONNECT_SECONDS),
+    "RANGESERVER_ORIGIN__RESPONSE_SECONDS": str(RESPONSE_SECONDS),
+    "RANGESERVER_ORIGIN__IDLE_SECONDS": str(IDLE_SECONDS),
+    "RANGESERVER_ORIGIN__MAX_ATTEMPTS": str(ATTEMPTS),
+    "RANGESERVER_ORIGIN__MAX_RESUMES": "3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A server and its origin in a network of their own."""
+
+    inside: Namespace
+    fake: FakeS3
+    server: Served
+
+    async def get(self, target: str, **headers: str) -> RawResponse:
+        return await self.inside.get(self.server.port, target, **headers)
+
+    async def metrics(self) -> Scrape:
+        response = await self.inside.get(self.server.admin_port, "/metrics", Connection="close")
+        return parsed(response.body.decode())
+
+    async def alive(self) -> None:
+        """The server itself answers within a second."""
+        async with asyncio.timeout(1):
+            assert (await self.inside.get(self.server.admin_port, "/healthz")).status == 200
+
+    @property
+    def descriptors(self) -> int:
+        """What the server has open; not the origin connections that it keeps for later."""
+        opened = len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
+        return opened - self.fake.open_connections
+
+    async def rule(self, action: str, *rule: str) -> None:
+        """Add (-A) or delete (-D) a rule of the packet filter."""
+        await self.inside.run("iptables", "-w", action, *rule)
+
+
+@asynccontextmanager
+async def network(**deadlines: float) -> AsyncIterator[Network]:
+    """On leaving, with the fault undone, the server must have got over it: nothing held, nothing
+    secret or unexpected in its log, and the next request is served.
+    """
+    async with (
+        namespace() as inside,
+        FakeS3(listener=inside.listener()) as fake,
+        served(
+            *("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url),
+            environ={**ENVIRON, **{_variable(name): str(s) for name, s in deadlines.items()}},
+            prefix=inside.prefix,
+        ) as server,
+    ):
+        fake.put("small", SMALL)
+        fake.put("film", FILM)
+        own = Network(inside, fake, server)
+        await eventually(lambda: fake.requests != [])  # the readiness probe came through
+        assert (await own.get("/film")).body == FILM
+        descriptors, resident = own.descriptors, resident_bytes(server.process.pid)
+        yield own
+        await over(own, descriptors)
+        assert resident_bytes(server.process.pid) <= resident * ALLOWED_GROWTH
+        server.process.terminate()
+        _, log = await server.process.communicate()
+        assert server.process.returncode == 0
+        assert not FORBIDDEN.search(log.decode()), log
+
+
+def _variable(setting: str) -> str:
+    return f"RANGESERVER_ORIGIN__{setting.upper()}"
+
+
+async def over(network: Network, descriptors: int) -> None:
+    """The server serves again, and lets go of all that the fault made it hold."""
+    async with asyncio.timeout(15):  # the origin may have been given up on for some seconds
+        while (await network.get("/small")).body != SMALL:  # noqa: ASYNC110 (asked from outside)
+            await asyncio.sleep(0.1)
+        while True:
+            now = await network.metrics()
+            held = (
+                now("rangeserver_active_streams"),
+                now("rangeserver_origin_connections", state="in_use"),
+                now("rangeserver_origin_connections", state="waiting"),
+            )
+            if not any(held) and network.descriptors <= descriptors:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a08_syn_blackhole() -> None:
+    async with network() as net:
+        drop = ("INPUT", "-p", "tcp", "--dport", str(net.fake.port), "-j", "DROP")
+        await net.rule("-A", *drop)
+        for client in range(3):
+            began = time.monotonic()
+            response = await net.get(f"/small?{client}")
+            took = time.monotonic() - began
+            assert response.status in {503, 504}
+            assert b"origin_timeout" in response.body or b"origin_suspended" in response.body
+            # The first may meet a connection that stood before, and wait for its answer.
+            assert took < RESPONSE_SECONDS + SLACK_SECONDS
+            await net.alive()
+        await net.rule("-D", *drop)
+
+
+async def test_a25_one_megabit() -> None:
+    """Both ways of the film pass the same narrow interface; slow is not broken. The deadlines are
+    half of the default ones.
+    """
+    async with network(idle_seconds=5, response_seconds=7) as net:
+        await net.inside.run(
+            *("tc", "qdisc", "add", "dev", "lo", "root"),
+            *("tbf", "rate", "1mbit", "burst", "32kbit", "latency", "400ms"),
+        )
+        before = await net.metrics()
+        began = time.monotonic()
+        response = await net.get("/film", Range="bytes=0-199999")
+        assert time.monotonic() - began > 2  # it was narrow
+        assert response.body == FILM[:200_000]
+        now = await net.metrics()
+        assert now("rangeserver_origin_resumes_total") == before("rangeserver_origin_resumes_total")
+        await net.inside.run("tc", "qdisc", "delete", "dev", "lo", "root")
+
+
+async def test_a26_two_percent_loss() -> None:
+    async with network() as net:
+        lose = (
+            *("OUTPUT", "-p", "tcp", "--sport", str(net.fake.port), "-j", "DROP"),
+            *("-m", "statistic", "--mode", "random", "--probability", "0.02"),
+        )
+        await net.rule("-A", *lose)
+
+        async def client(seed: int) -> None:
+            spots = random.Random(seed)
+            for _ in range(4):
+                start = spots.randrange(len(FILM) - 100_000)
+                stop = start + spots.randrange(1, 100_000)
+                response = await net.get("/film", Range=f"bytes={start}-{stop - 1}")
+                assert response.status == 206
+                assert response.body == FILM[start:stop]
+
+        await asyncio.gather(*(client(seed) for seed in range(8)))
+        await net.rule("-D", *lose)
+
+
+async def test_a27_blackhole_after_100_kilobytes() -> None:
+    """Every origin connection falls silent after 100 kB: a range is put together from several, a
+    film needs more of them than there are attempts.
+    """
+    async with network() as net:
+        silence = (
+            *("OUTPUT", "-p", "tcp", "--sport", str(net.fake.port), "-j", "DROP"),
+            *("-m", "connbytes", "--connbytes", "100000:"),
+            *("--connbytes-dir", "reply", "--connbytes-mode", "bytes"),
+        )
+        await net.rule("-A", *silence)
+        film = asyncio.create_task(net.get("/film"))
+        assert (await net.get("/small")).body == SMALL  # on a connection of its own
+        await net.alive()
+        began = time.monotonic()
+        response = await net.get("/film", Range="bytes=0-199999")
+        assert time.monotonic() - began < 4 * IDLE_SECONDS + 2 * SLACK_SECONDS
+        assert response.body == FILM[:200_000]
+        cut_off = await film
+        assert not cut_off.complete
+        assert cut_off.body == FILM[: len(cut_off.body)]
+        now = await net.metrics()
+        assert now("rangeserver_origin_resumes_total") >= 4
+        await net.rule("-D", *silence)
