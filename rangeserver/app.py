@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from aiohttp import web
 
 from rangeserver import __version__
-from rangeserver.config import Config
-from rangeserver.metrics import Metrics
+from rangeserver.config import Config, OriginConfig
+from rangeserver.metrics import Metrics, OriginMetrics
 from rangeserver.origin.base import Origin
-from rangeserver.origin.client import open_client
 from rangeserver.origin.health import OriginHealth, keep_probing
-from rangeserver.origin.resuming import ResumePolicy, ResumingOrigin
+from rangeserver.origin.known_facts import KnownFacts
+from rangeserver.origin.resuming import ResumingOrigin
+from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
+from rangeserver.origin.upstream import Upstream, open_upstream
+from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
 from rangeserver.web.client_progress import ClientDeadlines
 from rangeserver.web.counting import ExchangeCounter
@@ -28,8 +32,8 @@ from rangeserver.web.exchange import (
 )
 from rangeserver.web.middlewares.access import add_own_headers, recorded
 from rangeserver.web.middlewares.errors import errors_as_json
-from rangeserver.web.monitoring import Watched, create_monitoring_app
-from rangeserver.web.objects import ObjectHandler
+from rangeserver.web.monitoring import Watched, WatchedOrigin, create_monitoring_app
+from rangeserver.web.objects import MountedOrigin, ObjectHandler
 from rangeserver.web.routing import EveryTarget
 from rangeserver.web.status_page import RecentFailures
 
@@ -39,12 +43,14 @@ WATCHED = web.AppKey("watched", Watched)
 
 
 def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) -> web.Application:
-    """The application that serves ``config.origin``; ``observers`` see each finished exchange."""
+    """The application that serves all of ``config.mounted()``; ``observers`` see each finished
+    exchange.
+    """
     server = config.server
     metrics = Metrics()
     active = ActiveExchanges()
-    health = OriginHealth()
     failures = RecentFailures()
+    health = {mount.path: OriginHealth(mount.path) for mount in config.mounted()}
     observers = (ExchangeCounter(metrics.responses, active), failures, log_exchange, *observers)
     app = web.Application(
         middlewares=[recorded(active, observers, server.write_idle_seconds), errors_as_json]
@@ -53,35 +59,32 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
     app[OBSERVERS] = observers
     app[METRICS] = metrics
     app[WATCHED] = Watched(
-        metrics, health, active, failures, bucket=config.origin.bucket, version=__version__
+        metrics,
+        active,
+        failures,
+        origins=[
+            WatchedOrigin(mount.path, mount.origin.bucket, health[mount.path])
+            for mount in config.mounted()
+        ],
+        version=__version__,
     )
     app.on_response_prepare.append(add_own_headers)
 
-    async def with_origin(app: web.Application) -> AsyncIterator[None]:
-        async with open_client(config.origin, metrics.origin) as client:
-            s3 = S3Origin(client, config.origin, metrics=metrics.origin, health=health)
-            app[OBJECTS] = ObjectHandler(
-                origin=ResumingOrigin(
-                    s3, ResumePolicy(config.origin.max_resumes), metrics=metrics.origin
-                ),
-                prefix=config.origin.prefix,
-                rules=PlanRules(server.max_ranges, config.access.inline_types),
-                deadlines=ClientDeadlines(
-                    server.write_idle_seconds,
-                    server.min_bytes_per_second,
-                    server.min_rate_grace_seconds,
-                ),
+    async def with_origins(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            mounts = await _open_mounts(config, metrics.origin, health, stack)
+            deadlines = ClientDeadlines(
+                server.write_idle_seconds,
+                server.min_bytes_per_second,
+                server.min_rate_grace_seconds,
             )
-            if not config.admin.enabled:  # nobody will ask whether we are ready
-                yield
-                return
-            async with _probed(s3, health):
-                yield
+            app[OBJECTS] = ObjectHandler(MountTable(mounts), deadlines)
+            yield
 
     async def objects(request: web.Request) -> web.StreamResponse:
         return await app[OBJECTS](request)
 
-    app.cleanup_ctx.append(with_origin)
+    app.cleanup_ctx.append(with_origins)
     app.router.register_resource(EveryTarget(objects))
     return app
 
@@ -89,6 +92,34 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
 def create_admin_app(app: web.Application) -> web.Application:
     """The application of the admin listener, which watches ``app``."""
     return create_monitoring_app(app[WATCHED])
+
+
+async def _open_mounts(
+    config: Config,
+    metrics: OriginMetrics,
+    health: Mapping[str, OriginHealth],
+    stack: AsyncExitStack,
+) -> list[tuple[str, MountedOrigin]]:
+    """Every mount by its path. Those of one endpoint share what they can, connections first."""
+    upstreams: dict[OriginConfig, Upstream] = {}
+    mounts = []
+    for mount in config.mounted():
+        origin = mount.origin
+        upstream = upstreams.get(origin.endpoint())
+        if upstream is None:
+            upstream = await stack.enter_async_context(open_upstream(origin, metrics))
+            upstreams[origin.endpoint()] = upstream
+        s3 = S3Origin(upstream, origin, health=health[mount.path])
+        policy = RetryPolicy(origin.max_attempts, origin.max_resumes, origin.response_seconds)
+        resuming = ResumingOrigin(s3, policy, tokens=upstream.retry_tokens, metrics=metrics)
+        known = KnownFacts(
+            resuming, config.cache.ttl_seconds, clock=time.monotonic, metrics=metrics
+        )
+        rules = PlanRules(config.server.max_ranges, mount.access.inline_types)
+        mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules)))
+        if config.admin.enabled:  # else nobody will ask whether we are ready
+            await stack.enter_async_context(_probed(s3, health[mount.path]))
+    return mounts
 
 
 @asynccontextmanager

@@ -14,13 +14,17 @@
         ├── ObjectNotFound          404
         ├── AccessDenied            403
         ├── ObjectChanged           503  the version asked for is gone (If-Match failed)
+        ├── RangeUnsatisfiable      416  the object ends before the range asked for
         ├── OriginBusy              503  no free origin connection within the deadline
         ├── OriginThrottled         503  the origin asked us to slow down
         ├── OriginTimeout           504
         ├── OriginUnreachable       502
+        │   └── OriginSuspended     503  not asked, for it did not answer others before
+        ├── OriginServerError       502  it answered 500 or the like
         ├── OriginRefused           502  credentials, bucket or region are wrong
         │   ├── NoCredentials       502  there are none to sign with
-        │   └── CredentialsExpired  502  and no others were found
+        │   ├── CredentialsExpired  502  and no others were found
+        │   └── OriginClockSkew     502  this machine's clock is wrong, or the origin's
         └── OriginProtocolError     502  the answer contradicts the request or itself
             └── OriginBodyError     502  the body broke: too short, too long, reset, too slow
 
@@ -122,7 +126,12 @@ class TooManyConnections(RequestError):
 
 
 class OriginError(ResponseError):
-    """The origin did not give what was needed to answer."""
+    """The origin did not give what was needed to answer.
+
+    ``connecting`` tells of those without an answer whether there was not even a connection.
+    """
+
+    connecting = False
 
     status = 502
     code = "origin_error"
@@ -151,6 +160,24 @@ class ObjectChanged(OriginError):
     status = 503
     code = "object_changed"
     message = "The object is being replaced; try again shortly."
+
+
+class RangeUnsatisfiable(OriginError):
+    """The object exists and ends before the range asked for (RFC 9110 §15.5.17)."""
+
+    status = 416
+    code = "range_not_satisfiable"
+    message = "The range lies outside the object."
+
+    def __init__(self, detail: str = "", *, size: int | None = None) -> None:
+        """``size`` is that of the object in bytes, if the origin told it."""
+        super().__init__(detail, headers=self.fields(size) if size is not None else None)
+        self.size = size
+
+    @staticmethod
+    def fields(size: int) -> dict[str, str]:
+        """The header field that belongs to this answer for an object of ``size`` bytes."""
+        return {"Content-Range": f"bytes */{size}"}
 
 
 class OriginBusy(OriginError):
@@ -184,6 +211,20 @@ class OriginUnreachable(OriginError):
     message = "The origin cannot be reached."
 
 
+class OriginSuspended(OriginUnreachable):
+    """The origin was not asked: it has not answered lately, and is given a moment."""
+
+    status = 503
+    code = "origin_suspended"
+    message = "The origin does not answer at the moment; try again shortly."
+
+
+class OriginServerError(OriginError):
+    """The origin says that it failed, which may pass."""
+
+    code = "origin_failed"
+
+
 class OriginRefused(OriginError):
     """The origin refuses this server: credentials, bucket, region or clock are wrong."""
 
@@ -197,6 +238,12 @@ class NoCredentials(OriginRefused):
 
 class CredentialsExpired(OriginRefused):
     """The credentials have expired, and no others were found."""
+
+
+class OriginClockSkew(OriginRefused):
+    """The origin's clock and this machine's differ by more than a signature allows."""
+
+    code = "origin_clock_skew"
 
 
 class OriginProtocolError(OriginError):

@@ -181,6 +181,39 @@ class OriginMetrics:
             registry=registry,
         )
         self._refreshed = {True: refreshes.labels("ok"), False: refreshes.labels("failed")}
+        self._retries = Counter(
+            "rangeserver_origin_retries",
+            "Requests to the origin that repeat a failed one, by why it failed.",
+            ("reason",),
+            registry=registry,
+        )
+        self._hedges = Counter(
+            "rangeserver_origin_hedges",
+            "Late requests to the origin: made once more and answered first (won) or not (lost), "
+            "or not made once more, to spare the origin (suppressed).",
+            ("result",),
+            registry=registry,
+        )
+        self._facts = Counter(
+            "rangeserver_object_facts",
+            "How the size and version of an object were found: known, shared with another request "
+            "that asked, or asked for.",
+            ("result",),
+            registry=registry,
+        )
+        self._facts_by_result = {
+            result: self._facts.labels(result) for result in ("known", "shared", "asked")
+        }
+        self._circuits: list[Callable[[], bool]] = []
+        registry.register(
+            _Read(
+                GaugeMetricFamily,
+                "rangeserver_origin_circuit_open",
+                "Origins that are not asked at the moment, for they did not answer.",
+                (),
+                lambda: [((), sum(is_open() for is_open in self._circuits))],
+            )
+        )
         self._by_outcome: dict[str, Counter] = {}
         registry.register(
             _Read(
@@ -211,6 +244,22 @@ class OriginMetrics:
     def resumed(self) -> None:
         """A broken body is asked for again."""
         self._resumes.inc()
+
+    def retried(self, reason: str) -> None:
+        """A failed request is repeated."""
+        self._retries.labels(reason).inc()
+
+    def hedged(self, result: str) -> None:
+        """A late request was made once more, or was not."""
+        self._hedges.labels(result).inc()
+
+    def facts(self, result: str) -> None:
+        """Facts were found in one of the three ways."""
+        self._facts_by_result[result].inc()
+
+    def watch_circuit(self, is_open: Callable[[], bool]) -> None:
+        """Show whether one more circuit is open."""
+        self._circuits.append(is_open)
 
     def credentials_refreshed(self, *, ok: bool) -> None:
         """Credentials were looked for, and found or not."""

@@ -19,9 +19,12 @@ from botocore.loaders import create_loader
 
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.config import Config
-from rangeserver.origin.client import open_client
+from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.known_facts import KnownFacts
+from rangeserver.origin.pool import Pool
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
+from rangeserver.origin.upstream import open_upstream
 from rangeserver.process.connections import ConnectionRunner, ConnectionServer
 from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import open_sockets, serving
@@ -37,14 +40,18 @@ def config_for(
     *,
     server: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
+    ttl_seconds: float = 0.0,
     admin: bool = False,
 ) -> Config:
-    """A configuration that serves ``fake`` on a free port and does not wait to drain."""
+    """A configuration that serves ``fake`` on a free port, asks it for everything each time, once,
+    and does not wait to drain.
+    """
     return Config.model_validate(
         {
             "server": {"port": 0, "drain_seconds": 0, **(server or {})},
             # Its probe would be among the requests that tests count at the origin.
             "admin": {"enabled": admin, "port": 0},
+            "cache": {"ttl_seconds": ttl_seconds},
             "origin": {
                 "bucket": fake.bucket,
                 "endpoint_url": fake.endpoint_url,
@@ -73,32 +80,22 @@ async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SE
         await asyncio.sleep(0.005)
 
 
-def acquired_connections(client: Any) -> int:
-    """The origin connections that a client's pool believes to be in use."""
-    return sum(len(connector._acquired) for connector in connectors(client))
+def acquired_connections(pool: Pool) -> int:
+    """The origin connections that a pool believes to be in use."""
+    return sum(len(connector._acquired) for connector in pool.connectors)
 
 
-def idle_connections(client: Any) -> int:
-    """The origin connections that a client's pool keeps for later; those that the origin has
-    closed stay in its books for a while, and are not counted.
+def idle_connections(pool: Pool) -> int:
+    """The origin connections that a pool keeps for later; those that the origin has closed stay
+    in its books for a while, and are not counted.
     """
-    kept = [idle for connector in connectors(client) for idle in connector._conns.values()]
+    kept = [idle for connector in pool.connectors for idle in connector._conns.values()]
     return sum(handler.is_connected() for idle in kept for handler, _ in idle)
 
 
-def pool_waiters(client: Any) -> int:
-    """How many requests wait inside a client's pool for a connection."""
-    return sum(
-        len(queue) for connector in connectors(client) for queue in connector._waiters.values()
-    )
-
-
-def connectors(client: Any) -> list[Any]:
-    """The connection pools of a client."""
-    sessions = client._endpoint.http_session._sessions or {}
-    # The stock session holds aiohttp's own, the hardened one wraps it.
-    inner = [getattr(session, "_session", session) for session in sessions.values()]
-    return [session.connector for session in inner]
+def pool_waiters(pool: Pool) -> int:
+    """How many requests wait inside a pool for a connection."""
+    return sum(len(queue) for connector in pool.connectors for queue in connector._waiters.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +103,30 @@ class OpenedOrigin:
     """An S3 origin with what leak tests look at."""
 
     origin: S3Origin
-    client: Any
 
     @property
     def acquired(self) -> int:
-        return acquired_connections(self.client)
+        return acquired_connections(self.origin.upstream.pool)
 
     @property
     def idle(self) -> int:
-        return idle_connections(self.client)
+        return idle_connections(self.origin.upstream.pool)
 
     @property
-    def free_slots(self) -> int:
-        return self.origin._slots._value
+    def slots_in_use(self) -> int:
+        return self.origin.upstream.slots.in_use
 
 
 @asynccontextmanager
-async def opened_origin(config: Config) -> AsyncIterator[OpenedOrigin]:
+async def opened_origin(
+    config: Config, metrics: OriginMetrics | None = None
+) -> AsyncIterator[OpenedOrigin]:
     """The S3 origin over a real client; fails on leaving if it leaked a connection or a slot."""
-    async with open_client(config.origin) as client:
-        opened = OpenedOrigin(S3Origin(client, config.origin), client)
+    async with open_upstream(config.origin, metrics or OriginMetrics()) as upstream:
+        opened = OpenedOrigin(S3Origin(upstream, config.origin))
         yield opened
         await eventually(lambda: opened.acquired == 0)
-        assert opened.free_slots == config.origin.max_connections
+        assert opened.slots_in_use == 0
 
 
 def open_descriptors() -> int:
@@ -158,20 +156,28 @@ class RunningApp:
     @property
     def acquired(self) -> int:
         """Origin connections in use."""
-        return acquired_connections(self.client)
+        return acquired_connections(self.pool)
 
     @property
     def idle(self) -> int:
         """Origin connections kept for later."""
-        return idle_connections(self.client)
+        return idle_connections(self.pool)
 
     @property
-    def client(self) -> Any:
-        """The S3 client, with its pool."""
-        resuming = self.app[OBJECTS].origin
-        assert isinstance(resuming, ResumingOrigin)
-        assert isinstance(resuming.inner, S3Origin)
-        return resuming.inner._client
+    def pool(self) -> Pool:
+        """The connections to the origin."""
+        return self.s3.upstream.pool
+
+    @property
+    def s3(self) -> S3Origin:
+        """The innermost origin."""
+        found = self.app[OBJECTS].mounts.find("")
+        assert found is not None
+        known = found[0].origin
+        assert isinstance(known, KnownFacts)
+        assert isinstance(known.inner, ResumingOrigin)
+        assert isinstance(known.inner.inner, S3Origin)
+        return known.inner.inner
 
 
 @asynccontextmanager

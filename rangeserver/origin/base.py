@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 Part = bytes
@@ -36,6 +36,12 @@ def reporting(report: ReadReport) -> Iterator[None]:
         _report.reset(token)
 
 
+def report_id() -> str:
+    """The id of the request that the current one to the origin is made for."""
+    report = _report.get()
+    return report.request_id if report is not None else ""
+
+
 def note_resume() -> str:
     """Note that a body is continued; the id of the request for which."""
     report = _report.get()
@@ -45,13 +51,38 @@ def note_resume() -> str:
     return report.request_id
 
 
+_NO_SPAN = ByteSpan(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An object of which facts are known, and perhaps a read that has begun.
+
+    ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
+    ``parts`` nothing is open.
+    """
+
+    facts: ObjectFacts
+    span: ByteSpan = _NO_SPAN
+    parts: AsyncIterator[Part] | None = None
+
+
 class Origin(Protocol):
-    """Where bytes come from: S3, or something stacked in front of it."""
+    """Where bytes come from: S3, or something stacked in front of it.
+
+    All of it raises subclasses of :class:`~rangeserver.errors.OriginError`, while entering and
+    while iterating. Leaving a context, for whatever reason, gives back every resource at once.
+    """
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
-        """The facts of the object's current version.
+        """The facts of the object's current version."""
+        ...
 
-        Raises a subclass of :class:`~rangeserver.errors.OriginError`.
+    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened]:
+        """The facts of the object's current version and, where one answer of the origin brings
+        both, a read of what ``wanted`` means for it.
+
+        Raises :class:`~rangeserver.errors.RangeUnsatisfiable` if it is known to mean nothing.
         """
         ...
 
@@ -60,10 +91,6 @@ class Origin(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span`` of exactly the version that ``facts`` describes.
 
-        Entering asks the origin and checks its answer; iterating yields the span's bytes and
-        ends cleanly only after the last of them; leaving, for whatever reason, gives back
-        every resource at once. Both entering and iterating raise subclasses of
-        :class:`~rangeserver.errors.OriginError`; :class:`~rangeserver.errors.ObjectChanged`
-        when that version is gone.
+        Raises :class:`~rangeserver.errors.ObjectChanged` when that version is gone.
         """
         ...

@@ -13,9 +13,8 @@ from botocore.exceptions import BotoCoreError
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import ConfigError
-from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.credentials import KeptCredentials, use
-from rangeserver.origin.session import hardened_session
+from rangeserver.origin.pool import Pool
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -27,10 +26,10 @@ _KEEP_ALIVE_SECONDS = 12
 @asynccontextmanager
 async def open_client(
     config: OriginConfig,
-    metrics: OriginMetrics | None = None,
+    pool: Pool | None = None,
     credentials: KeptCredentials | None = None,
 ) -> AsyncIterator[S3Client]:
-    """An S3 client with its own connection pool, closed on leaving.
+    """An S3 client over ``pool``, its own if none is given, which is closed on leaving.
 
     It signs with ``credentials``; without, with those of AWS's chain, looked up now and refreshed
     by whichever request finds them old, which is good for a single question.
@@ -45,7 +44,7 @@ async def open_client(
             "s3",
             region_name=config.region or None,
             endpoint_url=config.endpoint_url or None,
-            config=client_settings(config, metrics),
+            config=client_settings(config, pool or Pool(config.pool_wait_seconds)),
         )
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
@@ -67,17 +66,19 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def client_settings(config: OriginConfig, metrics: OriginMetrics | None = None) -> AioConfig:
+def client_settings(config: OriginConfig, pool: Pool) -> AioConfig:
     """Every client setting that matters here, so that neither defaults nor environment decide."""
-    signing = {"signature_version": UNSIGNED} if config.anonymous else {}
     return AioConfig(
-        http_session_cls=hardened_session(config.pool_wait_seconds, metrics),
+        # Named, for presigned URLs would get version 2, and a global host, without.
+        signature_version=UNSIGNED if config.anonymous else "s3v4",
+        http_session_cls=pool.session_class(),
         connector_args={"keepalive_timeout": _KEEP_ALIVE_SECONDS},
         max_pool_connections=config.max_connections,
         connect_timeout=config.connect_seconds,
         read_timeout=config.idle_seconds,
-        # Left open, the environment (AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) would choose.
-        retries={"mode": "standard", "total_max_attempts": config.max_attempts},
+        # Left open, the environment (AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) would choose. Requests
+        # are repeated in one place alone: origin/resuming.py.
+        retries={"mode": "standard", "total_max_attempts": 1},
         # S3-compatible stores send whole-object checksums with partial answers, and botocore
         # finds a mismatch only after the last byte is out. Length and ETag are checked instead.
         request_checksum_calculation="when_required",
@@ -86,5 +87,4 @@ def client_settings(config: OriginConfig, metrics: OriginMetrics | None = None) 
         proxies={},  # HTTP_PROXY in the environment is not our configuration
         s3={"addressing_style": config.addressing_style},
         user_agent_extra="rangeserver",
-        **signing,
     )

@@ -47,7 +47,9 @@ _PROOFS = (AccessDenied, ObjectChanged, ObjectNotFound)
 class OriginHealth:
     """What is known of the origin; ``reason`` says why it is not ready, ``None`` that it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "/") -> None:
+        """``path`` is where the bucket is served, for the log."""
+        self._where = "" if path == "/" else f"{path} "
         self.reason: str | None = _NOT_ASKED
         self._failures = 0
         self._doubt = asyncio.Event()
@@ -64,7 +66,7 @@ class OriginHealth:
         if self._doubt.is_set():
             self._doubt.clear()
             if self.reason is not None and self.reason != _NOT_ASKED:
-                log.info("ready again: the origin answers")
+                log.info("%sready again: the origin answers", self._where)
             self.reason = None
 
     def failed(self, error: OriginError) -> None:
@@ -81,7 +83,7 @@ class OriginHealth:
     def probe_failed(self, reason: str) -> None:
         """The probe was not answered as a good origin answers."""
         if reason != self.reason:
-            log.warning("not ready: %s", reason)
+            log.warning("%snot ready: %s", self._where, reason)
         self.reason = reason
 
     async def doubted(self) -> None:

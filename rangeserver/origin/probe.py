@@ -14,7 +14,7 @@ from rangeserver.config import OriginConfig
 from rangeserver.errors import OriginError, OriginTimeout, OriginUnreachable
 from rangeserver.origin.client import open_client
 from rangeserver.origin.parameters import standing_parameters
-from rangeserver.origin.session import closed_on_failure
+from rangeserver.origin.pool import closed_on_failure
 from rangeserver.origin.translate import origin_errors
 
 

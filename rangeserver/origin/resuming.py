@@ -1,12 +1,14 @@
-"""An origin whose bodies do not break: what is cut off is continued at the next byte.
+"""An origin that does not give up at once: requests that fail are repeated, and bodies that break
+are continued at the next byte.
 
 Retries of SDKs end where a body begins. Here a body that ends early, breaks, stalls or drips is
 closed, and the rest of the span is asked for anew, of the same version (the inner origin pins
 every read by If-Match). Whoever reads sees one body, or an error when the budget is spent.
 
-The budget is a number of attempts in a row. Delivering :data:`PROGRESS_BYTES` restores it: an
-origin that breaks every hundred megabytes is used to the end of the film, one that breaks at
-every other byte is not.
+An answer has a number of attempts and a time, from the wait for a connection to its first byte.
+A body has a number of attempts in a row, each of one request. Delivering :data:`PROGRESS_BYTES`
+restores it: an origin that breaks every hundred megabytes is used to the end of the film, one
+that breaks at every other byte is not. And all together have :class:`RetryTokens`.
 """
 
 from __future__ import annotations
@@ -14,68 +16,134 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
 from rangeserver.errors import (
     OriginBusy,
     OriginError,
     OriginProtocolError,
+    OriginServerError,
     OriginThrottled,
     OriginTimeout,
     OriginUnreachable,
 )
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Origin, Part, note_resume
-from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.origin.base import Opened, Origin, Part, note_resume, report_id
+from rangeserver.origin.pool import answered_within
+from rangeserver.origin.retrying import (
+    Pauses,
+    RetryPolicy,
+    RetryTokens,
+    Uniform,
+    reason_to_retry,
+)
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PROGRESS_BYTES = 1 << 20
 """Bytes after which a resumed body counts as healthy again."""
 
-# Worth another attempt. The others say that it would fail again, or that the version is gone.
-_RESUMABLE = (OriginProtocolError, OriginBusy, OriginThrottled, OriginTimeout, OriginUnreachable)
-
-
-@dataclass(frozen=True, slots=True)
-class ResumePolicy:
-    """How hard to try: attempts in a row, and the bounds of the pause before each, in seconds."""
-
-    max_resumes: int
-    min_pause_seconds: float = 0.05
-    max_pause_seconds: float = 2.0
+# Worth another attempt at a body. The others say that it would fail again, or that the version
+# is gone.
+_RESUMABLE = (
+    OriginProtocolError,
+    OriginServerError,
+    OriginBusy,
+    OriginThrottled,
+    OriginTimeout,
+    OriginUnreachable,
+)
 
 
 class ResumingOrigin:
-    """Continues broken bodies of ``inner``."""
+    """Repeats failed requests to ``inner`` and continues its broken bodies."""
 
     def __init__(
         self,
         inner: Origin,
-        policy: ResumePolicy,
+        policy: RetryPolicy,
         *,
-        uniform: Callable[[float, float], float] = random.uniform,
+        tokens: RetryTokens | None = None,
+        uniform: Uniform = random.uniform,
         metrics: OriginMetrics | None = None,
     ) -> None:
         self.inner = inner
+        self._tokens = tokens or RetryTokens()
         self._metrics = metrics or OriginMetrics()
         self._policy = policy
         self._uniform = uniform
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
-        """The facts of the current version, as ``inner`` tells them."""
-        return await self.inner.describe(key)
+        """The facts of the current version."""
+        return await self._persistently(lambda: self.inner.describe(key))
+
+    @asynccontextmanager
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+        """Facts and bytes; the body that they come with is continued like any other."""
+        async with AsyncExitStack() as stack:
+            opened = await self._persistently(
+                lambda: stack.enter_async_context(self.inner.open(key, wanted))
+            )
+            if opened.parts is None:
+                yield opened
+                return
+            resumed = self._resumed(opened.facts, opened.span, stack, opened.parts)
+            async with aclosing(resumed) as parts:
+                yield Opened(opened.facts, opened.span, parts)
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
-        """The bytes of ``span``; entering fails as ``inner`` does, for nothing is sent yet."""
+        """The bytes of ``span``."""
         async with AsyncExitStack() as stack:
-            parts = await stack.enter_async_context(self.inner.read(facts, span))
+            parts = await self._persistently(
+                lambda: stack.enter_async_context(self.inner.read(facts, span))
+            )
             async with aclosing(self._resumed(facts, span, stack, parts)) as resumed:
                 yield resumed
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """The outcome of the first attempt that succeeds, or the error of the last one."""
+        failure: OriginError | None = None
+        pauses = Pauses(self._policy, self._uniform)
+        seconds = self._policy.answer_seconds
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        try:
+            async with answered_within(seconds):
+                for left in reversed(range(self._policy.max_attempts)):
+                    try:
+                        outcome = await attempt()
+                    except OriginError as error:
+                        failure = error
+                        if not left or not self._may_retry(error):
+                            raise
+                        pause = pauses.next(error)
+                        if loop.time() + pause >= until:
+                            raise
+                        await asyncio.sleep(pause)
+                    else:
+                        self._tokens.succeeded()
+                        return outcome
+        except TimeoutError:
+            if failure is not None:
+                raise failure from None
+            msg = f"no answer within {seconds:g} s"
+            raise OriginTimeout(msg) from None
+        raise AssertionError
+
+    def _may_retry(self, error: OriginError) -> bool:
+        reason = reason_to_retry(error)
+        if reason is None or not self._tokens.take(error):
+            return False
+        self._metrics.retried(reason)
+        log.debug("request %s: trying again: %s", report_id(), error)
+        return True
 
     async def _resumed(
         self,
@@ -90,7 +158,7 @@ class ResumingOrigin:
         what is open at the origin.
         """
         position = span.start
-        attempts = _Attempts(self._policy, self._uniform)
+        attempts = _Resumes(self._policy, self._uniform)
         while True:
             try:
                 async for part in parts:
@@ -110,50 +178,46 @@ class ResumingOrigin:
         facts: ObjectFacts,
         rest: ByteSpan,
         stack: AsyncExitStack,
-        attempts: _Attempts,
+        attempts: _Resumes,
         cause: OriginError,
     ) -> AsyncIterator[Part]:
-        while attempts.left():
-            await asyncio.sleep(attempts.pause())
+        """One request for each attempt: a repeated resume is a resume as well."""
+        while attempts.left() and (not attempts.used or self._tokens.take(cause)):
+            await asyncio.sleep(attempts.pause(cause))
             request_id = note_resume()
             self._metrics.resumed()
             log.info("request %s: resuming at byte %d: %s", request_id, rest.start, cause)
             try:
-                return await stack.enter_async_context(self.inner.read(facts, rest))
+                async with answered_within(self._policy.answer_seconds):
+                    return await stack.enter_async_context(self.inner.read(facts, rest))
             except _RESUMABLE as error:
                 cause = error
+            except TimeoutError:
+                cause = OriginTimeout(f"no answer within {self._policy.answer_seconds:g} s")
         raise cause
 
 
-class _Attempts:
-    """The budget of one read, and its pauses.
+class _Resumes:
+    """The budget of one body, and its pauses."""
 
-    Decorrelated jitter, so that the readers of a failing origin do not come back all at once.
-    """
-
-    def __init__(self, policy: ResumePolicy, uniform: Callable[[float, float], float]) -> None:
-        self._policy = policy
-        self._uniform = uniform
-        self._used = 0
-        self._pause = policy.min_pause_seconds
+    def __init__(self, policy: RetryPolicy, uniform: Uniform) -> None:
+        self._max = policy.max_resumes
+        self._pauses = Pauses(policy, uniform)
         self._delivered = 0
+        self.used = 0
 
     def left(self) -> bool:
-        return self._used < self._policy.max_resumes
+        return self.used < self._max
 
-    def pause(self) -> float:
+    def pause(self, cause: OriginError) -> float:
         """Take one attempt; the seconds to wait before it."""
-        self._used += 1
+        self.used += 1
         self._delivered = 0
-        policy = self._policy
-        self._pause = min(
-            policy.max_pause_seconds, self._uniform(policy.min_pause_seconds, self._pause * 3)
-        )
-        return self._pause
+        return self._pauses.next(cause)
 
     def succeeded(self, delivered: int) -> None:
         """Account for bytes that arrived; enough of them restore the budget."""
         self._delivered += delivered
-        if self._used and self._delivered >= PROGRESS_BYTES:
-            self._used = 0
-            self._pause = self._policy.min_pause_seconds
+        if self.used and self._delivered >= PROGRESS_BYTES:
+            self.used = 0
+            self._pauses.restart()

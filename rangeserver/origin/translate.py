@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import aiohttp
@@ -11,15 +12,19 @@ from botocore.parsers import ResponseParserError
 
 from rangeserver.errors import (
     AccessDenied,
+    CredentialsExpired,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
+    OriginClockSkew,
     OriginError,
     OriginProtocolError,
     OriginRefused,
+    OriginServerError,
     OriginThrottled,
     OriginTimeout,
     OriginUnreachable,
+    RangeUnsatisfiable,
 )
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -35,7 +40,8 @@ _BY_CODE: dict[str, type[OriginError]] = {
     "AllAccessDisabled": AccessDenied,
     "InvalidObjectState": AccessDenied,  # archived: cannot be read until it is restored
     "PreconditionFailed": ObjectChanged,
-    "InvalidRange": ObjectChanged,  # ranges are cut to the described size: it has shrunk
+    "InvalidRange": RangeUnsatisfiable,
+    "InternalError": OriginServerError,
     "SlowDown": OriginThrottled,
     "ServiceUnavailable": OriginThrottled,
     "RequestLimitExceeded": OriginThrottled,
@@ -46,13 +52,13 @@ _BY_CODE: dict[str, type[OriginError]] = {
     "PermanentRedirect": OriginRefused,
     "AuthorizationHeaderMalformed": OriginRefused,
     "IllegalLocationConstraintException": OriginRefused,
-    "ExpiredToken": OriginRefused,
-    "ExpiredTokenException": OriginRefused,
-    "InvalidToken": OriginRefused,
-    "TokenRefreshRequired": OriginRefused,
-    "InvalidAccessKeyId": OriginRefused,
+    "ExpiredToken": CredentialsExpired,
+    "ExpiredTokenException": CredentialsExpired,
+    "InvalidToken": CredentialsExpired,
+    "TokenRefreshRequired": CredentialsExpired,
+    "InvalidAccessKeyId": CredentialsExpired,  # so is a key that was replaced by another
     "SignatureDoesNotMatch": OriginRefused,
-    "RequestTimeTooSkewed": OriginRefused,
+    "RequestTimeTooSkewed": OriginClockSkew,
     "RequestExpired": OriginRefused,
     "AccountProblem": OriginRefused,
     "NotSignedUp": OriginRefused,
@@ -70,18 +76,74 @@ _BY_STATUS: dict[int, type[OriginError]] = {
     404: ObjectNotFound,
     408: OriginTimeout,
     412: ObjectChanged,
-    416: ObjectChanged,
+    416: RangeUnsatisfiable,
     429: OriginThrottled,
+    500: OriginServerError,
+    502: OriginServerError,
     503: OriginThrottled,
     504: OriginTimeout,
 }
 
 
-def error_from_answer(status: int, code: str, text: str = "") -> OriginError:
-    """The error for an origin's answer, by its S3 code, or by its status where it has none."""
+_IN_DOCUMENT = re.compile(rb"<(Code|Message|ActualObjectSize)>([^<]{1,1024})</")
+
+
+def error_from_document(status: int, document: bytes, headers: Mapping[str, str]) -> OriginError:
+    """The error for an answer with S3's error document, or whatever stands in its place."""
+    found = {
+        name.decode(): text.decode("utf-8", "replace")
+        for name, text in reversed(_IN_DOCUMENT.findall(document))
+    }  # the first of each counts
+    return error_from_answer(status, found, headers)
+
+
+def error_from_answer(
+    status: int, error: Mapping[str, object], headers: Mapping[str, str]
+) -> OriginError:
+    """The error for an answer, by S3's code in ``error``, or by its status where it has none."""
+    code = str(error.get("Code", ""))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, OriginProtocolError)
-    headers = RETRY_AFTER if kind.status == 503 else None
-    return kind(f"origin answered {status} {code}: {text}"[:_MAX_DETAIL], headers=headers)
+    detail = f"origin answered {status} {code}: {error.get('Message', '')}"[:_MAX_DETAIL]
+    if kind is RangeUnsatisfiable:
+        told = headers.get("content-range", "").removeprefix("bytes */")
+        size = whole_number(told) or whole_number(str(error.get("ActualObjectSize")))
+        return RangeUnsatisfiable(detail, size=size)
+    return kind(detail, headers=RETRY_AFTER if kind.status == 503 else None)
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number that a field holds, if it holds one that an object's size can be."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+# The first that fits counts.
+_BY_FOREIGN_KIND: tuple[tuple[tuple[type[Exception], ...], type[OriginError], bool], ...] = (
+    (
+        (
+            *(boto.NoCredentialsError, boto.CredentialRetrievalError, boto.NoRegionError),
+            *(boto.PartialCredentialsError, boto.TokenRetrievalError, boto.ParamValidationError),
+        ),
+        OriginRefused,
+        False,
+    ),
+    ((boto.ConnectTimeoutError, aiohttp.ConnectionTimeoutError), OriginTimeout, True),
+    ((boto.ReadTimeoutError, TimeoutError), OriginTimeout, False),
+    ((boto.EndpointConnectionError, aiohttp.ClientConnectorError), OriginUnreachable, True),
+    (
+        (boto.ConnectionError, boto.ConnectionClosedError, aiohttp.ClientConnectionError),
+        OriginUnreachable,
+        False,
+    ),
+    # ValueError: botocore converts header fields without a net.
+    (
+        (boto.BotoCoreError, ResponseParserError, aiohttp.ClientError, ValueError),
+        OriginProtocolError,
+        False,
+    ),
+)
+"""Foreign errors, what they are here, and whether they came before there was a connection."""
+
+_FOREIGN = tuple(kind for kinds, _, _ in _BY_FOREIGN_KIND for kind in kinds)
 
 
 @contextmanager
@@ -90,25 +152,21 @@ def origin_errors() -> Iterator[None]:
     try:
         yield
     except boto.ClientError as error:
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        details = error.response.get("Error", {})
-        raise error_from_answer(
-            status, str(details.get("Code", "")), str(details.get("Message", ""))
-        ) from error
-    except (boto.NoCredentialsError, boto.CredentialRetrievalError, boto.NoRegionError) as error:
-        raise OriginRefused(_text(error)) from error
-    except (boto.PartialCredentialsError, boto.TokenRetrievalError) as error:
-        raise OriginRefused(_text(error)) from error
-    except (boto.ConnectTimeoutError, boto.ReadTimeoutError, TimeoutError) as error:
-        raise OriginTimeout(_text(error)) from error
-    except boto.ParamValidationError as error:
-        raise OriginRefused(_text(error)) from error
-    except (boto.ConnectionError, boto.ConnectionClosedError) as error:
-        raise OriginUnreachable(_text(error)) from error
-    except (boto.BotoCoreError, ResponseParserError, aiohttp.ClientError) as error:
-        raise OriginProtocolError(_text(error)) from error
-    except ValueError as error:  # botocore converts header fields without a net
-        raise OriginProtocolError(_text(error)) from error
+        about = error.response.get("ResponseMetadata", {})
+        details: Mapping[str, object] = error.response.get("Error", {})
+        status = int(about.get("HTTPStatusCode", 0))
+        raise error_from_answer(status, details, about.get("HTTPHeaders", {})) from error
+    except _FOREIGN as error:
+        raise _ours(error) from error
+
+
+def _ours(error: Exception) -> OriginError:
+    for kinds, kind, connecting in _BY_FOREIGN_KIND:
+        if isinstance(error, kinds):
+            ours = kind(_text(error))
+            ours.connecting = connecting
+            return ours
+    raise AssertionError(error)
 
 
 @contextmanager

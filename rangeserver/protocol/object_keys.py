@@ -42,12 +42,11 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
-def object_key(path: str, *, prefix: str = "") -> ObjectKey:
-    """The key that a raw path (with its leading slash) names below ``prefix``.
+def object_key(path: str) -> ObjectKey:
+    """The key that a raw path (with its leading slash) names.
 
     The empty key is returned as it is; it names no object. ``+`` is a plus sign, and ``%2F`` is
-    a slash. Raises :class:`BadRequest`, or :class:`KeyTooLong` when the bucket's key, ``prefix``
-    included, would pass S3's limit.
+    a slash. Raises :class:`BadRequest`.
     """
     if _BAD_ESCAPE.search(path):
         raise BadRequest("a percent sign is not followed by two hexadecimal digits")
@@ -61,9 +60,14 @@ def object_key(path: str, *, prefix: str = "") -> ObjectKey:
         raise BadRequest("the path has a control character or a backslash")
     if _has_dot_segment(key):
         raise BadRequest("the path has a dot segment")
-    if len(prefix.encode()) + len(raw) - 1 > MAX_KEY_BYTES:
-        raise KeyTooLong(f"{len(raw) - 1} bytes")
     return ObjectKey(key)
+
+
+def check_length(key: str, *, prefix: str) -> None:
+    """Raise :class:`KeyTooLong` when ``prefix`` and ``key`` together pass S3's limit."""
+    length = len(prefix.encode()) + len(key.encode())
+    if length > MAX_KEY_BYTES:
+        raise KeyTooLong(f"{length} bytes")
 
 
 def _has_dot_segment(key: str) -> bool:

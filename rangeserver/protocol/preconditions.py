@@ -26,6 +26,16 @@ class Conditions:
     if_range: Values = ()
     range: Values = ()
 
+    def any_but_range(self) -> bool:
+        """Whether anything here has to be compared with an object's facts."""
+        return bool(
+            self.if_match
+            or self.if_none_match
+            or self.if_modified_since
+            or self.if_unmodified_since
+            or self.if_range
+        )
+
 
 class Verdict(Enum):
     """What the preconditions decide."""

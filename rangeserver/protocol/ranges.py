@@ -46,6 +46,30 @@ class ByteSpan:
         return f"bytes={self.start}-{self.stop - 1}"
 
 
+@dataclass(frozen=True, slots=True)
+class AskedRange:
+    """One member of a Range field, before the size of the representation is known.
+
+    ``first`` and ``last`` are the inclusive positions as they are written; a suffix range, the
+    last so many bytes, has no ``first``.
+    """
+
+    first: int | None
+    last: int | None
+
+    def span(self, size: int) -> ByteSpan:
+        """What it means for ``size`` bytes; a span without length if it cannot be satisfied."""
+        if self.first is None:
+            return ByteSpan(max(size - (self.last or 0), 0), size)
+        start = min(self.first, size)
+        return ByteSpan(start, size if self.last is None else min(self.last + 1, size))
+
+    def range_header(self) -> str:
+        """The Range value that asks for it."""
+        first = "" if self.first is None else str(self.first)
+        return f"bytes={first}-{'' if self.last is None else self.last}"
+
+
 def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ...] | None:
     """What a GET with this Range value is to receive of a representation of ``size`` bytes.
 
@@ -56,32 +80,34 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
     Otherwise the satisfiable spans, clamped, with overlaps and small gaps joined, in the order
     in which the client first asked for them.
     """
-    unit, equals, members = value.partition("=")
-    if not equals or unit.lower() != "bytes" or size == 0:
+    asked = parse_members(value, max_ranges=max_ranges)
+    if asked is None or size == 0:
         return None
-    if members.count(",") >= max_ranges:
-        return None
-    # Recipients must accept empty list members (RFC 9110 §5.6.1.2).
-    asked = [text for member in members.split(",") if (text := member.strip(" \t"))]
-    parsed = [_parse_member(text, size) for text in asked]
-    spans = [span for span in parsed if span is not None and span.length > 0]
-    if not asked or None in parsed or sum(span.length for span in spans) > size:
+    spans = [span for member in asked if (span := member.span(size)).length > 0]
+    if sum(span.length for span in spans) > size:
         return None
     return _coalesce(spans)
 
 
-def _parse_member(text: str, size: int) -> ByteSpan | None:
-    """One range as a span, without length when it cannot be satisfied; ``None`` if malformed."""
+def parse_members(value: str, *, max_ranges: int) -> tuple[AskedRange, ...] | None:
+    """The members of a Range value, at least one; ``None`` when the field is to be ignored."""
+    unit, equals, members = value.partition("=")
+    if not equals or unit.lower() != "bytes" or members.count(",") >= max_ranges:
+        return None
+    # Recipients must accept empty list members (RFC 9110 §5.6.1.2).
+    texts = [text for member in members.split(",") if (text := member.strip(" \t"))]
+    asked = tuple(member for text in texts if (member := _parse_member(text)) is not None)
+    return asked if asked and len(asked) == len(texts) else None
+
+
+def _parse_member(text: str) -> AskedRange | None:
     match = _MEMBER.fullmatch(text)
     if match is None or text == "-":
         return None
     first, last = match[1].lstrip("0"), match[2].lstrip("0")
-    if not match[1]:  # a suffix: the last so many bytes
-        return ByteSpan(max(size - _bounded(last), 0), size)
-    if match[2] and _greater(first, last):
+    if match[1] and match[2] and _greater(first, last):
         return None  # first-pos after last-pos is invalid, not unsatisfiable (§14.1.1)
-    start = min(_bounded(first), size)
-    return ByteSpan(start, min(_bounded(last) + 1, size) if match[2] else size)
+    return AskedRange(_bounded(first) if match[1] else None, _bounded(last) if match[2] else None)
 
 
 def _greater(left: str, right: str) -> bool:

@@ -22,7 +22,8 @@ class ObjectFacts:
     """One version of one object: its identity (``key``, ``etag``), size and metadata.
 
     ``size`` is in bytes. ``etag`` is the entity tag as it stands on the wire, with its quotes.
-    ``last_modified`` is in seconds since the epoch. The other fields are the values stored with
+    ``last_modified`` is in seconds since the epoch. ``version_id`` names the version in a bucket
+    that keeps them. The other fields are the values stored with
     the object, or ``None``. All can be sent on as they are but for ``content_disposition``, which
     must be read and written anew.
     """
@@ -37,6 +38,7 @@ class ObjectFacts:
     content_disposition: str | None = None
     cache_control: str | None = None
     expires: str | None = None
+    version_id: str | None = None
 
     @property
     def entity_tag(self) -> EntityTag:
@@ -82,7 +84,16 @@ def facts_from_headers(
         content_disposition=headers.get("content-disposition"),
         cache_control=_safe(headers, "cache-control") or None,
         expires=_safe(headers, "expires") or None,
+        version_id=_version_id(headers),
     )
+
+
+def _version_id(headers: Mapping[str, str]) -> str | None:
+    """Objects from before versioning was turned on have the version "null", which is replaced
+    like any object in a bucket without versions.
+    """
+    version_id = _safe(headers, "x-amz-version-id")
+    return version_id if version_id not in {"", "null"} else None
 
 
 def _safe(headers: Mapping[str, str], name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rangeserver.errors import RangeUnsatisfiable
 from rangeserver.protocol.disposition import (
     content_disposition,
     read_disposition,
@@ -17,7 +18,7 @@ from rangeserver.protocol.disposition import (
 from rangeserver.protocol.media_types import may_show_inline, media_type
 from rangeserver.protocol.multipart import Segment, body_length, frame_byteranges
 from rangeserver.protocol.preconditions import Conditions, Verdict, evaluate, range_applies
-from rangeserver.protocol.ranges import ByteSpan, parse_range
+from rangeserver.protocol.ranges import AskedRange, ByteSpan, parse_members, parse_range
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.protocol.validators import format_http_date
 
@@ -59,6 +60,33 @@ class ResponsePlan:
     content_length: int | None = None
 
 
+WHOLE = AskedRange(0, None)
+"""All of an object, of unknown size."""
+
+
+def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None:
+    """What to read of an object of which nothing is known yet, in the hope that the answer will
+    need just that; ``None`` when its facts alone are likely to do.
+
+    One request to the origin then brings facts and bytes together.
+    """
+    conditions = request.conditions
+    if request.method != "GET" or conditions.if_none_match or conditions.if_modified_since:
+        return None  # a 304 is what such clients mostly get
+    if len(conditions.range) != 1:
+        return WHOLE
+    members = parse_members(conditions.range[0], max_ranges=rules.max_ranges)
+    if members is None:
+        return WHOLE
+    if len(members) > 1 or members[0] == _NOTHING:
+        return None
+    return members[0]
+
+
+_NOTHING = AskedRange(None, 0)
+"""``bytes=-0``: satisfied by no object, and by some stores with all of it."""
+
+
 def plan_response(
     request: ObjectRequest,
     facts: ObjectFacts,
@@ -84,7 +112,7 @@ def plan_response(
     if spans is None:
         return _whole(request, facts, headers)
     if not spans:
-        return ResponsePlan(416, {"Content-Range": f"bytes */{facts.size}"})
+        return ResponsePlan(416, RangeUnsatisfiable.fields(facts.size))
     if len(spans) == 1:
         headers["Content-Range"] = spans[0].content_range(facts.size)
         return ResponsePlan(206, headers, spans, spans[0].length)

@@ -7,6 +7,7 @@ that keys, addresses and errors are shown only to whoever may reach it.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -18,14 +19,22 @@ from rangeserver.web.status_page import RecentFailures, Status, render_status
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedOrigin:
+    """A bucket, by the path it is served at."""
+
+    path: str
+    bucket: str
+    health: OriginHealth
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """What the admin application reads; it changes nothing."""
 
     metrics: Metrics
-    health: OriginHealth
     active: ActiveExchanges
     failures: RecentFailures
-    bucket: str
+    origins: Sequence[WatchedOrigin]
     version: str
 
 
@@ -45,12 +54,15 @@ def create_monitoring_app(watched: Watched) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         reason = _not_ready(watched)
         ready = reason is None
-        return web.json_response({"ready": ready, "reason": reason}, status=200 if ready else 503)
+        answer: dict[str, object] = {"ready": ready, "reason": reason}
+        if len(watched.origins) > 1:
+            answer["mounts"] = {each.path: each.health.reason for each in watched.origins}
+        return web.json_response(answer, status=200 if ready else 503)
 
     async def status(_: web.Request) -> web.Response:
         page = render_status(
             Status(
-                bucket=watched.bucket,
+                buckets=[(each.path, each.bucket, each.health.reason) for each in watched.origins],
                 version=watched.version,
                 uptime_seconds=time.monotonic() - started,
                 not_ready=_not_ready(watched),
@@ -85,6 +97,18 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def _not_ready(watched: Watched) -> str | None:
+    """Why no request can be expected to succeed.
+
+    With several buckets one that serves is enough: a faulty one changes nothing for the others,
+    and would, were the whole server taken out of service for it.
+    """
     if watched.active.draining:
         return "The server is draining."
-    return watched.health.reason
+    reasons = [each.health.reason for each in watched.origins]
+    if None in reasons:
+        return None
+    return reasons[0] if len(reasons) == 1 else f"No bucket serves; {_list(watched.origins)}"
+
+
+def _list(origins: Sequence[WatchedOrigin]) -> str:
+    return " ".join(f"{each.path}: {each.health.reason}" for each in origins)

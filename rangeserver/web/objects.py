@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -17,14 +17,17 @@ from rangeserver.errors import (
     MethodNotAllowed,
     ObjectChanged,
     ObjectNotFound,
+    RangeUnsatisfiable,
 )
-from rangeserver.origin.base import Origin, reporting
-from rangeserver.protocol.object_keys import object_key, split_target
+from rangeserver.origin.base import Opened, Origin, reporting
+from rangeserver.protocol.mounts import MountTable
+from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
     PlanRules,
+    opening_range,
     plan_response,
 )
 from rangeserver.web.client_progress import ClientDeadlines
@@ -40,17 +43,28 @@ from rangeserver.web.relay import body_parts, relay
 _MAX_QUERY_FIELDS = 100
 _MAX_LOGGED_PATH = 512
 
-_VERSIONS_TRIED = 2
-"""How often an answer is planned when the object is replaced before a byte of it was sent."""
+_VERSIONS_TRIED = 3
+"""How often an answer is planned when the object is replaced before a byte of it was sent; once
+of these, facts of a moment ago may be to blame."""
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectHandler:
-    """Answers every request for an object of ``origin``."""
+class MountedOrigin:
+    """A bucket: where its objects come from, and what is decided about them.
+
+    ``prefix`` is what the origin puts before each key.
+    """
 
     origin: Origin
     prefix: str
     rules: PlanRules
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHandler:
+    """Answers every request for an object of one of ``mounts``."""
+
+    mounts: MountTable[MountedOrigin]
     deadlines: ClientDeadlines
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
@@ -67,10 +81,8 @@ class ObjectHandler:
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
         path, query = split_target(request.raw_path)
-        key = object_key(path, prefix=self.prefix)
-        exchange.key = key
-        if not key:
-            raise ObjectNotFound
+        exchange.key = key = object_key(path)
+        mounted, key = self._find(key)
         asked = ObjectRequest(
             method=request.method,
             conditions=_conditions(request.headers),
@@ -79,29 +91,63 @@ class ObjectHandler:
         for attempt in range(1, _VERSIONS_TRIED + 1):
             try:
                 with reporting(exchange.origin):
-                    return await self._answer(request, exchange, key, asked)
+                    return await self._answer(request, exchange, mounted, key, asked)
             except ObjectChanged:
                 # Raised only before the first byte, when all can still be decided anew.
                 if attempt == _VERSIONS_TRIED:
                     raise
         raise AssertionError
 
+    def _find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
+        """The mount that a key is below, and the key there."""
+        found = self.mounts.find(key)
+        if found is None or not found[1]:
+            raise ObjectNotFound
+        mounted, rest = found
+        check_length(rest, prefix=mounted.prefix)
+        return mounted, ObjectKey(rest)
+
     async def _answer(
-        self, request: web.Request, exchange: Exchange, key: ObjectKey, asked: ObjectRequest
+        self,
+        request: web.Request,
+        exchange: Exchange,
+        mounted: MountedOrigin,
+        key: ObjectKey,
+        asked: ObjectRequest,
     ) -> web.StreamResponse:
-        facts = await self.origin.describe(key)
-        plan = plan_response(
-            asked, facts, self.rules, now=int(time.time()), new_boundary=_new_boundary
-        )
-        if plan.status in _REFUSALS:
-            return error_response(
-                plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
+        origin, rules = mounted.origin, mounted.rules
+        async with AsyncExitStack() as stack:
+            opened = await _opened(stack, origin, key, asked, rules)
+            plan = plan_response(
+                asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
             )
-        exchange.status = plan.status
-        exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
-        exchange.source = "origin"
-        async with aclosing(body_parts(self.origin, facts, plan.body)) as parts:
-            return await relay(request, exchange, plan, parts, self.deadlines)
+            if opened.parts is not None and opened.span not in plan.body:
+                await stack.aclose()
+                opened = Opened(opened.facts)
+            if plan.status in _REFUSALS:
+                return error_response(
+                    plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
+                )
+            exchange.status = plan.status
+            exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
+            exchange.source = "origin"
+            async with aclosing(body_parts(origin, opened, plan.body)) as parts:
+                return await relay(request, exchange, plan, parts, self.deadlines)
+
+
+async def _opened(
+    stack: AsyncExitStack, origin: Origin, key: ObjectKey, asked: ObjectRequest, rules: PlanRules
+) -> Opened:
+    """The object's facts and, where one request brings both, the read that will be needed."""
+    wanted = opening_range(asked, rules)
+    if wanted is None:
+        return Opened(await origin.describe(key))
+    try:
+        return await stack.enter_async_context(origin.open(key, wanted))
+    except RangeUnsatisfiable:
+        if not asked.conditions.any_but_range():
+            raise  # the size is all that a 416 needs
+        return Opened(await origin.describe(key))
 
 
 _METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
 from rangeserver.errors import OriginError, StreamAborted
-from rangeserver.origin.base import Origin, Part
+from rangeserver.origin.base import Opened, Origin, Part
 from rangeserver.protocol.multipart import Segment
-from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.web.client_progress import ClientDeadlines, ClientProgress
 from rangeserver.web.exchange import Exchange, Outcome
@@ -24,19 +24,26 @@ from rangeserver.web.flush import flush
 
 
 async def body_parts(
-    origin: Origin, facts: ObjectFacts, segments: Sequence[Segment]
+    origin: Origin, opened: Opened, segments: Sequence[Segment]
 ) -> AsyncGenerator[Part]:
     """The bytes of a planned body, span after span, with one origin read open at a time.
 
-    Framing is joined to the bytes that follow it, so that nothing is sent, not even the first
-    part's header, before the origin has answered for the first span.
+    What ``opened`` yields is taken for the first span if it is just that. Framing is joined to
+    the bytes that follow it, so that nothing is sent, not even the first part's header, before
+    the origin has answered for the first span.
     """
     framing = b""
+    begun = opened.parts
     for segment in segments:
         if isinstance(segment, bytes):
             framing += segment
             continue
-        async with origin.read(facts, segment) as parts:
+        async with AsyncExitStack() as stack:
+            if begun is not None and segment == opened.span:
+                parts = begun
+            else:
+                parts = await stack.enter_async_context(origin.read(opened.facts, segment))
+            begun = None
             async for part in parts:
                 yield framing + part if framing else part
                 framing = b""

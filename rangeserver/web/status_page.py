@@ -44,7 +44,8 @@ _OUR_FAILURES = {Outcome.ORIGIN_FAILED, Outcome.FAILED}
 class Status:
     """What the page shows."""
 
-    bucket: str
+    buckets: Sequence[tuple[str, str, str | None]]
+    """Path, name, and why it does not serve if it does not."""
     version: str
     uptime_seconds: float
     not_ready: str | None
@@ -57,10 +58,19 @@ def render_status(status: Status) -> str:
     now = time.monotonic()
     ready = "ready" if status.not_ready is None else f"not ready: {status.not_ready}"
     mark = "good" if status.not_ready is None else "bad"
+    if len(status.buckets) == 1:
+        buckets = f"bucket {_text(status.buckets[0][1])} &middot; "
+        table = ""
+    else:
+        buckets = ""
+        table = _table(
+            ("path", "bucket", "state"),
+            ((path, name, reason or "serves") for path, name, reason in status.buckets),
+        )
     facts = (
-        f"<p>bucket {_text(status.bucket)} &middot; version {_text(status.version)} &middot; "
+        f"<p>{buckets}version {_text(status.version)} &middot; "
         f"up {_duration(status.uptime_seconds)}</p>"
-        f'<p class="{mark}">{_text(ready)}</p>'
+        f'<p class="{mark}">{_text(ready)}</p>{table}'
     )
     streams = _table(
         ("key", "client", "sent / promised bytes", "age", "request id"),

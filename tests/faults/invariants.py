@@ -86,7 +86,7 @@ class Footprint:
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,
-            waiters=pool_waiters(app.client),
+            waiters=pool_waiters(app.pool),
             in_use=now("rangeserver_origin_connections", state="in_use"),
             waiting=now("rangeserver_origin_connections", state="waiting"),
         )

@@ -165,7 +165,7 @@ async def test_a09_changed_address(fake: FakeS3, names: Names) -> None:
         async with FakeS3(host="127.0.0.2", port=fake.port) as moved:
             moved.put("film", FILM)
             moved.put("probe.bin", bytes(range(256)) * 16)
-            (table,) = [connector._cached_hosts for connector in connectors(watch.app.client)]
+            (table,) = [connector._cached_hosts for connector in watch.app.pool.connectors]
             assert table._ttl is not None
             assert table._ttl <= 10
             table._ttl = 0.0

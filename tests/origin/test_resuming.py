@@ -17,7 +17,8 @@ from rangeserver.errors import (
     OriginTimeout,
 )
 from rangeserver.origin.base import ReadReport, reporting
-from rangeserver.origin.resuming import PROGRESS_BYTES, ResumePolicy, ResumingOrigin
+from rangeserver.origin.resuming import PROGRESS_BYTES, ResumingOrigin
+from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectKey
 from tests.fakes import faults
@@ -28,7 +29,9 @@ from tests.support import OpenedOrigin, config_for, eventually, opened_origin
 FILM = bytes(range(256)) * 12_288  # 3 MiB
 KEY = ObjectKey("film.mp4")
 WHOLE = ByteSpan(0, len(FILM))
-AT_ONCE = ResumePolicy(max_resumes=3, min_pause_seconds=0.0, max_pause_seconds=0.0)
+AT_ONCE = RetryPolicy(
+    max_attempts=1, max_resumes=3, answer_seconds=10, min_pause_seconds=0.0, max_pause_seconds=0.0
+)
 SHORTLY = {"idle_seconds": 0.3, "response_seconds": 0.5}
 
 
@@ -195,7 +198,9 @@ async def test_the_broken_connection_is_closed_before_the_next_is_opened(fake: F
 
 async def test_leaving_during_a_pause_leaves_nothing_open(fake: FakeS3, config: Config) -> None:
     fake.misbehave(faults.fin_after(1000), times=1)
-    patient = ResumePolicy(max_resumes=3, min_pause_seconds=60, max_pause_seconds=60)
+    patient = RetryPolicy(
+        max_attempts=1, max_resumes=3, answer_seconds=10, min_pause_seconds=60, max_pause_seconds=60
+    )
     async with opened_origin(config) as opened:
         origin = ResumingOrigin(opened.origin, patient)
         reading = asyncio.create_task(read(origin, WHOLE))
@@ -214,7 +219,13 @@ async def test_pauses_grow_at_random_within_their_bounds(fake: FakeS3, config: C
         return high
 
     fake.misbehave(faults.fin_after(1000))
-    policy = ResumePolicy(max_resumes=4, min_pause_seconds=0.001, max_pause_seconds=0.008)
+    policy = RetryPolicy(
+        max_attempts=1,
+        max_resumes=4,
+        answer_seconds=10,
+        min_pause_seconds=0.001,
+        max_pause_seconds=0.008,
+    )
     async with opened_origin(config) as opened:
         _, error = await read(ResumingOrigin(opened.origin, policy, uniform=longest), WHOLE)
     assert isinstance(error, OriginBodyError)

@@ -617,7 +617,7 @@ async def test_a_full_pool_is_busy_within_the_deadline(fake: FakeS3) -> None:
                 await opened.origin.describe(KEY)
             assert 0.2 < time.monotonic() - began < 2
             assert raised.value.headers == {"Retry-After": "1"}
-        assert opened.free_slots == 2
+        assert opened.slots_in_use == 0
         assert (await opened.origin.describe(KEY)).size == len(BODY)
 
 
@@ -626,7 +626,7 @@ async def test_a_waiter_gets_the_slot_that_becomes_free(fake: FakeS3) -> None:
     async with opened_origin(config_for(fake, origin={"max_connections": 1})) as opened:
         async with opened.origin.read(facts, SPAN):
             waiter = asyncio.create_task(opened.origin.describe(KEY))
-            await eventually(opened.origin._slots.locked)
+            await eventually(lambda: opened.origin.upstream.slots.full)
         assert (await waiter).size == len(BODY)
 
 
@@ -634,7 +634,7 @@ async def test_a_waiter_gets_the_slot_that_becomes_free(fake: FakeS3) -> None:
 async def test_a_waiter_that_leaves_takes_no_slot_along(fake: FakeS3, when: str) -> None:
     facts = with_object(fake)
     async with opened_origin(config_for(fake, origin={"max_connections": 1})) as opened:
-        slots = opened.origin._slots
+        slots = opened.origin.upstream.slots
         async with opened.origin.read(facts, SPAN):
             waiter = asyncio.create_task(opened.origin.describe(KEY))
             await eventually(lambda: bool(slots._waiters))
@@ -646,7 +646,7 @@ async def test_a_waiter_that_leaves_takes_no_slot_along(fake: FakeS3, when: str)
         waiter.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiter
-        assert opened.free_slots == 1
+        assert opened.slots_in_use == 0
         assert (await opened.origin.describe(KEY)).size == len(BODY)
 
 
@@ -693,7 +693,7 @@ async def test_cancelling_at_any_moment_leaks_nothing(fake: FakeS3) -> None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert opened.acquired == 0
-        assert opened.free_slots == 4
+        assert opened.slots_in_use == 0
 
 
 @pytest.mark.parametrize("read_first", [False, True])

@@ -1,0 +1,152 @@
+"""Hedging: when a first byte is later than nearly all before it, the request is made once more.
+
+The second goes over a new connection, which S3 may give to another machine; the first answer is
+used and the other request dropped (Dean and Barroso, "The Tail at Scale", 2013). What that may
+cost is a share of all requests, and which are late enough follows from it: with two in a hundred
+to spend, those later than 98 of a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from rangeserver.errors import OriginError, OriginThrottled
+
+T = TypeVar("T")
+
+WINDOW = 1000
+"""First bytes that are remembered. The 98th percentile of fewer moves too much by chance."""
+
+_NEEDED = 100
+"""Before so many are known, nothing is called late."""
+
+_REFRESHED_EVERY = 50
+
+_MIN_DELAY_SECONDS = 0.01
+"""Below this our own event loop is the likelier cause, and a second request makes it worse."""
+
+_MAX_CREDIT = 20.0
+"""Second requests saved up at most, lest a quiet night be spent in one bad second."""
+
+_QUIET_SECONDS = 10.0
+"""An origin that throttles is spared for this long."""
+
+
+class Lateness:
+    """When a request is late, and whether a second one is affordable; ``clock`` is monotonic."""
+
+    def __init__(self, percent: float, clock: Callable[[], float]) -> None:
+        self._share = percent / 100
+        self._clock = clock
+        self._seen: deque[float] = deque(maxlen=WINDOW)
+        self._since_refresh = 0
+        self._late_after: float | None = None
+        self._credit = 0.0
+        self._quiet_until = 0.0
+
+    def delay(self) -> float | None:
+        """A request is made: after how many seconds it is late, ``None`` if that is not told."""
+        self._credit = min(self._credit + self._share, _MAX_CREDIT)
+        return self._late_after if self._share else None
+
+    def observe(self, seconds: float) -> None:
+        """A first byte came after so many seconds."""
+        self._seen.append(seconds)
+        self._since_refresh += 1
+        if self._since_refresh >= _REFRESHED_EVERY and len(self._seen) >= _NEEDED:
+            self._since_refresh = 0
+            ordered = sorted(self._seen)
+            late = ordered[min(int(len(ordered) * (1 - self._share)), len(ordered) - 1)]
+            self._late_after = max(late, _MIN_DELAY_SECONDS)
+
+    def afford(self) -> bool:
+        """Take the price of a second request, if there is enough and the origin is well."""
+        if self._credit < 1 or self._clock() < self._quiet_until:
+            return False
+        self._credit -= 1
+        return True
+
+    def throttled(self) -> None:
+        """The origin asked for fewer requests."""
+        self._quiet_until = self._clock() + _QUIET_SECONDS
+
+
+class Race(Generic[T]):
+    """One request, and perhaps a second; each ends in an answer that has to be given back.
+
+    ``second`` starts the second request, or returns ``None`` to do without. ``discard`` gives back
+    an answer that came too late to be used.
+    """
+
+    def __init__(
+        self, second: Callable[[], Awaitable[T] | None], discard: Callable[[T], None]
+    ) -> None:
+        self._second = second
+        self._discard = discard
+        self._task: asyncio.Task[T] | None = None
+        self._cut: asyncio.Timeout | None = None
+        self.won_by_second: bool | None = None
+        """``None`` while, or because, there was none."""
+
+    async def run(self, first: Awaitable[T], delay: float) -> T:
+        """The first answer; the error of the first request if none of the two is answered."""
+        timer = asyncio.get_running_loop().call_later(delay, self._start)
+        try:
+            try:
+                async with asyncio.timeout(None) as self._cut:
+                    answer = await first
+            except TimeoutError:
+                if not self._second_is_good():
+                    raise
+                return self._use_second()
+            except OriginError as error:
+                self._cut = None
+                if self._task is None or isinstance(error, OriginThrottled):
+                    raise
+                timer.cancel()
+                await asyncio.wait({self._task})
+                if not self._second_is_good():
+                    raise
+                return self._use_second()
+            if self._task is not None:
+                self.won_by_second = False
+            return answer
+        finally:
+            self._cut = None
+            timer.cancel()
+            await self._drop_second()
+
+    def _start(self) -> None:
+        started = self._second()
+        if started is not None:
+            self._task = asyncio.ensure_future(started)
+            self._task.add_done_callback(self._second_done)
+
+    def _second_done(self, _: asyncio.Task[T]) -> None:
+        if self._cut is not None and self._second_is_good():
+            self._cut.reschedule(asyncio.get_running_loop().time())
+
+    def _second_is_good(self) -> bool:
+        task = self._task
+        return (
+            task is not None and task.done() and not task.cancelled() and task.exception() is None
+        )
+
+    def _use_second(self) -> T:
+        assert self._task is not None
+        answer = self._task.result()
+        self._task = None
+        self.won_by_second = True
+        return answer
+
+    async def _drop_second(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None:
+            self._discard(task.result())

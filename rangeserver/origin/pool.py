@@ -1,0 +1,256 @@
+"""The pool of connections to an origin, and aiobotocore's HTTP session with its holes closed.
+
+Measured on the stock one: a request waits for a pool slot without end; redirects are followed,
+so that an origin can make the server fetch any URL and pass its body off as the object; and a
+response that fails to parse, in the session or later in botocore, leaks its connection, as
+does one whose reader is cancelled before it was handed over. aiohttp repeats a request by itself
+when a kept connection turns out to be closed, which would double every other budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from multidict import CIMultiDict
+
+from rangeserver.metrics import OriginMetrics
+
+_READ_BUFFER_BYTES = 64 * 1024
+"""aiohttp reads on from the origin once less than this is unread; its default is four times as
+much, and counts for each stalled client."""
+
+_MAX_ERROR_BYTES = 64 * 1024
+"""Of what an origin says about an error, this much is read: S3 says it in a few hundred bytes."""
+
+_opened: ContextVar[list[aiohttp.ClientResponse] | None] = ContextVar("opened", default=None)
+
+
+@contextmanager
+def closed_on_failure() -> Iterator[None]:
+    """Close every response that requests made in this context opened, if it ends in failure.
+
+    Neither the garbage collector nor aiobotocore does: a response that nobody holds any more
+    keeps its connection for ever.
+    """
+    responses: list[aiohttp.ClientResponse] = []
+    token = _opened.set(responses)
+    try:
+        yield
+    except BaseException:
+        for response in responses:
+            response.close()
+        raise
+    finally:
+        _opened.reset(token)
+
+
+_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
+
+
+@asynccontextmanager
+async def answered_within(seconds: float) -> AsyncIterator[None]:
+    """``asyncio.timeout``, known to the session: a request given up because of it is counted as
+    one that took too long, others as those of clients that left.
+    """
+    async with asyncio.timeout(seconds) as deadline:
+        token = _deadline.set(deadline)
+        try:
+            yield
+        finally:
+            _deadline.reset(token)
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that hides header lines which are not UTF-8, instead of failing on them, and
+    whose body is read as a whole only up to a limit.
+    """
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The header lines that can be read as text; botocore decodes every one."""
+        lines = super().raw_headers
+        return lines if all(map(_is_utf8, lines)) else tuple(filter(_is_utf8, lines))
+
+    async def read(self) -> bytes:
+        """The body of an error: what stands at its beginning."""
+        parts: list[bytes] = []
+        left = _MAX_ERROR_BYTES
+        while left and (part := await self.content.read(left)):
+            parts.append(part)
+            left -= len(part)
+        if not left:
+            self.close()
+        return b"".join(parts)
+
+
+def _is_utf8(line: tuple[bytes, bytes]) -> bool:
+    try:
+        line[0].decode()
+        line[1].decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_fresh: ContextVar[bool] = ContextVar("fresh", default=False)
+
+
+@contextmanager
+def over_a_new_connection() -> Iterator[None]:
+    """Let the requests of this context use no connection that was used before."""
+    token = _fresh.set(True)
+    try:
+        yield
+    finally:
+        _fresh.reset(token)
+
+
+class Pool:
+    """Every connection to one origin. No redirects; every attempt counted, every response noted.
+
+    It also is what aiobotocore takes for an ``aiohttp.ClientSession``. ``pool_wait_seconds``
+    bounds the wait for a connection together with connecting; the admission in
+    :mod:`rangeserver.origin.slots` normally answers long before.
+    """
+
+    def __init__(self, pool_wait_seconds: float, metrics: OriginMetrics | None = None) -> None:
+        self._pool_wait_seconds = pool_wait_seconds
+        self._metrics = metrics or OriginMetrics()
+        self._source: HardenedSession | None = None
+        self._opening = asyncio.Lock()
+        self._kept: aiohttp.ClientSession | None = None
+        self._single: aiohttp.ClientSession | None = None
+
+    @property
+    def connectors(self) -> list[aiohttp.BaseConnector]:
+        """What holds the connections, for those who count them."""
+        sessions = (self._kept, self._single)
+        return [each.connector for each in sessions if each is not None and each.connector]
+
+    def session_class(self) -> type[HardenedSession]:
+        """A session class that uses this pool, for ``AioConfig(http_session_cls=...)``."""
+        return type("HardenedSession", (HardenedSession,), {"pool": self})
+
+    async def request(
+        self, method: str, url: Any, headers: CIMultiDict[str], **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Send one request, once. Raises what aiohttp raises."""
+        if _fresh.get():
+            session = self._single or await self._open_single()
+            headers["Connection"] = "close"
+        else:
+            session = self._kept or await self._open_kept()
+        asked = time.monotonic()
+        try:
+            response = await session.request(
+                method, url, headers=headers, allow_redirects=False, **options
+            )
+        except BaseException as error:
+            self._metrics.unanswered(_failure(error))
+            raise
+        self._metrics.answered(_outcome(response.status), time.monotonic() - asked)
+        opened = _opened.get()
+        if opened is not None:
+            opened.append(response)
+        return response
+
+    def attach(self, source: HardenedSession) -> None:
+        """Take connections as ``source``, which knows the settings, makes them."""
+        self._source = source
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in (self._kept, self._single):
+            if session is not None:
+                await session.close()
+        self._kept = self._single = self._source = None
+
+    async def _open_kept(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._kept is None:
+                self._kept = await self._open()
+            return self._kept
+
+    async def _open_single(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._single is None:
+                self._single = await self._open()
+            return self._single
+
+    async def _open(self) -> aiohttp.ClientSession:
+        stock: Any = self._source  # aiobotocore carries no types
+        if stock is None:
+            msg = "the origin session is closed"
+            raise RuntimeError(msg)
+        deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
+        session = aiohttp.ClientSession(
+            connector=await stock._create_connector(None),  # noqa: SLF001 (our own subclass)
+            timeout=aiohttp.ClientTimeout(
+                connect=self._pool_wait_seconds + (deadlines.sock_connect or 0),
+                sock_connect=deadlines.sock_connect,
+                sock_read=deadlines.sock_read,
+            ),
+            response_class=_Response,
+            skip_auto_headers={"Content-Type"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+        )
+        # No public way says: once is once.
+        session._retry_connection = False  # noqa: SLF001
+        return session
+
+
+def _failure(error: BaseException) -> str:
+    """What a request without an answer is counted as."""
+    if isinstance(error, asyncio.CancelledError):
+        deadline = _deadline.get()
+        return "timeout" if deadline is not None and deadline.expired() else "abandoned"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    return "unreachable" if isinstance(error, aiohttp.ClientConnectionError) else "failed"
+
+
+def _outcome(status: int) -> str:
+    """What an answer is counted as."""
+    if status < 300 or status == 304:
+        return "ok"
+    return _OUTCOMES.get(status) or ("refused" if status < 500 else "failed")
+
+
+_OUTCOMES = {
+    403: "denied",
+    404: "not_found",
+    408: "timeout",
+    412: "changed",
+    416: "changed",
+    429: "throttled",
+    503: "throttled",
+    504: "timeout",
+}
+
+
+class HardenedSession(AIOHTTPSession):
+    """aiobotocore's session, which makes the connections and parses answers; the pool sends."""
+
+    pool: Pool
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.pool.attach(self)
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        assert proxy_url is None, "no proxies are configured"
+        return self.pool
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close the pool."""
+        await self.pool.close()
+        await super().__aexit__(*exception)  # type: ignore[no-untyped-call]

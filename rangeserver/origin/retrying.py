@@ -1,0 +1,106 @@
+"""How often and how soon a failed request is worth another.
+
+One budget for each request or broken body, and one for all: an origin that fails everybody gets
+fewer requests, not twice or thrice as many.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rangeserver.errors import (
+    OriginError,
+    OriginServerError,
+    OriginSuspended,
+    OriginThrottled,
+    OriginTimeout,
+    OriginUnreachable,
+)
+
+MAX_TOKENS = 100.0
+TOKENS_PER_SUCCESS = 0.2
+"""Retries that may be saved up, and earned by each request that succeeds: the figures of AWS's
+standard retry mode. An origin that fails every request soon gets no repeated ones at all."""
+
+_THROTTLED_PAUSE_SECONDS = 0.5
+
+Uniform = Callable[[float, float], float]
+"""A random number between two bounds."""
+
+
+def reason_to_retry(error: OriginError) -> str | None:
+    """What a retry after this error is counted as; ``None``: it would only fail again."""
+    if isinstance(error, OriginSuspended):
+        return None
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    return None
+
+
+_REASONS: dict[type[OriginError], str] = {
+    OriginUnreachable: "unreachable",
+    OriginTimeout: "timeout",
+    OriginThrottled: "throttled",
+    OriginServerError: "server_error",
+}
+
+
+class RetryTokens:
+    """The budget of all requests to one endpoint together."""
+
+    def __init__(self) -> None:
+        self._tokens = MAX_TOKENS
+
+    def succeeded(self) -> None:
+        """A request succeeded."""
+        self._tokens = min(self._tokens + TOKENS_PER_SUCCESS, MAX_TOKENS)
+
+    def take(self, error: OriginError) -> bool:
+        """Whether a retry after ``error`` is affordable; if so, it is paid for."""
+        # What took a whole deadline to fail says more about the origin than a closed connection.
+        price = 2.0 if isinstance(error, OriginTimeout) else 1.0
+        if self._tokens < price:
+            return False
+        self._tokens -= price
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Requests for one answer at most, resumes of a body in a row, seconds for an answer, and the
+    bounds of the pause before each attempt but the first, in seconds.
+    """
+
+    max_attempts: int
+    max_resumes: int
+    answer_seconds: float
+    min_pause_seconds: float = 0.05
+    max_pause_seconds: float = 2.0
+
+
+class Pauses:
+    """The pauses of one request: decorrelated jitter, so that those who failed together do not
+    come back together (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
+    """
+
+    def __init__(self, policy: RetryPolicy, uniform: Uniform = random.uniform) -> None:
+        self._policy = policy
+        self._uniform = uniform
+        self._last = policy.min_pause_seconds
+
+    def next(self, cause: OriginError) -> float:
+        """The seconds to wait before the next attempt."""
+        policy = self._policy
+        low = policy.min_pause_seconds
+        if isinstance(cause, OriginThrottled):
+            low = min(max(low, _THROTTLED_PAUSE_SECONDS), policy.max_pause_seconds)
+        high = max(self._last * 3, low)
+        self._last = min(policy.max_pause_seconds, self._uniform(low, high))
+        return self._last
+
+    def restart(self) -> None:
+        """Begin anew with short pauses: there was progress."""
+        self._last = self._policy.min_pause_seconds

@@ -1,0 +1,223 @@
+"""How requests are signed and sent: once per object, or each anew.
+
+A call of botocore costs about 2.7 ms of CPU, ten times what the request itself costs. But a
+Signature Version 4 covers only what it lists, and holds for 15 minutes; Range and If-Match may
+stay out of it (AWS: "Authenticating Requests", on the reuse of the signed portions of a
+request). So by default one signature is made for an object, with botocore's own signer, and
+serves all reads of it for some minutes. It stands in the header and not, as in a presigned URL,
+in the target, and so can come into no log or error message; and fields that must be signed (of
+SSE-C, requester pays, the expected owner) are no obstacle, being the same for all requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qs, quote
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from multidict import CIMultiDict
+from yarl import URL
+
+from rangeserver import __version__
+from rangeserver.errors import AccessDenied, CredentialsExpired, OriginError, OriginRefused
+from rangeserver.origin.asking import Answer, Ask
+from rangeserver.origin.pool import Pool, closed_on_failure
+from rangeserver.origin.translate import error_from_document, origin_errors
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+
+REUSED_SECONDS = 300.0
+"""How long a signature is used. S3 takes it for 900 s, less what the clocks differ."""
+
+MAX_SIGNATURES = 4096
+"""Signatures kept, the least recently used dropped first; each is of some 2 KiB at most."""
+
+_SIGNABLE = re.compile(r"[0-9]{8}/([a-z0-9-]+)/(s3[a-z0-9-]*)/aws4_request")
+
+
+class Sender(Protocol):
+    """Sends a request once."""
+
+    async def send(self, ask: Ask) -> Answer:
+        """The answer, if it is a good one.
+
+        Raises a subclass of :class:`~rangeserver.errors.OriginError` for any other.
+        """
+        ...
+
+
+Credentials = Callable[[], ReadOnlyCredentials | None]
+"""Those to sign with now, the same object until there are others; ``None``: do not sign."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFields:
+    """What belongs to every request for a bucket: SSE-C, requester pays, the expected owner.
+
+    ``params`` is for botocore, ``headers`` the same on the wire.
+    """
+
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+NO_FIELDS = RequestFields({}, {})
+
+
+class PerRequestSender:
+    """Lets botocore make, sign and read each request."""
+
+    def __init__(self, client: S3Client, fields: RequestFields = NO_FIELDS) -> None:
+        self._client: Any = client
+        self._fields = fields
+
+    async def send(self, ask: Ask) -> Answer:
+        """Send ``ask`` as HeadObject or GetObject."""
+        options = {
+            "Range": ask.range_header,
+            "IfMatch": ask.if_match,
+            "VersionId": ask.version_id,
+        }
+        params = {name: value for name, value in options.items() if value is not None}
+        call = self._client.get_object if ask.method == "GET" else self._client.head_object
+        with closed_on_failure(), origin_errors():
+            answer = await call(Bucket=ask.bucket, Key=ask.key, **params, **self._fields.params)
+        about = answer["ResponseMetadata"]
+        body = answer.get("Body")
+        response = body.raw_stream if body is not None else None
+        return Answer(int(about["HTTPStatusCode"]), about["HTTPHeaders"], response)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a bucket is: the URL before the key, and the scope to sign for."""
+
+    base: str
+    region: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The lasting part of a request."""
+
+    url: URL
+    headers: Mapping[str, str]
+    credentials: ReadOnlyCredentials | None
+    until: float
+
+
+class PerObjectSender:
+    """Signs once for each object and sends by itself; ``otherwise`` sends what cannot be signed
+    so: directory buckets and multi-region access points have signatures of their own.
+    """
+
+    def __init__(
+        self,
+        client: S3Client,
+        pool: Pool,
+        credentials: Credentials,
+        otherwise: Sender,
+        *,
+        clock: Callable[[], float],
+        fields: RequestFields = NO_FIELDS,
+    ) -> None:
+        self._client: Any = client
+        self._pool = pool
+        self._credentials = credentials
+        self._otherwise = otherwise
+        self._clock = clock
+        self._fields = fields
+        self._places: dict[str, _Place | None] = {}
+        self._signed: OrderedDict[tuple[str, str, str, str | None], _Signed] = OrderedDict()
+
+    async def send(self, ask: Ask) -> Answer:
+        """Send ``ask`` with a signature of its object; a used one that is refused is renewed."""
+        place = self._places[ask.bucket] if ask.bucket in self._places else await self._find(ask)
+        if place is None:
+            return await self._otherwise.send(ask)
+        signed, used_before = self._signature(ask, place)
+        try:
+            return await self._send(ask, signed)
+        except (OriginRefused, AccessDenied) as error:
+            # A HEAD's 403 does not tell a bad signature from an object that is not for us.
+            denied = isinstance(error, AccessDenied) and ask.method == "GET"
+            if not used_before or denied or isinstance(error, CredentialsExpired):
+                raise
+            self._signed.pop(_identity(ask), None)
+            return await self._send(ask, self._signature(ask, place)[0])
+
+    async def _send(self, ask: Ask, signed: _Signed) -> Answer:
+        headers = CIMultiDict(signed.headers)
+        if ask.range_header is not None:
+            headers["Range"] = ask.range_header
+        if ask.if_match is not None:
+            headers["If-Match"] = ask.if_match
+        with closed_on_failure(), origin_errors():
+            response = await self._pool.request(ask.method, signed.url, headers)
+            if response.status >= 300:
+                raise await self._refusal(response)
+        return Answer(response.status, response.headers, response)
+
+    async def _refusal(self, response: Any) -> OriginError:
+        document = await response.read()
+        response.close()
+        return error_from_document(response.status, document, response.headers)
+
+    def _signature(self, ask: Ask, place: _Place) -> tuple[_Signed, bool]:
+        """A signature for ``ask``, and whether it was used before."""
+        identity = _identity(ask)
+        credentials = self._credentials()
+        known = self._signed.get(identity)
+        if known is not None and known.until > self._clock() and known.credentials is credentials:
+            self._signed.move_to_end(identity)
+            return known, True
+        signed = self._sign(ask, place, credentials)
+        self._signed[identity] = signed
+        self._signed.move_to_end(identity)
+        if len(self._signed) > MAX_SIGNATURES:
+            self._signed.popitem(last=False)
+        return signed, False
+
+    def _sign(self, ask: Ask, place: _Place, credentials: ReadOnlyCredentials | None) -> _Signed:
+        url = place.base + quote(ask.key, safe="/~")
+        if ask.version_id is not None:
+            url += "?versionId=" + quote(ask.version_id, safe="~")
+        request = AWSRequest(method=ask.method, url=url, headers=dict(self._fields.headers))
+        if credentials is not None:
+            S3SigV4Auth(credentials, place.service, place.region).add_auth(request)
+        headers = {str(name): str(value) for name, value in request.headers.items()}
+        headers |= {"Accept-Encoding": "identity", "User-Agent": f"rangeserver/{__version__}"}
+        return _Signed(URL(url, encoded=True), headers, credentials, self._clock() + REUSED_SECONDS)
+
+    async def _find(self, ask: Ask) -> _Place | None:
+        """Ask botocore, which knows the rules, where a bucket is; it makes no request for it."""
+        with origin_errors():
+            if ask.bucket.endswith(("--x-s3", ".mrap")):
+                place = None
+            else:
+                params = {"Bucket": ask.bucket, "Key": "k"}
+                place = _place(await self._client.generate_presigned_url("get_object", params))
+        self._places[ask.bucket] = place
+        return place
+
+
+def _identity(ask: Ask) -> tuple[str, str, str, str | None]:
+    return (ask.method, ask.bucket, ask.key, ask.version_id)
+
+
+def _place(presigned: str) -> _Place | None:
+    url, _, query = presigned.partition("?")
+    base = url.removesuffix("k")
+    if not query:  # anonymous
+        return _Place(base, "", "")
+    scope = parse_qs(query).get("X-Amz-Credential", [""])[0].partition("/")[2]
+    match = _SIGNABLE.fullmatch(scope)
+    return _Place(base, match[1], match[2]) if match is not None else None

@@ -1,0 +1,170 @@
+"""One endpoint with one set of credentials: all that the buckets reached through it share.
+
+A request takes a place, passes the circuit breaker, is sent, and may be sent a second time when
+its first byte is late. What it ends in is noted here, whoever asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from rangeserver.config import OriginConfig
+from rangeserver.errors import (
+    CredentialsExpired,
+    OriginError,
+    OriginSuspended,
+    OriginThrottled,
+    OriginTimeout,
+    OriginUnreachable,
+)
+from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.asking import Answer, Ask
+from rangeserver.origin.circuit import Circuit
+from rangeserver.origin.client import open_client
+from rangeserver.origin.credentials import KeptCredentials, kept_credentials
+from rangeserver.origin.hedging import Lateness, Race
+from rangeserver.origin.parameters import standing_parameters
+from rangeserver.origin.pool import Pool, over_a_new_connection
+from rangeserver.origin.retrying import RetryTokens
+from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
+from rangeserver.origin.slots import Slots
+
+_HEADERS = {
+    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
+    "SSECustomerKey": "x-amz-server-side-encryption-customer-key",
+    "SSECustomerKeyMD5": "x-amz-server-side-encryption-customer-key-MD5",
+    "RequestPayer": "x-amz-request-payer",
+    "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
+}
+"""What botocore makes of the standing parameters."""
+
+
+@asynccontextmanager
+async def open_upstream(config: OriginConfig, metrics: OriginMetrics) -> AsyncIterator[Upstream]:
+    """The endpoint that ``config`` names, whatever bucket it names; closed on leaving.
+
+    Raises :class:`~rangeserver.errors.ConfigError` when AWS's configuration files or the settings
+    cannot be used.
+    """
+    parameters = standing_parameters(config)
+    fields = RequestFields(
+        parameters, {_HEADERS[name]: value for name, value in parameters.items()}
+    )
+    pool = Pool(config.pool_wait_seconds, metrics)
+    async with AsyncExitStack() as stack:
+        credentials = None
+        if not config.anonymous:
+            kept = kept_credentials(config.profile, region=config.region, metrics=metrics)
+            credentials = await stack.enter_async_context(kept)
+        client = await stack.enter_async_context(open_client(config, pool, credentials))
+        sender: Sender = PerRequestSender(client, fields)
+        if config.signing == "per-object":
+            current = credentials.current if credentials is not None else _nobody
+            sender = PerObjectSender(
+                client, pool, current, sender, clock=time.monotonic, fields=fields
+            )
+        yield Upstream(sender, config, pool=pool, metrics=metrics, credentials=credentials)
+
+
+def _nobody() -> None:
+    """The credentials of whoever signs nothing."""
+
+
+class Upstream:
+    """Sends requests, each at most once but for hedging and renewed credentials."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        config: OriginConfig,
+        *,
+        pool: Pool,
+        metrics: OriginMetrics,
+        credentials: KeptCredentials | None = None,
+    ) -> None:
+        self.pool = pool
+        self.metrics = metrics
+        self.slots = Slots(config.max_connections, config.pool_wait_seconds, metrics)
+        self.circuit = Circuit(time.monotonic)
+        self.retry_tokens = RetryTokens()
+        self._sender = sender
+        self._credentials = credentials
+        self._lateness = Lateness(config.hedge_percent, time.monotonic)
+        metrics.watch_circuit(lambda: self.circuit.is_open)
+
+    @asynccontextmanager
+    async def asking(self, ask: Ask) -> AsyncIterator[Answer]:
+        """The good answer to ``ask``; leaving gives back its connection and its place.
+
+        Raises a subclass of :class:`~rangeserver.errors.OriginError`.
+        """
+        self.circuit.admit()
+        await self.slots.acquire()
+        answer = await self._first_answer(ask)
+        try:
+            yield answer
+        finally:
+            self._give_back(answer)
+
+    async def _first_answer(self, ask: Ask) -> Answer:
+        asked = time.monotonic()
+        late_after = self._lateness.delay()
+        if late_after is None:
+            answer = await self._send(ask)
+        else:
+            race = Race(lambda: self._second(ask), self._give_back)
+            try:
+                answer = await race.run(self._send(ask), late_after)
+            finally:
+                if race.won_by_second is not None:
+                    self.metrics.hedged("won" if race.won_by_second else "lost")
+        self._lateness.observe(time.monotonic() - asked)
+        return answer
+
+    def _second(self, ask: Ask) -> Coroutine[None, None, Answer] | None:
+        if self.slots.full or not self._lateness.afford():
+            self.metrics.hedged("suppressed")
+            return None
+        return self._sent_again(ask)
+
+    async def _sent_again(self, ask: Ask) -> Answer:
+        await self.slots.acquire()
+        with over_a_new_connection():
+            return await self._send(ask)
+
+    async def _send(self, ask: Ask) -> Answer:
+        """Send from a place that was taken, and that is given back if no answer comes of it."""
+        try:
+            answer = await self._with_valid_credentials(ask)
+        except BaseException as error:
+            self.slots.release()
+            if isinstance(error, OriginError):
+                self._note(ask, error)
+            raise
+        self.circuit.answered()
+        return answer
+
+    async def _with_valid_credentials(self, ask: Ask) -> Answer:
+        if self._credentials is None:
+            return await self._sender.send(ask)
+        signed_with = self._credentials.current()
+        try:
+            return await self._sender.send(ask)
+        except CredentialsExpired:
+            if not await self._credentials.renew(signed_with):
+                raise
+            return await self._sender.send(ask)
+
+    def _note(self, ask: Ask, error: OriginError) -> None:
+        if isinstance(error, OriginThrottled):
+            self._lateness.throttled()
+        if isinstance(error, (OriginTimeout, OriginUnreachable)):
+            self.circuit.unanswered(ask.key, connected=not error.connecting)
+        elif not isinstance(error, OriginSuspended):
+            self.circuit.answered()
+
+    def _give_back(self, answer: Answer) -> None:
+        answer.close()
+        self.slots.release()
