@@ -31,9 +31,9 @@ from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import WHOLE
 
-READ_BYTES = 64 * 1024
-"""Size of a part at most. aiohttp reads on from the origin once less than this is left unread, in
-pieces of up to 256 KB: what a stalled client holds here is two of these and three parts."""
+READ_BYTES = 256 * 1024
+"""Size of a part at most: a little more than what uvloop reads at a time (256,000 bytes), so that
+what was read is handed on as it is, neither cut nor joined."""
 
 _BUCKET_PROVEN_SECONDS = 60.0
 """How long one answer about an object proves that the bucket exists."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 COALESCE_GAP_BYTES = 80
 """Parts closer than this are joined: what separates two parts costs about as much as the gap
@@ -89,6 +90,7 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
     return _coalesce(spans)
 
 
+@lru_cache(maxsize=16)  # asked twice for each request
 def parse_members(value: str, *, max_ranges: int) -> tuple[AskedRange, ...] | None:
     """The members of a Range value, at least one; ``None`` when the field is to be ignored."""
     unit, equals, members = value.partition("=")
