@@ -6,6 +6,7 @@ import calendar
 import re
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 
 # etagc is VCHAR without the double quote, or obs-text (RFC 9110 §8.8.3).
 _ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20"\x7f]*)"')
@@ -97,6 +98,7 @@ def parse_http_date(value: str, *, now: int) -> int | None:
     return calendar.timegm((year, month, day, hour, minute, second, 0, 0, 0))
 
 
+@lru_cache(maxsize=1024)  # of few objects at a time, each many times
 def format_http_date(seconds: int) -> str:
     """The IMF-fixdate for this many seconds since the epoch (RFC 9110 §5.6.7)."""
     return formatdate(seconds, usegmt=True)
