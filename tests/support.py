@@ -23,6 +23,7 @@ from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.pool import Pool
 from rangeserver.origin.resuming import ResumingOrigin
+from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import open_upstream
 from rangeserver.process.connections import ConnectionRunner, ConnectionServer
@@ -127,6 +128,24 @@ async def opened_origin(
         yield opened
         await eventually(lambda: opened.acquired == 0)
         assert opened.slots_in_use == 0
+
+
+@asynccontextmanager
+async def persistent_origin(config: Config, **policy: Any) -> AsyncIterator[ResumingOrigin]:
+    """The S3 origin with retries as configured, but without pauses; ``policy`` overrides."""
+    origin = config.origin
+    rules = RetryPolicy(
+        **{
+            "max_attempts": origin.max_attempts,
+            "max_resumes": origin.max_resumes,
+            "answer_seconds": origin.response_seconds,
+            "min_pause_seconds": 0.0,
+            "max_pause_seconds": 0.0,
+            **policy,
+        }
+    )
+    async with opened_origin(config) as opened:
+        yield ResumingOrigin(opened.origin, rules, tokens=opened.origin.upstream.retry_tokens)
 
 
 def open_descriptors() -> int:

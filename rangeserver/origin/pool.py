@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
 
 import aiohttp
@@ -181,14 +182,17 @@ class Pool:
     async def _open_single(self) -> aiohttp.ClientSession:
         async with self._opening:
             if self._single is None:
-                self._single = await self._open()
+                self._single = await self._open(once=True)
             return self._single
 
-    async def _open(self) -> aiohttp.ClientSession:
-        stock: Any = self._source  # aiobotocore carries no types
+    async def _open(self, *, once: bool = False) -> aiohttp.ClientSession:
+        """``once``: each of its connections serves one request."""
+        stock: Any = copy(self._source)  # aiobotocore carries no types
         if stock is None:
             msg = "the origin session is closed"
             raise RuntimeError(msg)
+        if once:
+            stock._connector_args = {"force_close": True}  # noqa: SLF001 (our own subclass)
         deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
         session = aiohttp.ClientSession(
             connector=await stock._create_connector(None),  # noqa: SLF001 (our own subclass)

@@ -90,10 +90,18 @@ class Pauses:
         self._policy = policy
         self._uniform = uniform
         self._last = policy.min_pause_seconds
+        self._fresh = True
 
     def next(self, cause: OriginError) -> float:
-        """The seconds to wait before the next attempt."""
+        """The seconds to wait before the next attempt.
+
+        None before the first, if all that happened was that a connection ended: most likely the
+        origin had just closed it for having been idle, which says nothing about the origin.
+        """
         policy = self._policy
+        fresh, self._fresh = self._fresh, False
+        if fresh and isinstance(cause, OriginUnreachable) and not cause.connecting:
+            return 0.0
         low = policy.min_pause_seconds
         if isinstance(cause, OriginThrottled):
             low = min(max(low, _THROTTLED_PAUSE_SECONDS), policy.max_pause_seconds)
@@ -104,3 +112,4 @@ class Pauses:
     def restart(self) -> None:
         """Begin anew with short pauses: there was progress."""
         self._last = self._policy.min_pause_seconds
+        self._fresh = True

@@ -80,8 +80,7 @@ def facts_from_headers(
         content_type=_safe(headers, "content-type") or None,
         content_encoding=stored_coding(headers),
         content_language=_safe(headers, "content-language") or None,
-        # Often holds a name in raw UTF-8.
-        content_disposition=headers.get("content-disposition"),
+        content_disposition=_text(headers, "content-disposition"),
         cache_control=_safe(headers, "cache-control") or None,
         expires=_safe(headers, "expires") or None,
         version_id=_version_id(headers),
@@ -94,6 +93,21 @@ def _version_id(headers: Mapping[str, str]) -> str | None:
     """
     version_id = _safe(headers, "x-amz-version-id")
     return version_id if version_id not in {"", "null"} else None
+
+
+def _text(headers: Mapping[str, str], name: str) -> str | None:
+    """A value that often holds a name in raw UTF-8; what is no text at all counts as absent."""
+    value = headers.get(name)
+    # aiohttp hands over other bytes as halves of surrogate pairs.
+    return value if value is None or value.isascii() or _is_text(value) else None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _safe(headers: Mapping[str, str], name: str) -> str:

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from rangeserver.config import OriginConfig
-from rangeserver.errors import ConfigError, OriginProtocolError, OriginRefused, OriginUnreachable
+from rangeserver.errors import ConfigError, OriginRefused, OriginServerError, OriginUnreachable
 from rangeserver.origin.client import client_settings, open_client
+from rangeserver.origin.pool import Pool
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Fault
 from tests.fakes.s3 import FakeS3
-from tests.support import config_for, eventually, opened_origin
+from tests.support import config_for, eventually, opened_origin, persistent_origin
 
 KEY = ObjectKey("a.mp4")
 FACTS = ObjectFacts(KEY, 5, '"v1"')
@@ -41,14 +42,13 @@ async def test_the_settings_are_those_of_the_configuration() -> None:
         max_connections=7,
         connect_seconds=1.5,
         idle_seconds=2.5,
-        max_attempts=2,
         addressing_style="virtual",
     )
-    settings: Any = client_settings(config)
+    settings: Any = client_settings(config, Pool(config.pool_wait_seconds))
     assert settings.max_pool_connections == 7
     assert settings.connect_timeout == 1.5
     assert settings.read_timeout == 2.5
-    assert settings.retries == {"mode": "standard", "total_max_attempts": 2}
+    assert settings.retries == {"mode": "standard", "total_max_attempts": 1}
     assert settings.s3 == {"addressing_style": "virtual"}
     assert settings.proxies == {}
     assert settings.response_checksum_validation == "when_required"
@@ -59,9 +59,9 @@ async def test_the_settings_are_those_of_the_configuration() -> None:
 async def test_the_environment_does_not_choose_the_attempts(fake: FakeS3, attempts: int) -> None:
     fake.put(KEY, b"bytes", etag='"v1"')
     fake.misbehave(faults.error(500, "InternalError"))
-    async with opened_origin(config_for(fake, origin={"max_attempts": attempts})) as opened:
-        with pytest.raises(OriginProtocolError):
-            async with opened.origin.read(FACTS, ByteSpan(0, 5)):
+    async with persistent_origin(config_for(fake, origin={"max_attempts": attempts})) as origin:
+        with pytest.raises(OriginServerError):
+            async with origin.read(FACTS, ByteSpan(0, 5)):
                 raise AssertionError
     assert len(fake.requests) == attempts
 
@@ -81,23 +81,24 @@ async def test_the_environment_names_no_proxy_and_no_checksum(fake: FakeS3) -> N
 async def test_one_failure_is_not_seen_with_a_second_attempt(fake: FakeS3) -> None:
     fake.put(KEY, b"bytes", etag='"v1"')
     fake.misbehave(faults.error(503, "SlowDown"), method="HEAD", times=1)
-    async with opened_origin(config_for(fake, origin={"max_attempts": 2})) as opened:
-        assert (await opened.origin.describe(KEY)).etag == '"v1"'
+    async with persistent_origin(config_for(fake, origin={"max_attempts": 2})) as origin:
+        assert (await origin.describe(KEY)).etag == '"v1"'
     assert [seen.method for seen in fake.requests] == ["HEAD", "HEAD"]
 
 
 @pytest.mark.parametrize("breaks", [faults.fin_after, faults.reset_after])
-async def test_a_connection_that_breaks_before_the_header_is_tried_twice(
+async def test_a_connection_that_breaks_before_the_header_counts_as_an_attempt(
     fake: FakeS3, breaks: Callable[[int], Fault]
 ) -> None:
-    """aiohttp repeats once by itself: an idle connection may be closed just as it is taken."""
+    """aiohttp would repeat once by itself, for each of ours."""
     fake.put(KEY, b"bytes", etag='"v1"')
-    fake.misbehave(breaks(BEFORE_HEADER), method="HEAD", times=3)
-    async with opened_origin(config_for(fake)) as opened:
+    fake.misbehave(breaks(BEFORE_HEADER), method="HEAD", times=4)
+    async with persistent_origin(config_for(fake, origin={"max_attempts": 3})) as origin:
         with pytest.raises(OriginUnreachable):
-            await opened.origin.describe(KEY)
-        assert len(fake.requests) == 2
-        assert (await opened.origin.describe(KEY)).etag == '"v1"'
+            await origin.describe(KEY)
+        assert len(fake.requests) == 3
+        assert (await origin.describe(KEY)).etag == '"v1"'
+        assert len(fake.requests) == 5
 
 
 async def test_requests_are_signed_and_say_who_asks(fake: FakeS3) -> None:

@@ -14,17 +14,26 @@ from botocore.parsers import ResponseParserError
 
 from rangeserver.errors import (
     AccessDenied,
+    CredentialsExpired,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
+    OriginClockSkew,
     OriginError,
     OriginProtocolError,
     OriginRefused,
+    OriginServerError,
     OriginThrottled,
     OriginTimeout,
     OriginUnreachable,
+    RangeUnsatisfiable,
 )
-from rangeserver.origin.translate import body_errors, error_from_answer, origin_errors
+from rangeserver.origin.translate import (
+    body_errors,
+    error_from_answer,
+    error_from_document,
+    origin_errors,
+)
 
 # The stubs do not know that it is one of botocore's.
 READ_TIMEOUT: Exception = AioReadTimeoutError(endpoint_url="http://x")  # type: ignore[call-arg]
@@ -46,15 +55,19 @@ def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
         (404, "NoSuchBucket", OriginRefused),
         (403, "AccessDenied", AccessDenied),
         (403, "AllAccessDisabled", AccessDenied),
-        (403, "ExpiredToken", OriginRefused),
-        (400, "ExpiredToken", OriginRefused),
-        (400, "InvalidToken", OriginRefused),
+        (403, "ExpiredToken", CredentialsExpired),
+        (400, "ExpiredToken", CredentialsExpired),
+        (400, "InvalidToken", CredentialsExpired),
+        (403, "InvalidAccessKeyId", CredentialsExpired),
+        (403, "SignatureDoesNotMatch", OriginRefused),
+        (403, "RequestTimeTooSkewed", OriginClockSkew),
         (301, "PermanentRedirect", OriginRefused),
         (412, "PreconditionFailed", ObjectChanged),
-        (416, "InvalidRange", ObjectChanged),
+        (416, "InvalidRange", RangeUnsatisfiable),
         (503, "SlowDown", OriginThrottled),
         (400, "RequestTimeout", OriginTimeout),
-        (500, "InternalError", OriginProtocolError),
+        (500, "InternalError", OriginServerError),
+        (200, "InternalError", OriginServerError),
         # Without a known code the status decides.
         (301, "301", OriginRefused),
         (307, "307", OriginProtocolError),
@@ -65,9 +78,10 @@ def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
         (404, "OfAnotherVendor", ObjectNotFound),
         (408, "", OriginTimeout),
         (412, "412", ObjectChanged),
-        (416, "416", ObjectChanged),
+        (416, "416", RangeUnsatisfiable),
         (429, "", OriginThrottled),
-        (500, "500", OriginProtocolError),
+        (500, "500", OriginServerError),
+        (502, "502", OriginServerError),
         (503, "503", OriginThrottled),
         (504, "", OriginTimeout),
         (599, "", OriginProtocolError),
@@ -75,10 +89,69 @@ def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
     ],
 )
 def test_an_answer_becomes_an_error(status: int, code: str, kind: type[OriginError]) -> None:
-    error = error_from_answer(status, code, "said so")
+    error = error_from_answer(status, {"Code": code, "Message": "said so"}, {})
     assert type(error) is kind
     assert error.detail == f"origin answered {status} {code}: said so"
     assert error.headers == ({"Retry-After": "1"} if kind.status == 503 else {})
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        (b"<Error><Code>NoSuchKey</Code><Message>said so</Message></Error>", ObjectNotFound),
+        (b"<?xml?>\n<Error>\n <Message>said so</Message><Code>NoSuchKey</Code>", ObjectNotFound),
+        (b"<Code>NoSuchBucket</Code>said so<Code>NoSuchKey</Code>", OriginRefused),
+        (b"<html>404</html>", ObjectNotFound),
+        (b"<Code></Code>", ObjectNotFound),
+        (b"<Code>" + b"x" * 2000 + b"</Code>", ObjectNotFound),
+        (b"<Code>\xff\xfe</Code>", ObjectNotFound),
+        (b"", ObjectNotFound),
+    ],
+)
+def test_an_error_document_is_read(document: bytes, kind: type[OriginError]) -> None:
+    error = error_from_document(404, document, {})
+    assert type(error) is kind
+    assert ("said so" in error.detail) is (b"<Message>" in document)
+
+
+@pytest.mark.parametrize(
+    ("error", "headers", "size"),
+    [
+        ({}, {}, None),
+        ({}, {"content-range": "bytes */500"}, 500),
+        ({"ActualObjectSize": "500"}, {}, 500),
+        ({"ActualObjectSize": "0"}, {"content-range": "bytes */0"}, 0),
+        ({"ActualObjectSize": "-5"}, {"content-range": "bytes 0-1/5"}, None),
+        ({"ActualObjectSize": "9" * 30}, {}, None),
+    ],
+)
+def test_an_unsatisfiable_range_tells_the_size(
+    error: dict[str, str], headers: dict[str, str], size: int | None
+) -> None:
+    ours = error_from_answer(416, {"Code": "InvalidRange", **error}, headers)
+    assert isinstance(ours, RangeUnsatisfiable)
+    assert ours.size == size
+    assert ours.headers == ({} if size is None else {"Content-Range": f"bytes */{size}"})
+
+
+@pytest.mark.parametrize(
+    ("foreign", "connecting"),
+    [
+        (boto.ConnectTimeoutError(endpoint_url="http://x"), True),
+        (boto.EndpointConnectionError(endpoint_url="http://x"), True),
+        (aiohttp.ConnectionTimeoutError(), True),
+        (boto.ReadTimeoutError(endpoint_url="http://x"), False),
+        (boto.ConnectionClosedError(endpoint_url="http://x"), False),
+        (aiohttp.ServerDisconnectedError(), False),
+        (aiohttp.SocketTimeoutError(), False),
+    ],
+)
+def test_what_failed_before_there_was_a_connection_says_so(
+    foreign: Exception, connecting: bool
+) -> None:
+    with pytest.raises((OriginTimeout, OriginUnreachable)) as raised, origin_errors():
+        raise foreign
+    assert raised.value.connecting is connecting
 
 
 @pytest.mark.parametrize(
@@ -99,6 +172,10 @@ def test_an_answer_becomes_an_error(status: int, code: str, kind: type[OriginErr
         (boto.EndpointConnectionError(endpoint_url="http://x"), OriginUnreachable),
         (boto.ConnectionClosedError(endpoint_url="http://x"), OriginUnreachable),
         (boto.SSLError(endpoint_url="https://x", error=OSError("y")), OriginUnreachable),
+        (aiohttp.ServerDisconnectedError(), OriginUnreachable),
+        (aiohttp.ClientOSError(), OriginUnreachable),
+        (aiohttp.SocketTimeoutError(), OriginTimeout),
+        (aiohttp.ConnectionTimeoutError(), OriginTimeout),
         (boto.HTTPClientError(error="y"), OriginProtocolError),
         (ResponseParserError("not XML"), OriginProtocolError),
         (aiohttp.ClientPayloadError(), OriginProtocolError),
