@@ -42,8 +42,12 @@ _HEADERS = {
 
 
 @asynccontextmanager
-async def open_upstream(config: OriginConfig, metrics: OriginMetrics) -> AsyncIterator[Upstream]:
+async def open_upstream(
+    config: OriginConfig, metrics: OriginMetrics, credentials: KeptCredentials | None = None
+) -> AsyncIterator[Upstream]:
     """The endpoint that ``config`` names, whatever bucket it names; closed on leaving.
+
+    Without ``credentials`` they are those of AWS's chain, unless ``config`` wants none.
 
     Raises :class:`~rangeserver.errors.ConfigError` when AWS's configuration files or the settings
     cannot be used.
@@ -54,8 +58,7 @@ async def open_upstream(config: OriginConfig, metrics: OriginMetrics) -> AsyncIt
     )
     pool = Pool(config.pool_wait_seconds, metrics)
     async with AsyncExitStack() as stack:
-        credentials = None
-        if not config.anonymous:
+        if credentials is None and not config.anonymous:
             kept = kept_credentials(config.profile, region=config.region, metrics=metrics)
             credentials = await stack.enter_async_context(kept)
         client = await stack.enter_async_context(open_client(config, pool, credentials))

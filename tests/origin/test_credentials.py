@@ -21,11 +21,11 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from rangeserver.errors import ConfigError, CredentialsExpired, NoCredentials, OriginRefused
-from rangeserver.metrics import Metrics
-from rangeserver.origin.client import open_client
+from rangeserver.metrics import Metrics, OriginMetrics
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.refresh_timing import RefreshTiming
 from rangeserver.origin.s3 import S3Origin
+from rangeserver.origin.upstream import open_upstream
 from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.representation import ObjectKey
 from tests.exposition import scrape
@@ -141,8 +141,8 @@ async def signing(fake: FakeS3, kept: KeptCredentials) -> AsyncIterator[S3Origin
     """An origin whose requests are signed with ``kept``."""
     fake.put(KEY, b"bytes", etag='"v1"')
     config = config_for(fake).origin
-    async with open_client(config, credentials=kept) as client:
-        yield S3Origin(client, config)
+    async with open_upstream(config, OriginMetrics(), kept) as upstream:
+        yield S3Origin(upstream, config)
 
 
 async def signer_of_request(origin: S3Origin, fake: FakeS3) -> str:
