@@ -57,7 +57,8 @@ def opened_span(answer: Answer, wanted: AskedRange | None) -> tuple[int, ByteSpa
     headers = answer.headers
     length = whole_number(headers.get("content-length"))
     told = headers.get("content-range")
-    if told is None and answer.status == 200:
+    # On a 200 that no range was asked for Content-Range has no meaning (RFC 9110 §14.4).
+    if answer.status == 200 and (told is None or wanted is None):
         if length is None:
             return None
         size, span = length, ByteSpan(0, length)

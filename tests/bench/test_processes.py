@@ -10,6 +10,7 @@ import pytest
 
 from bench.command import BenchError, require
 from bench.processes import clean_environment, running
+from tests.support import eventually
 
 SPIN = "import time\nwhile time.process_time() < 0.2: pass"
 PARENT = f"""
@@ -35,7 +36,7 @@ async def test_children_count_and_end_with_it(tmp_path: Path) -> None:
         assert program.cpu_seconds() >= 0.19  # spent by a child that has ended
         assert alive(child)
     assert program.process.returncode is not None
-    assert not alive(child)
+    await eventually(lambda: not alive(child))
 
 
 async def test_what_it_said_is_told_when_it_does_not_start(tmp_path: Path) -> None:

@@ -50,8 +50,10 @@ async def test_complete_responses(fake: FakeS3) -> None:
     assert now("rangeserver_time_to_first_byte_seconds_count", source="none") == 2
     assert now("rangeserver_origin_bytes_total") == len(FILM) + 10
     requests = "rangeserver_origin_requests_total"
-    assert now(requests, outcome="ok") == 5  # three HEAD, two GET
-    assert now(requests, outcome="not_found") == len(fake.requests) - 5
+    assert now(requests, outcome="ok") == 3  # one HEAD, two GET
+    assert now(requests, outcome="not_found") == 1
+    assert len(fake.requests) == 4
+    assert now("rangeserver_object_facts_total", result="asked") == 4
     assert now("rangeserver_origin_time_to_first_byte_seconds_count") == len(fake.requests)
 
 

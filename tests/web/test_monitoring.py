@@ -10,6 +10,7 @@ import pytest
 
 from rangeserver.app import METRICS, WATCHED
 from rangeserver.origin import health
+from rangeserver.origin.health import OriginHealth
 from rangeserver.process import lag
 from tests.exposition import parsed, scrape
 from tests.fakes import faults
@@ -36,8 +37,13 @@ async def readiness(app: RunningApp) -> tuple[int, str | None]:
     return response.status, fields["reason"]
 
 
+def health_of(app: RunningApp) -> OriginHealth:
+    (origin,) = app.app[WATCHED].origins
+    return origin.health
+
+
 def is_ready(app: RunningApp) -> bool:
-    return app.app[WATCHED].health.ready
+    return health_of(app).ready
 
 
 async def test_ready_once_the_origin_has_answered(fake: FakeS3) -> None:
@@ -75,7 +81,7 @@ async def test_readiness_follows_the_origin_and_liveness_does_not(
 async def test_an_origin_that_is_not_there(fake: FakeS3) -> None:
     config = config_for(fake, origin={"endpoint_url": "http://127.0.0.1:9"}, admin=True)
     async with running_app(config) as app:
-        await eventually(lambda: "cannot be reached" in (app.app[WATCHED].health.reason or ""))
+        await eventually(lambda: "cannot be reached" in (health_of(app).reason or ""))
         assert (await readiness(app))[0] == 503
         assert (await ask(app, "/healthz")).status == 200
 

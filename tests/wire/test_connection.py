@@ -334,7 +334,7 @@ EARLY = (
         502,
         "origin_unreachable",
     ),
-    Early("7-origin-dies", "500", faults.error(500, "InternalError"), 502, "origin_protocol_error"),
+    Early("7-origin-dies", "500", faults.error(500, "InternalError"), 502, "origin_failed"),
     Early("7-origin-dies", "503", faults.error(503, "SlowDown"), 503, "origin_throttled"),
     Early(
         "7-origin-dies", "before its first byte", faults.fin_after(0), 502, "origin_protocol_error"
@@ -345,8 +345,12 @@ EARLY = (
 @table(EARLY)
 def test_what_fails_before_the_first_byte_is_an_error_answer(faulty: Site, case: Early) -> None:
     faulty.origin.misbehave(case.fault)
-    answer = exchange(faulty.address, request(TARGET, "Range: bytes=0-9"))
+    asked = len(faulty.origin.requests)
+    # The condition has facts asked for first, so that there is a version to be another than.
+    answer = exchange(faulty.address, request(TARGET, "Range: bytes=0-9", 'If-None-Match: "other"'))
     check_error(answer, case.status, case.code)
+    methods = [seen.method for seen in faulty.origin.requests[asked:]]
+    assert methods[:2] == ["HEAD", "GET"]
     if case.status == 503:
         assert answer.fields["retry-after"] == "1"
 
