@@ -63,13 +63,14 @@ class _Writer(QueueListener):
     ) -> None:
         super().__init__(records, sink)
         self._records = records
+        self._ending = threading.Event()
         self._source = source
         self._reported = 0
 
     def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: FBT001 (the base's signature)
         """The next record; what comes in quick succession is left to gather."""
         if self._records.empty():
-            time.sleep(_GATHER_SECONDS)
+            self._ending.wait(_GATHER_SECONDS)
         record: logging.LogRecord = super().dequeue(block)
         return record
 
@@ -87,6 +88,7 @@ class _Writer(QueueListener):
     def stop(self) -> None:
         """Write what is queued, then end; a blocked sink is left behind after a second."""
         deadline = time.monotonic() + _STOP_SECONDS
+        self._ending.set()
         thread: threading.Thread | None = self._thread
         if thread is None:
             return
