@@ -71,6 +71,11 @@ def error(status: int, code: str) -> Fault:
     return lambda _: error_answer(status, code)
 
 
+def answered(status: int, body: bytes) -> Fault:
+    """This status with this body."""
+    return lambda _: Answer(status, (("Content-Length", str(len(body))),), body)
+
+
 def redirect(status: int, location: str) -> Fault:
     code = "PermanentRedirect" if status == 301 else "TemporaryRedirect"
     return lambda _: error_answer(status, code).with_header("Location", location)

@@ -7,6 +7,7 @@ import random
 import socket
 import time
 
+import aiohttp
 import pytest
 from aiohttp.abc import ResolveResult
 from aiohttp.resolver import DefaultResolver
@@ -165,7 +166,11 @@ async def test_a09_changed_address(fake: FakeS3, names: Names) -> None:
         async with FakeS3(host="127.0.0.2", port=fake.port) as moved:
             moved.put("film", FILM)
             moved.put("probe.bin", bytes(range(256)) * 16)
-            (table,) = [connector._cached_hosts for connector in watch.app.pool.connectors]
+            (table,) = [
+                connector._cached_hosts
+                for connector in watch.app.pool.connectors
+                if isinstance(connector, aiohttp.TCPConnector)
+            ]
             assert table._ttl is not None
             assert table._ttl <= 10
             table._ttl = 0.0
