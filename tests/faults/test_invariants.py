@@ -31,7 +31,7 @@ async def test_wrong_bytes_are_found(fake: FakeS3) -> None:
 
 
 async def test_a_task_that_is_left_is_found(fake: FakeS3) -> None:
-    with pytest.raises(AssertionError, match="'tasks': 2"):
+    with pytest.raises(AssertionError, match=r"\{'tasks': \d+\} is left"):
         async with watched(fake):
             left = asyncio.create_task(asyncio.sleep(60))
     left.cancel()
@@ -82,4 +82,4 @@ async def test_memory_that_grows_is_found() -> None:
         kept.append(bytes(range(256)) * 1024)
 
     with pytest.raises(AssertionError, match="resident memory grew"):
-        await memory_stays(leak, times=500)
+        await memory_stays(leak, times=200)

@@ -17,7 +17,7 @@ from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import DEADLINES, Watch, watched
-from tests.support import RawClient, connectors, eventually
+from tests.support import RawClient, eventually
 
 MIB = 1 << 20
 FILM = random.Random(1).randbytes(8 * MIB)
