@@ -244,7 +244,7 @@ class OriginClockSkew(OriginRefused):
     """The origin's clock and this machine's differ by more than a signature allows."""
 
     code = "origin_clock_skew"
-    message = "The clocks of this server and of the origin differ by too much."
+    message = "The clocks of the origin and of this server differ by too much."
 
 
 class OriginProtocolError(OriginError):

@@ -190,13 +190,19 @@ class RunningApp:
     @property
     def s3(self) -> S3Origin:
         """The innermost origin."""
+        resuming = self.facts.inner
+        assert isinstance(resuming, ResumingOrigin)
+        assert isinstance(resuming.inner, S3Origin)
+        return resuming.inner
+
+    @property
+    def facts(self) -> KnownFacts:
+        """The outermost origin."""
         found = self.app[OBJECTS].mounts.find("")
         assert found is not None
         known = found[0].origin
         assert isinstance(known, KnownFacts)
-        assert isinstance(known.inner, ResumingOrigin)
-        assert isinstance(known.inner.inner, S3Origin)
-        return known.inner.inner
+        return known
 
 
 @asynccontextmanager

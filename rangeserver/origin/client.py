@@ -19,8 +19,13 @@ from rangeserver.origin.pool import Pool
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
-_KEEP_ALIVE_SECONDS = 12
+_KEEP_ALIVE_SECONDS = 12.0
 """S3 drops idle connections after about 20 s; we let go of them first."""
+
+_KEEP_ALIVE_SHARE = 0.8
+"""Of the read deadline at most. In aiohttp 3.14.5 a read deadline goes on after a body whose end
+was found by a reader that caught up, and runs out on the idle connection: the next request over it
+fails at once. (Its issue 12953 tells of it; what was mended is another case of the same.)"""
 
 
 @asynccontextmanager
@@ -68,11 +73,12 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
 
 def client_settings(config: OriginConfig, pool: Pool) -> AioConfig:
     """Every client setting that matters here, so that neither defaults nor environment decide."""
+    keep_alive = min(_KEEP_ALIVE_SECONDS, config.idle_seconds * _KEEP_ALIVE_SHARE)
     return AioConfig(
         # Named, for presigned URLs would get version 2, and a global host, without.
         signature_version=UNSIGNED if config.anonymous else "s3v4",
         http_session_cls=pool.session_class(),
-        connector_args={"keepalive_timeout": _KEEP_ALIVE_SECONDS},
+        connector_args={"keepalive_timeout": keep_alive},
         max_pool_connections=config.max_connections,
         connect_timeout=config.connect_seconds,
         read_timeout=config.idle_seconds,

@@ -121,10 +121,9 @@ class ResumingOrigin:
                         outcome = await attempt()
                     except OriginError as error:
                         failure = error
-                        if not left or not self._may_retry(error):
-                            raise
                         pause = pauses.next(error)
-                        if loop.time() + pause >= until:
+                        in_time = left and loop.time() + pause < until
+                        if not in_time or not self._may_retry(error):
                             raise
                         await asyncio.sleep(pause)
                     else:

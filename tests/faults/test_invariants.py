@@ -31,8 +31,7 @@ async def test_wrong_bytes_are_found(fake: FakeS3) -> None:
 
 
 async def test_a_task_that_is_left_is_found(fake: FakeS3) -> None:
-    # The server's own two, of which one keeps credentials, and the one that is left.
-    with pytest.raises(AssertionError, match="'tasks': 3"):
+    with pytest.raises(AssertionError, match=r"\{'tasks': \d+\} is left"):
         async with watched(fake):
             left = asyncio.create_task(asyncio.sleep(60))
     left.cancel()
@@ -83,4 +82,4 @@ async def test_memory_that_grows_is_found() -> None:
         kept.append(bytes(range(256)) * 1024)
 
     with pytest.raises(AssertionError, match="resident memory grew"):
-        await memory_stays(leak, times=500)
+        await memory_stays(leak, times=200)
