@@ -58,6 +58,11 @@ class AskedRange:
     first: int | None
     last: int | None
 
+    @property
+    def largest(self) -> int:
+        """The largest number in it."""
+        return max(self.first or 0, self.last or 0)
+
     def span(self, size: int) -> ByteSpan:
         """What it means for ``size`` bytes; a span without length if it cannot be satisfied."""
         if self.first is None:

@@ -78,13 +78,16 @@ def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None
     members = parse_members(conditions.range[0], max_ranges=rules.max_ranges)
     if members is None:
         return WHOLE
-    if len(members) > 1 or members[0] == _NOTHING:
+    if len(members) > 1 or members[0] == _NOTHING or members[0].largest > _COUNTED:
         return None
     return members[0]
 
 
 _NOTHING = AskedRange(None, 0)
 """``bytes=-0``: satisfied by no object, and by some stores with all of it."""
+
+_COUNTED = (1 << 63) - 1
+"""A store that cannot count further takes the field for garbage and sends the whole object."""
 
 
 def plan_response(

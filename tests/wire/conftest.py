@@ -10,9 +10,15 @@ from tests.wire.film import put_film
 from tests.wire.running import Site, site
 
 
+@pytest.fixture(scope="session", params=["per-object", "per-request"])
+def signing(request: pytest.FixtureRequest) -> str:
+    """How requests to the origin are signed; nothing on the wire may depend on it."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def films(aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
-    with site() as place:
+def films(aws_environment: None, signing: str) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
+    with site(origin={"signing": signing}) as place:
         put_film(place.origin)
         yield place
 

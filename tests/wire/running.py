@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -16,6 +16,32 @@ from tests.fakes.s3 import FakeS3, SeenRequest
 from tests.support import RunningApp, config_for, running_app
 
 _START_SECONDS = 20.0
+
+Asked = tuple[str, str | None, str | None]
+"""A request to the origin: its method, Range and If-Match."""
+
+
+def opens(value: str | None = None) -> Asked:
+    """A GET for facts and bytes together, of whatever version there is."""
+    return "GET", value, None
+
+
+def reads(start: int, stop: int, etag: str) -> Asked:
+    """A GET for the bytes ``start <= offset < stop`` of a version that is known."""
+    return "GET", f"bytes={start}-{stop - 1}", etag
+
+
+DESCRIBES: Asked = ("HEAD", None, None)
+"""For facts alone."""
+
+
+def requests(seen: Iterable[SeenRequest]) -> list[Asked]:
+    """What the origin was asked. Never does it hear of another condition than If-Match."""
+    for each in seen:
+        assert not {"if-none-match", "if-modified-since", "if-unmodified-since", "if-range"} & set(
+            each.headers
+        )
+    return [(each.method, each.headers.get("range"), each.headers.get("if-match")) for each in seen]
 
 
 @dataclass(frozen=True, slots=True)

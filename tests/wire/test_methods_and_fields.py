@@ -154,7 +154,7 @@ def test_a_part_carries_what_the_whole_carries(films: Site, target: str) -> None
 
 @covers("5-content-range-elsewhere")
 def test_content_range_is_never_copied_from_the_origin(films: Site) -> None:
-    films.origin.put("ranged.bin", FILM, etag=ETAG, Content_Range="bytes 0-8/9")
+    films.origin.put("ranged.bin", FILM, etag=ETAG, Content_Range=f"bytes 0-{SIZE - 1}/{SIZE}")
     for method, fields, status in (
         ("HEAD", (), 200),
         ("GET", (), 200),
@@ -168,6 +168,20 @@ def test_content_range_is_never_copied_from_the_origin(films: Site) -> None:
         answer = exchange(films.address, message, method=method)
         assert answer.status == status
         assert answer.lacks("Content-Range")
+
+
+@covers("5-content-range-elsewhere")
+def test_a_content_range_that_says_less_than_the_length(films: Site) -> None:
+    """Without a body it means nothing. With one it is a part, perhaps, that was sent for all."""
+    films.origin.put("ranged.bin", FILM, etag=ETAG, Content_Range="bytes 0-8/9")
+    head = exchange(films.address, request("/ranged.bin", method="HEAD"), method="HEAD")
+    assert (head.status, head.fields["content-length"]) == (200, str(SIZE))
+    unchanged = exchange(films.address, request("/ranged.bin", f"If-None-Match: {ETAG}"))
+    assert unchanged.status == 304
+    for answer in (head, unchanged):
+        assert answer.lacks("Content-Range")
+    whole = exchange(films.address, request("/ranged.bin"))
+    check_error(whole, 502, "origin_protocol_error")
 
 
 @pytest.mark.parametrize(
