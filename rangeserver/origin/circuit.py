@@ -28,6 +28,7 @@ class Circuit:
         self._last_key = ""
         self._pause = MIN_PAUSE_SECONDS
         self._closed_again_at: float | None = None
+        self._finding_out = False
 
     @property
     def is_open(self) -> bool:
@@ -45,6 +46,7 @@ class Circuit:
             raise OriginSuspended(msg, headers={"Retry-After": str(int(left) + 1)})
         # This one finds out. The others go on waiting until it does, or is given up.
         self._closed_again_at = now + self._pause
+        self._finding_out = True
 
     def answered(self) -> None:
         """An answer came, whatever it says."""
@@ -52,6 +54,7 @@ class Circuit:
         self._last_key = ""
         self._pause = MIN_PAUSE_SECONDS
         self._closed_again_at = None
+        self._finding_out = False
 
     def unanswered(self, key: str, *, connected: bool) -> None:
         """A request for ``key`` ended without an answer.
@@ -63,7 +66,10 @@ class Circuit:
             return
         self._last_key = key if connected else ""
         self._failures += 1
-        if self._closed_again_at is not None:
+        if self._closed_again_at is None:
+            if self._failures >= FAILURES_IN_A_ROW:
+                self._closed_again_at = self._clock() + self._pause
+        elif self._finding_out:  # else one that was sent before, and says nothing new
+            self._finding_out = False
             self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
-        if self._failures >= FAILURES_IN_A_ROW:
             self._closed_again_at = self._clock() + self._pause

@@ -26,6 +26,9 @@ standard retry mode. An origin that fails every request soon gets no repeated on
 
 _THROTTLED_PAUSE_SECONDS = 0.5
 
+_SUSPENDED_PAUSE_SECONDS = 1.0
+"""An open circuit stays so for a second at least. A broken body has time to wait for its end."""
+
 Uniform = Callable[[float, float], float]
 """A random number between two bounds."""
 
@@ -100,10 +103,14 @@ class Pauses:
         """
         policy = self._policy
         fresh, self._fresh = self._fresh, False
-        if fresh and isinstance(cause, OriginUnreachable) and not cause.connecting:
+        suspended = isinstance(cause, OriginSuspended)
+        ended = isinstance(cause, OriginUnreachable) and not cause.connecting
+        if fresh and ended and not suspended:
             return 0.0
         low = policy.min_pause_seconds
-        if isinstance(cause, OriginThrottled):
+        if suspended:
+            low = min(max(low, _SUSPENDED_PAUSE_SECONDS), policy.max_pause_seconds)
+        elif isinstance(cause, OriginThrottled):
             low = min(max(low, _THROTTLED_PAUSE_SECONDS), policy.max_pause_seconds)
         high = max(self._last * 3, low)
         self._last = min(policy.max_pause_seconds, self._uniform(low, high))

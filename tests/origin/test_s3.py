@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
+from rangeserver.config import Config
 from rangeserver.errors import (
     AccessDenied,
     CredentialsExpired,
@@ -41,6 +44,20 @@ OTHER_ETAG = '"00000000000000000000000000000000"'
 SOON = {"idle_seconds": 0.3, "response_seconds": 0.6}
 
 
+Configure = Callable[..., Config]
+"""A configuration that serves the fake, by what stands under ``[origin]``."""
+
+
+@pytest.fixture(params=["per-object", "per-request"])
+def configure(request: pytest.FixtureRequest, fake: FakeS3) -> Configure:
+    """Whatever is tested here is so in both ways to sign."""
+
+    def configured(origin: Mapping[str, Any] | None = None) -> Config:
+        return config_for(fake, origin={"signing": request.param, **(origin or {})})
+
+    return configured
+
+
 async def read_into(
     received: bytearray, origin: S3Origin, facts: ObjectFacts, span: ByteSpan = SPAN
 ) -> None:
@@ -64,9 +81,9 @@ def with_object(fake: FakeS3) -> ObjectFacts:
 # --- the good case
 
 
-async def test_facts_are_those_of_the_object(fake: FakeS3) -> None:
+async def test_facts_are_those_of_the_object(fake: FakeS3, configure: Configure) -> None:
     fake.put(KEY, BODY, etag='"v1"', Cache_Control="max-age=60", Content_Language="ko")
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         facts = await opened.origin.describe(KEY)
     assert facts == ObjectFacts(
         key=KEY,
@@ -79,25 +96,27 @@ async def test_facts_are_those_of_the_object(fake: FakeS3) -> None:
     )
 
 
-async def test_facts_of_an_empty_object(fake: FakeS3) -> None:
+async def test_facts_of_an_empty_object(fake: FakeS3, configure: Configure) -> None:
     fake.put(KEY, b"")
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         assert (await opened.origin.describe(KEY)).size == 0
 
 
 @pytest.mark.parametrize(
     "span", [ByteSpan(0, 1), ByteSpan(0, len(BODY)), ByteSpan(len(BODY) - 1, len(BODY)), SPAN]
 )
-async def test_a_read_is_those_bytes(fake: FakeS3, span: ByteSpan) -> None:
+async def test_a_read_is_those_bytes(fake: FakeS3, configure: Configure, span: ByteSpan) -> None:
     facts = with_object(fake)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         assert await read(opened.origin, facts, span) == BODY[span.start : span.stop]
 
 
-async def test_random_reads_are_those_bytes_on_one_connection(fake: FakeS3) -> None:
+async def test_random_reads_are_those_bytes_on_one_connection(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     dice = random.Random(2)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         for _ in range(40):
             start = dice.randrange(len(BODY))
             span = ByteSpan(start, dice.randint(start + 1, min(len(BODY), start + 200_000)))
@@ -105,9 +124,9 @@ async def test_random_reads_are_those_bytes_on_one_connection(fake: FakeS3) -> N
         assert fake.open_connections == 1
 
 
-async def test_every_read_names_its_version_and_range(fake: FakeS3) -> None:
+async def test_every_read_names_its_version_and_range(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         await read(opened.origin, facts)
         await read(opened.origin, facts, ByteSpan(0, len(BODY)))
     assert [(seen.headers["if-match"], seen.headers["range"]) for seen in fake.seen("GET")] == [
@@ -136,9 +155,11 @@ async def test_every_read_names_its_version_and_range(fake: FakeS3) -> None:
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "films/2024 +/"])
-async def test_a_key_reaches_the_origin_as_it_is(fake: FakeS3, key: str, prefix: str) -> None:
+async def test_a_key_reaches_the_origin_as_it_is(
+    fake: FakeS3, configure: Configure, key: str, prefix: str
+) -> None:
     fake.put(prefix + key, b"bytes")
-    async with opened_origin(config_for(fake, origin={"prefix": prefix})) as opened:
+    async with opened_origin(configure({"prefix": prefix})) as opened:
         facts = await opened.origin.describe(ObjectKey(key))
         assert await read(opened.origin, facts, ByteSpan(1, 4)) == b"yte"
     assert facts.key == key
@@ -214,11 +235,13 @@ REFUSED: dict[str, tuple[Fault, type[OriginError]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_an_answer_is_refused_before_its_first_byte(fake: FakeS3, name: str) -> None:
+async def test_an_answer_is_refused_before_its_first_byte(
+    fake: FakeS3, configure: Configure, name: str
+) -> None:
     fault, error = REFUSED[name]
     facts = with_object(fake)
     fake.misbehave(fault)
-    async with opened_origin(config_for(fake, origin=SOON)) as opened:
+    async with opened_origin(configure(SOON)) as opened:
         received = bytearray()
         with pytest.raises(OriginError) as raised:
             await read_into(received, opened.origin, facts)
@@ -255,10 +278,12 @@ ERRORS: dict[tuple[int, str], type[OriginError]] = {
 
 
 @pytest.mark.parametrize(("status", "code"), ERRORS)
-async def test_an_error_of_s3_becomes_ours(fake: FakeS3, status: int, code: str) -> None:
+async def test_an_error_of_s3_becomes_ours(
+    fake: FakeS3, configure: Configure, status: int, code: str
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.error(status, code), times=1)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(OriginError) as raised:
             await read(opened.origin, facts)
         assert type(raised.value) is ERRORS[status, code]
@@ -269,9 +294,11 @@ async def test_an_error_of_s3_becomes_ours(fake: FakeS3, status: int, code: str)
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("method", ["GET", None])
-async def test_redirects_are_not_followed(fake: FakeS3, status: int, method: str | None) -> None:
+async def test_redirects_are_not_followed(
+    fake: FakeS3, configure: Configure, status: int, method: str | None
+) -> None:
     facts = with_object(fake)
-    async with FakeS3() as elsewhere, opened_origin(config_for(fake)) as opened:
+    async with FakeS3() as elsewhere, opened_origin(configure()) as opened:
         elsewhere.put(KEY, BODY, etag='"v1"')
         target = f"{elsewhere.endpoint_url}/{fake.bucket}/{KEY}"
         fake.misbehave(faults.redirect(status, target), method=method)
@@ -307,25 +334,27 @@ async def test_nobody_listens() -> None:
         faults.header("x-amz-checksum-crc32", "AAAAAA=="),
     ],
 )
-async def test_an_odd_answer_is_used(fake: FakeS3, fault: Fault) -> None:
+async def test_an_odd_answer_is_used(fake: FakeS3, configure: Configure, fault: Fault) -> None:
     facts = with_object(fake)
     fake.misbehave(fault)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         for _ in range(3):
             assert await read(opened.origin, facts) == BODY[SPAN.start : SPAN.stop]
             assert opened.acquired == 0
 
 
-async def test_the_whole_object_may_come_as_200(fake: FakeS3) -> None:
+async def test_the_whole_object_may_come_as_200(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.whole_object)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         assert await read(opened.origin, facts, ByteSpan(0, len(BODY))) == BODY
 
 
-async def test_a_stored_content_encoding_is_passed_on_undecoded(fake: FakeS3) -> None:
+async def test_a_stored_content_encoding_is_passed_on_undecoded(
+    fake: FakeS3, configure: Configure
+) -> None:
     fake.put(KEY, b"not really gzip", Content_Encoding="gzip")
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         facts = await opened.origin.describe(KEY)
         assert facts.content_encoding == "gzip"
         assert await read(opened.origin, facts, ByteSpan(4, 10)) == b"really"
@@ -354,10 +383,12 @@ def broken_bodies() -> dict[str, Fault]:
 
 
 @pytest.mark.parametrize("name", broken_bodies())
-async def test_a_broken_body_never_ends_cleanly(fake: FakeS3, name: str) -> None:
+async def test_a_broken_body_never_ends_cleanly(
+    fake: FakeS3, configure: Configure, name: str
+) -> None:
     facts = with_object(fake)
     fake.misbehave(broken_bodies()[name], times=1)
-    async with opened_origin(config_for(fake, origin=SOON)) as opened:
+    async with opened_origin(configure(SOON)) as opened:
         received = bytearray()
         with pytest.raises(OriginBodyError):
             await read_into(received, opened.origin, facts)
@@ -370,10 +401,12 @@ async def test_a_broken_body_never_ends_cleanly(fake: FakeS3, name: str) -> None
 
 @pytest.mark.parametrize("framing", [faults.chunked, faults.until_close])
 @pytest.mark.parametrize("more", [1, 500_000])
-async def test_a_body_that_runs_over_adds_no_byte(fake: FakeS3, framing: Fault, more: int) -> None:
+async def test_a_body_that_runs_over_adds_no_byte(
+    fake: FakeS3, configure: Configure, framing: Fault, more: int
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.all_of(faults.body_length(more), framing))
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         received = bytearray()
         try:
             await read_into(received, opened.origin, facts)
@@ -384,11 +417,13 @@ async def test_a_body_that_runs_over_adds_no_byte(fake: FakeS3, framing: Fault, 
             assert received == BODY[SPAN.start : SPAN.stop]
 
 
-async def test_a_drip_below_the_minimum_rate_is_given_up(fake: FakeS3) -> None:
+async def test_a_drip_below_the_minimum_rate_is_given_up(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.drip(1, 0.02))
     origin = {"min_bytes_per_second": 1024, "min_rate_window_seconds": 0.3}
-    async with opened_origin(config_for(fake, origin=origin)) as opened:
+    async with opened_origin(configure(origin)) as opened:
         received = bytearray()
         with pytest.raises(OriginBodyError, match="less than 1024 bytes per second"):
             await read_into(received, opened.origin, facts)
@@ -396,18 +431,22 @@ async def test_a_drip_below_the_minimum_rate_is_given_up(fake: FakeS3) -> None:
         await eventually(lambda: fake.open_connections == 0)
 
 
-async def test_a_slow_origin_above_the_minimum_rate_is_borne(fake: FakeS3) -> None:
+async def test_a_slow_origin_above_the_minimum_rate_is_borne(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.drip(500, 0.02))
     origin = {"min_bytes_per_second": 1024, "min_rate_window_seconds": 0.1, **SOON}
-    async with opened_origin(config_for(fake, origin=origin)) as opened:
+    async with opened_origin(configure(origin)) as opened:
         assert await read(opened.origin, facts, ByteSpan(0, 10_000)) == BODY[:10_000]
 
 
-async def test_a_reader_that_pauses_is_no_fault_of_the_origin(fake: FakeS3) -> None:
+async def test_a_reader_that_pauses_is_no_fault_of_the_origin(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     origin = {"min_bytes_per_second": "10MB", "min_rate_window_seconds": 0.1, **SOON}
-    async with opened_origin(config_for(fake, origin=origin)) as opened:
+    async with opened_origin(configure(origin)) as opened:
         received = bytearray()
         async with opened.origin.read(facts, SPAN) as parts:
             received += await anext(parts)
@@ -420,37 +459,38 @@ async def test_a_reader_that_pauses_is_no_fault_of_the_origin(fake: FakeS3) -> N
 # --- versions
 
 
-async def test_a_replaced_object_is_not_read(fake: FakeS3) -> None:
+async def test_a_replaced_object_is_not_read(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
     fake.put(KEY, bytes(len(BODY)), etag='"v2"')
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(ObjectChanged):
             await read(opened.origin, facts)
 
 
 async def test_a_replaced_object_is_not_read_from_an_origin_that_ignores_if_match(
     fake: FakeS3,
+    configure: Configure,
 ) -> None:
     facts = with_object(fake)
     fake.put(KEY, bytes(len(BODY)), etag='"v1"')
     fake.misbehave(faults.header("ETag", '"v2"'))
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(ObjectChanged, match=r'asked for version "v1", got "v2"'):
             await read(opened.origin, facts)
 
 
-async def test_a_deleted_object_is_not_found(fake: FakeS3) -> None:
+async def test_a_deleted_object_is_not_found(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
     fake.delete(KEY)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(ObjectNotFound):
             await read(opened.origin, facts)
 
 
-async def test_an_object_that_shrank_has_changed(fake: FakeS3) -> None:
+async def test_an_object_that_shrank_has_changed(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
     fake.put(KEY, b"short", etag='"v1"')
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(ObjectChanged):
             await read(opened.origin, facts)
 
@@ -473,11 +513,11 @@ UNUSABLE_HEADS: dict[str, tuple[Fault, type[OriginError]]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE_HEADS)
-async def test_an_unusable_head_is_an_error(fake: FakeS3, name: str) -> None:
+async def test_an_unusable_head_is_an_error(fake: FakeS3, configure: Configure, name: str) -> None:
     fault, error = UNUSABLE_HEADS[name]
     fake.put(KEY, BODY)
     fake.misbehave(fault, method="HEAD")
-    async with opened_origin(config_for(fake, origin=SOON)) as opened:
+    async with opened_origin(configure(SOON)) as opened:
         with pytest.raises(OriginError) as raised:
             await opened.origin.describe(KEY)
         assert type(raised.value) is error
@@ -485,10 +525,24 @@ async def test_an_unusable_head_is_an_error(fake: FakeS3, name: str) -> None:
         assert fake.seen("GET") == []
 
 
-async def test_a_field_that_is_not_utf8_is_left_out(fake: FakeS3) -> None:
+@pytest.mark.parametrize("name", ["Last-Modified", "x-amz-missing-meta"])
+async def test_a_field_that_nobody_needs_may_be_malformed(fake: FakeS3, name: str) -> None:
+    """Botocore is stricter: it reads all fields that it knows."""
+    fake.put(KEY, BODY)
+    fake.misbehave(faults.header(name, "odd"), method=None)
+    async with opened_origin(config_for(fake)) as opened:
+        facts = await opened.origin.describe(KEY)
+        assert await read(opened.origin, facts, ByteSpan(0, 9)) == BODY[:9]
+    assert (facts.size, facts.last_modified is None) == (len(BODY), name == "Last-Modified")
+    async with opened_origin(config_for(fake, origin={"signing": "per-request"})) as opened:
+        with pytest.raises(OriginProtocolError):
+            await opened.origin.describe(KEY)
+
+
+async def test_a_field_that_is_not_utf8_is_left_out(fake: FakeS3, configure: Configure) -> None:
     fake.put(KEY, BODY, Content_Disposition='inline; filename="caf\xe9"', x_amz_meta_a="\xff")
     facts = None
-    async with opened_origin(config_for(fake, origin={"max_connections": 1})) as opened:
+    async with opened_origin(configure({"max_connections": 1})) as opened:
         for _ in range(20):
             facts = await opened.origin.describe(KEY)
             assert await read(opened.origin, facts, ByteSpan(0, 9)) == BODY[:9]
@@ -511,65 +565,72 @@ async def test_a_field_that_is_not_utf8_is_left_out(fake: FakeS3) -> None:
     ],
 )
 async def test_describe_explains_a_head_without_a_code(
-    fake: FakeS3, status: int, code: str, error: type[OriginError]
+    fake: FakeS3, configure: Configure, status: int, code: str, error: type[OriginError]
 ) -> None:
     fake.misbehave(faults.error(status, code), method=None)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(OriginError) as raised:
             await opened.origin.describe(KEY)
     assert type(raised.value) is error
     assert code in raised.value.detail
 
 
-async def test_another_bucket_is_not_a_missing_key(fake: FakeS3) -> None:
-    async with opened_origin(config_for(fake, origin={"bucket": "nowhere"})) as opened:
+async def test_another_bucket_is_not_a_missing_key(fake: FakeS3, configure: Configure) -> None:
+    async with opened_origin(configure({"bucket": "nowhere"})) as opened:
         with pytest.raises(OriginRefused, match="NoSuchBucket"):
             await opened.origin.describe(KEY)
 
 
 async def test_a_missing_key_is_taken_at_its_word_while_the_bucket_is_known(
     fake: FakeS3,
+    configure: Configure,
 ) -> None:
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         for _ in range(3):
             with pytest.raises(ObjectNotFound):
                 await opened.origin.describe(KEY)
     assert [seen.method for seen in fake.requests] == ["HEAD", "GET", "HEAD", "HEAD"]
 
 
-async def test_a_found_object_proves_the_bucket(fake: FakeS3) -> None:
+async def test_a_found_object_proves_the_bucket(fake: FakeS3, configure: Configure) -> None:
     fake.put(KEY, BODY)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         await opened.origin.describe(KEY)
         with pytest.raises(ObjectNotFound):
             await opened.origin.describe(ObjectKey("other"))
     assert fake.seen("GET") == []
 
 
-async def test_an_origin_that_refuses_only_heads_is_still_described(fake: FakeS3) -> None:
+async def test_an_origin_that_refuses_only_heads_is_still_described(
+    fake: FakeS3, configure: Configure
+) -> None:
     fake.put(KEY, BODY, etag='"v1"')
     fake.misbehave(faults.error(403, "AccessDenied"), method="HEAD")
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         facts = await opened.origin.describe(KEY)
         assert (facts.size, facts.etag) == (len(BODY), '"v1"')
         assert opened.acquired == 0
 
 
 @pytest.mark.parametrize("fault", [faults.whole_object, faults.header("Content-Range", "odd")])
-async def test_an_explanation_without_a_size_is_refused(fake: FakeS3, fault: Fault) -> None:
+async def test_an_explanation_without_a_size_is_refused(
+    fake: FakeS3, configure: Configure, fault: Fault
+) -> None:
     fake.put(KEY, BODY)
     fake.misbehave(faults.error(403, "AccessDenied"), method="HEAD")
     fake.misbehave(fault)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(OriginProtocolError, match="size"):
             await opened.origin.describe(KEY)
         assert opened.acquired == 0
 
 
-async def test_an_empty_object_that_refuses_heads_stays_refused(fake: FakeS3) -> None:
+async def test_an_empty_object_that_refuses_heads_stays_refused(
+    fake: FakeS3, configure: Configure
+) -> None:
     fake.put(KEY, b"")
     fake.misbehave(faults.error(403, "AccessDenied"), method="HEAD")
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(AccessDenied):
             await opened.origin.describe(KEY)
 
@@ -579,11 +640,11 @@ async def test_an_empty_object_that_refuses_heads_stays_refused(fake: FakeS3) ->
     [("AccessDenied", ObjectNotFound), ("SignatureDoesNotMatch", OriginRefused)],
 )
 async def test_forbidden_as_not_found_hides_denied_objects_only(
-    fake: FakeS3, code: str, error: type[OriginError]
+    fake: FakeS3, configure: Configure, code: str, error: type[OriginError]
 ) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.error(403, code), method=None)
-    config = config_for(fake, origin={"forbidden_as_not_found": True})
+    config = configure({"forbidden_as_not_found": True})
     async with opened_origin(config) as opened:
         with pytest.raises(OriginError) as described:
             await opened.origin.describe(KEY)
@@ -595,10 +656,10 @@ async def test_forbidden_as_not_found_hides_denied_objects_only(
 # --- deadlines, slots, leaving
 
 
-async def test_a_full_pool_is_busy_within_the_deadline(fake: FakeS3) -> None:
+async def test_a_full_pool_is_busy_within_the_deadline(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
     origin = {"max_connections": 2, "pool_wait_seconds": 0.3}
-    async with opened_origin(config_for(fake, origin=origin)) as opened:
+    async with opened_origin(configure(origin)) as opened:
         async with opened.origin.read(facts, SPAN), opened.origin.read(facts, SPAN):
             began = time.monotonic()
             with pytest.raises(OriginBusy, match="all 2 origin connections") as raised:
@@ -609,9 +670,9 @@ async def test_a_full_pool_is_busy_within_the_deadline(fake: FakeS3) -> None:
         assert (await opened.origin.describe(KEY)).size == len(BODY)
 
 
-async def test_a_waiter_gets_the_slot_that_becomes_free(fake: FakeS3) -> None:
+async def test_a_waiter_gets_the_slot_that_becomes_free(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
-    async with opened_origin(config_for(fake, origin={"max_connections": 1})) as opened:
+    async with opened_origin(configure({"max_connections": 1})) as opened:
         async with opened.origin.read(facts, SPAN):
             waiter = asyncio.create_task(opened.origin.describe(KEY))
             await eventually(lambda: opened.origin.upstream.slots.full)
@@ -619,9 +680,11 @@ async def test_a_waiter_gets_the_slot_that_becomes_free(fake: FakeS3) -> None:
 
 
 @pytest.mark.parametrize("when", ["while waiting", "as the slot is handed over"])
-async def test_a_waiter_that_leaves_takes_no_slot_along(fake: FakeS3, when: str) -> None:
+async def test_a_waiter_that_leaves_takes_no_slot_along(
+    fake: FakeS3, configure: Configure, when: str
+) -> None:
     facts = with_object(fake)
-    async with opened_origin(config_for(fake, origin={"max_connections": 1})) as opened:
+    async with opened_origin(configure({"max_connections": 1})) as opened:
         slots = opened.origin.upstream.slots
         async with opened.origin.read(facts, SPAN):
             waiter = asyncio.create_task(opened.origin.describe(KEY))
@@ -640,11 +703,11 @@ async def test_a_waiter_that_leaves_takes_no_slot_along(fake: FakeS3, when: str)
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_cancelling_while_the_header_is_awaited_closes_the_connection(
-    fake: FakeS3, method: str
+    fake: FakeS3, configure: Configure, method: str
 ) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.stall_after(BEFORE_HEADER), method=method)
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         origin = opened.origin
         asked = origin.describe(KEY) if method == "HEAD" else read(origin, facts)
         task: asyncio.Task[object] = asyncio.ensure_future(asked)
@@ -656,10 +719,12 @@ async def test_cancelling_while_the_header_is_awaited_closes_the_connection(
         await eventually(lambda: fake.open_connections == 0)
 
 
-async def test_cancelling_while_the_body_is_awaited_closes_the_connection(fake: FakeS3) -> None:
+async def test_cancelling_while_the_body_is_awaited_closes_the_connection(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.stall_after(100_000))
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         received = bytearray()
         task = asyncio.create_task(read_into(received, opened.origin, facts))
         await eventually(lambda: len(received) == 100_000)
@@ -670,9 +735,9 @@ async def test_cancelling_while_the_body_is_awaited_closes_the_connection(fake: 
         await eventually(lambda: fake.open_connections == 0)
 
 
-async def test_cancelling_at_any_moment_leaks_nothing(fake: FakeS3) -> None:
+async def test_cancelling_at_any_moment_leaks_nothing(fake: FakeS3, configure: Configure) -> None:
     facts = with_object(fake)
-    async with opened_origin(config_for(fake, origin={"max_connections": 4})) as opened:
+    async with opened_origin(configure({"max_connections": 4})) as opened:
         await opened.origin.describe(KEY)
         for turns in range(60):
             task = asyncio.create_task(read(opened.origin, facts))
@@ -685,10 +750,12 @@ async def test_cancelling_at_any_moment_leaks_nothing(fake: FakeS3) -> None:
 
 
 @pytest.mark.parametrize("read_first", [False, True])
-async def test_a_body_left_half_read_is_closed_not_drained(fake: FakeS3, read_first: bool) -> None:
+async def test_a_body_left_half_read_is_closed_not_drained(
+    fake: FakeS3, configure: Configure, read_first: bool
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.stall_after(SPAN.length - 1))  # draining would never end
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         async with opened.origin.read(facts, SPAN) as parts:
             if read_first:
                 assert BODY.startswith(await anext(parts), SPAN.start)
@@ -696,10 +763,12 @@ async def test_a_body_left_half_read_is_closed_not_drained(fake: FakeS3, read_fi
         await eventually(lambda: fake.open_connections == 0)
 
 
-async def test_an_error_of_the_reader_closes_the_connection(fake: FakeS3) -> None:
+async def test_an_error_of_the_reader_closes_the_connection(
+    fake: FakeS3, configure: Configure
+) -> None:
     facts = with_object(fake)
     fake.misbehave(faults.stall_after(SPAN.length - 1))
-    async with opened_origin(config_for(fake)) as opened:
+    async with opened_origin(configure()) as opened:
         with pytest.raises(ZeroDivisionError):
             async with opened.origin.read(facts, SPAN):
                 raise ZeroDivisionError
@@ -707,7 +776,7 @@ async def test_an_error_of_the_reader_closes_the_connection(fake: FakeS3) -> Non
         await eventually(lambda: fake.open_connections == 0)
 
 
-async def test_a_failing_object_disturbs_no_other(fake: FakeS3) -> None:
+async def test_a_failing_object_disturbs_no_other(fake: FakeS3, configure: Configure) -> None:
     """A hundred bad answers would empty a pool of two that lost one now and then."""
     facts = with_object(fake)
     fake.put("bad", BODY, etag='"v1"')
@@ -721,7 +790,7 @@ async def test_a_failing_object_disturbs_no_other(fake: FakeS3) -> None:
     ):
         fake.misbehave(fault, key="bad", times=20)
     fake.misbehave(faults.reset_after(BEFORE_HEADER), key="bad")
-    async with opened_origin(config_for(fake, origin={"max_connections": 2})) as opened:
+    async with opened_origin(configure({"max_connections": 2})) as opened:
         for _ in range(20):
             results = await asyncio.gather(
                 *(read(opened.origin, bad) for _ in range(5)),

@@ -204,6 +204,7 @@ paths = st.one_of(
 def test_any_path_is_a_legal_key_or_refused(path: str) -> None:
     try:
         key = object_key(path)
+        check_length(key, prefix="")
     except (BadRequest, KeyTooLong):
         return
     assert is_legal(key)
