@@ -202,7 +202,10 @@ async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
         *("serve", "--bucket", "b", "--port", "0", "--admin-port", "0"), environ=environ
     )
     assert finished.code == 78
-    assert "origin: The config profile (nobody) could not be found" in finished.err
+    assert finished.err == (
+        "rangeserver: config: origin: no credentials: "
+        "The config profile (nobody) could not be found\n"
+    )
 
 
 async def test_a_taken_port_stops_it_at_once() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from rangeserver.app import METRICS, WATCHED
 from rangeserver.origin import health
+from rangeserver.origin.health import OriginHealth
 from rangeserver.process import lag
 from tests.exposition import parsed, scrape
 from tests.fakes import faults
@@ -37,7 +38,12 @@ async def readiness(app: RunningApp) -> tuple[int, str | None]:
 
 
 def is_ready(app: RunningApp) -> bool:
-    return app.app[WATCHED].health.ready
+    return all(each.health.ready for each in app.app[WATCHED].origins)
+
+
+def only_health(app: RunningApp) -> OriginHealth:
+    [watched] = app.app[WATCHED].origins
+    return watched.health
 
 
 async def test_ready_once_the_origin_has_answered(fake: FakeS3) -> None:
@@ -75,7 +81,7 @@ async def test_readiness_follows_the_origin_and_liveness_does_not(
 async def test_an_origin_that_is_not_there(fake: FakeS3) -> None:
     config = config_for(fake, origin={"endpoint_url": "http://127.0.0.1:9"}, admin=True)
     async with running_app(config) as app:
-        await eventually(lambda: "cannot be reached" in (app.app[WATCHED].health.reason or ""))
+        await eventually(lambda: "cannot be reached" in (only_health(app).reason or ""))
         assert (await readiness(app))[0] == 503
         assert (await ask(app, "/healthz")).status == 200
 
