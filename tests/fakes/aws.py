@@ -97,6 +97,11 @@ class FakeAws:
     _runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
+        await self.listen()
+        return self
+
+    async def listen(self) -> None:
+        """Take connections, on the port of before if there was one."""
         app = web.Application()
         app.router.add_put("/latest/api/token", self._imds_token)
         app.router.add_get("/latest/meta-data/iam/security-credentials/{role:.*}", self._imds_role)
@@ -105,9 +110,8 @@ class FakeAws:
         app.router.add_post("/sts/", self._sts)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.port = self._runner.addresses[0][1]
-        return self
 
     async def __aexit__(
         self,
@@ -115,6 +119,10 @@ class FakeAws:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.refuse()
+
+    async def refuse(self) -> None:
+        """Drop all connections and take no more."""
         for source in (self.imds, self.container, self.sts):
             source.release()
         assert self._runner is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from tests.fakes.faults import Answer, error_answer
@@ -26,11 +26,18 @@ class ClockedS3(FakeS3):
 
 @dataclass(slots=True, eq=False)
 class ExpiringS3(FakeS3):
-    """Knows a session token until it is told that it has expired."""
+    """Takes the keys of anybody but those that have expired."""
 
-    expired: bool = False
+    expired: set[str] = field(default_factory=set)
+    """Access keys."""
 
     def _answer(self, request: SeenRequest) -> Answer:
-        if self.expired:
+        if access_key(request) in self.expired:
             return error_answer(400, "ExpiredToken")
         return FakeS3._answer(self, request)
+
+
+def access_key(request: SeenRequest) -> str:
+    """The one that a request is signed with."""
+    _, _, scope = request.headers["authorization"].partition("Credential=")
+    return scope.partition("/")[0]

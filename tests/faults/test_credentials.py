@@ -1,14 +1,13 @@
-"""Credentials, clock, bucket and region: A13 (bucket), D2, D3, D5, D7 of the fault catalogue.
-
-D4, an instance metadata service that is down or slow, is with the tests of credentials.
-"""
+"""Credentials, clock, bucket and region: A13 (bucket), D2 to D5 and D7 of the fault catalogue."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import boto3
@@ -16,10 +15,13 @@ import pytest
 from aiohttp.test_utils import unused_port
 from moto.server import ThreadedMotoServer
 
+from rangeserver.origin.credentials import kept_credentials
+from rangeserver.origin.refresh_timing import RefreshTiming
 from tests.cli.commands import served
 from tests.fakes import faults
+from tests.fakes.aws import FakeAws
 from tests.fakes.s3 import FakeS3
-from tests.fakes.strict import ClockedS3, ExpiringS3
+from tests.fakes.strict import ClockedS3, ExpiringS3, access_key
 from tests.faults.invariants import DEADLINES, Watch, watched
 from tests.faults.logs import FORBIDDEN
 from tests.faults.tools import needs
@@ -65,26 +67,147 @@ async def test_d02_no_credentials(fake: FakeS3, monkeypatch: pytest.MonkeyPatch)
         assert fake.requests == []
 
 
-async def test_d03_expired_token() -> None:
-    """What runs ends normally; then nobody can be served, and the server says so."""
+REFRESHES = "rangeserver_credentials_refreshes_total"
+
+
+@pytest.fixture
+async def imds(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeAws]:
+    """The credentials of an instance's role, from its metadata service."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    async with FakeAws() as services:
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"{services.url}/")
+        yield services
+
+
+async def test_d03_expired_token(imds: FakeAws) -> None:
+    """What runs ends normally; new credentials are looked for once, for all; there are none, so
+    nobody can be served, and the server says so.
+    """
+    imds.imds.same_keys = True
     async with ExpiringS3() as fake, watched(fake, admin=True) as watch:
         await ready(watch.app.admin_port)
         watch.put("film", FILM)
-        fake.misbehave(faults.stall_after(2 * MIB), key="film", times=1)
+        fake.misbehave(faults.drip(32 * 1024, 0.01), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", goes_on=False))
-        await eventually(lambda: fake.stalled == 1)
-        fake.expired = True
-        fake.release()
-        assert (await running).complete
-        for _ in range(3):
-            received = await watch.get("/film", goes_on=False)
-            assert received.status == 502
-            assert received.error_code in {"origin_refused", "credentials_expired"}
-        await not_ready(watch.app.admin_port)
+        await eventually(lambda: fake.seen("GET") != [])
+        looked = imds.imds.hits
+        fake.expired.add(imds.imds.latest)
+        for _ in range(3):  # also soon after
+            others = (watch.get(f"/other{number}", goes_on=False) for number in range(10))
+            for received in await asyncio.gather(*others):
+                assert (received.status, received.error_code) == (502, "origin_refused")
+        assert imds.imds.hits == looked + 1
+        await watch.counts(1, REFRESHES, outcome="ok")
+        assert watch.rose(REFRESHES) == 1
+        assert not running.done()
+        hits = [request for request in fake.requests if request.key.startswith("other")]
+        assert len(hits) == 30  # none of them was repeated
+        assert "ExpiredToken" in await not_ready(watch.app.admin_port)
         assert watch.log.said("ExpiredToken")
-        fake.expired = False
+        assert (await running).complete
+        fake.expired.clear()
         await served_again(watch)
         await ready(watch.app.admin_port)
+        assert imds.imds.hits == looked + 1
+
+
+async def test_d03_expired_token_and_new_ones(imds: FakeAws) -> None:
+    """A hundred requests at once find out that the token has expired, and none of them fails."""
+    async with ExpiringS3() as fake, watched(fake) as watch:
+        watch.put("film", FILM)
+        old = imds.imds.latest
+        fake.expired.add(old)
+        asked = (
+            watch.get("/film", goes_on=False, Range=f"bytes={number}-{number + 9}")
+            for number in range(100)
+        )
+        for received in await asyncio.gather(*asked):
+            assert received.status == 206
+        assert watch.rose(REFRESHES) == 1
+        assert imds.imds.latest != old
+        refused = [request for request in fake.requests if access_key(request) == old]
+        assert 1 <= len(refused) <= 100
+        assert len(fake.requests) == 100 + len(refused)
+        assert watch.rose("rangeserver_origin_retries_total") == 0
+
+
+class Clock:
+    """The time of day, which a test moves."""
+
+    moved = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.moved
+
+
+RESTLESS = RefreshTiming(
+    look_up_seconds=2.0, min_pause_seconds=0.05, max_pause_seconds=0.05, clock_seconds=0.01
+)
+"""A look-up that fails is repeated at once, and the clock is looked at all the time."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "signing"),
+    [
+        ("down", "per-object"),
+        ("slow", "per-object"),
+        ("500", "per-object"),
+        ("slow", "per-request"),
+    ],
+)
+async def test_d04_metadata_service(
+    fake: FakeS3, imds: FakeAws, monkeypatch: pytest.MonkeyPatch, fault: str, signing: str
+) -> None:
+    """Five minutes before the expiry, where botocore by itself would have every request wait for
+    the metadata service and fail with it, the old credentials are used and nobody waits.
+    """
+    clock = Clock()
+    kept = functools.partial(kept_credentials, timing=RESTLESS, clock=clock)
+    monkeypatch.setattr("rangeserver.origin.upstream.kept_credentials", kept)
+    imds.imds.life_seconds = 6 * 3600
+    async with watched(fake, origin={"signing": signing}) as watch:
+        watch.put("film", FILM)
+        old, looked = imds.imds.latest, imds.imds.hits
+        calm = await latencies(watch)
+        match fault:
+            case "down":
+                await imds.refuse()
+            case "slow":
+                imds.imds.stall()
+            case _:
+                imds.imds.status = 500
+        clock.moved = imds.imds.life_seconds - 300
+        if fault == "slow":
+            await eventually(lambda: imds.imds.stalled > 0)
+        else:
+            await eventually(lambda: watch.rose(REFRESHES, outcome="failed") >= 1)
+        assert watch.log.said("are good until") or fault == "slow"
+        fake.requests.clear()
+        during = await latencies(watch)
+        assert {access_key(request) for request in fake.requests} == {old}
+        assert during < max(2 * calm, 0.1), f"p99 {during:.3f} s, {calm:.3f} s before"
+        assert imds.imds.hits <= looked + 1
+        if fault == "down":
+            await imds.listen()
+        imds.imds.status = 200
+        imds.imds.release()
+        await eventually(
+            lambda: imds.imds.latest != old and watch.rose(REFRESHES, outcome="ok") > 0
+        )
+        assert (await watch.get("/film", goes_on=False)).complete
+        assert access_key(fake.requests[-1]) == imds.imds.latest
+
+
+async def latencies(watch: Watch) -> float:
+    """The 99th percentile of the seconds that 200 small requests took, all of them served."""
+    seconds = []
+    for _ in range(200):
+        received = await watch.get("/film", goes_on=False, Range="bytes=10-19")
+        assert (received.status, received.body) == (206, FILM[10:20])
+        seconds.append(received.seconds)
+    return sorted(seconds)[197]
 
 
 async def served_again(watch: Watch) -> None:
