@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from rangeserver.errors import OriginSuspended
 
-FAILURES_IN_A_ROW = 5
-"""Requests that nothing answered, with no answer between them, that open the circuit."""
+FAILURES_IN_A_ROW = 10
+"""Requests that nothing answered, with no answer between them, that open the circuit. An origin
+that resets every other connection does that once in a thousand times, and is still of use."""
 
 MIN_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 10.0
