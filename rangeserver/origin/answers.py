@@ -59,8 +59,8 @@ def opened_span(answer: Answer, wanted: AskedRange | None) -> tuple[int, ByteSpa
     told = headers.get("content-range")
     # On a 200 that no range was asked for Content-Range has no meaning (RFC 9110 §14.4).
     if answer.status == 200 and (told is None or wanted is None):
-        if length is None:
-            return None
+        if length is None or (not length and wanted is not None):
+            return None  # some stores have an empty 200 for any range of an empty object
         size, span = length, ByteSpan(0, length)
     else:
         match = _CONTENT_RANGE.fullmatch(told or "")
