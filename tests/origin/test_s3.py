@@ -575,7 +575,7 @@ async def test_describe_explains_a_head_without_a_code(
     assert code in raised.value.detail
 
 
-async def test_another_bucket_is_not_a_missing_key(fake: FakeS3, configure: Configure) -> None:
+async def test_another_bucket_is_not_a_missing_key(configure: Configure) -> None:
     async with opened_origin(configure({"bucket": "nowhere"})) as opened:
         with pytest.raises(OriginRefused, match="NoSuchBucket"):
             await opened.origin.describe(KEY)
