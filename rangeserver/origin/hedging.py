@@ -13,7 +13,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from rangeserver.errors import OriginError, OriginThrottled
+from rangeserver.errors import (
+    OriginError,
+    OriginServerError,
+    OriginTimeout,
+    OriginUnreachable,
+)
 
 T = TypeVar("T")
 
@@ -33,6 +38,10 @@ _MAX_CREDIT = 20.0
 
 _QUIET_SECONDS = 10.0
 """An origin that throttles is spared for this long."""
+
+# After these errors of the first request the second may still be answered. The others are
+# answers too, and the second could only repeat them, later.
+_OTHERWISE_ELSEWHERE = (OriginServerError, OriginTimeout, OriginUnreachable)
 
 
 class Lateness:
@@ -89,39 +98,49 @@ class Race(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._cut: asyncio.Timeout | None = None
         self.won_by_second: bool | None = None
-        """``None`` while, or because, there was none."""
+        """``None`` while, or because, there was none; ``False`` for one that came to nothing."""
 
     async def run(self, first: Awaitable[T], delay: float) -> T:
-        """The first answer; the error of the first request if none of the two is answered."""
+        """The first answer; the error of the first request if none of the two is answered.
+
+        No second request is left when this returns or raises, nor an answer to it.
+        """
         timer = asyncio.get_running_loop().call_later(delay, self._start)
         try:
-            try:
-                async with asyncio.timeout(None) as self._cut:
-                    answer = await first
-            except TimeoutError:
-                if not self._second_is_good():
-                    raise
-                return self._use_second()
-            except OriginError as error:
-                self._cut = None
-                if self._task is None or isinstance(error, OriginThrottled):
-                    raise
-                timer.cancel()
-                await asyncio.wait({self._task})
-                if not self._second_is_good():
-                    raise
-                return self._use_second()
-            if self._task is not None:
-                self.won_by_second = False
-            return answer
+            answer = await self._first_good(first)
+        except BaseException:
+            await self._drop_second()
+            raise
         finally:
             self._cut = None
             timer.cancel()
+        try:
             await self._drop_second()
+        except BaseException:  # whoever asked left in this very moment
+            self._discard(answer)
+            raise
+        return answer
+
+    async def _first_good(self, first: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(None) as self._cut:
+                return await first
+        except TimeoutError:
+            if not self._second_is_good():
+                raise
+        except OriginError as error:
+            self._cut = None
+            if self._task is None or not isinstance(error, _OTHERWISE_ELSEWHERE):
+                raise
+            await asyncio.wait({self._task})
+            if not self._second_is_good():
+                raise
+        return self._use_second()
 
     def _start(self) -> None:
         started = self._second()
         if started is not None:
+            self.won_by_second = False
             self._task = asyncio.ensure_future(started)
             self._task.add_done_callback(self._second_done)
 
@@ -146,7 +165,11 @@ class Race(Generic[T]):
         task, self._task = self._task, None
         if task is None:
             return
+        # Not after waiting for it: who waits may be cancelled, even for the second time.
+        task.add_done_callback(self._discard_late)
         task.cancel()
         await asyncio.wait({task})
+
+    def _discard_late(self, task: asyncio.Task[T]) -> None:
         if not task.cancelled() and task.exception() is None:
             self._discard(task.result())

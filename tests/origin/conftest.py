@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from rangeserver.process.loop import new_event_loop
 from tests.support import service_models_read_once
+
+_ON_BOTH_LOOPS = {"test_hedging.py", "test_slots.py"}
+"""Here all depends on the order in which a loop does things."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in _ON_BOTH_LOOPS:
+        loops["uvloop"] = new_event_loop
+    return loops
 
 
 @pytest.fixture(autouse=True, scope="session")
