@@ -1,4 +1,4 @@
-"""Facts that are believed for a while and asked for once by all, as clients see it."""
+"""Facts, believed for a while and asked for once by all, as clients and the origin see it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def crowd(
             await client.ask(target, **headers)
             clients.append(client)
             await eventually(lambda: len(fake.requests) > 0)
-        await eventually(lambda: len(app.active) == count)
+        await eventually(lambda: len(app.active) >= count)
         yield clients
 
 
@@ -263,18 +263,16 @@ async def test_a_broken_body_is_the_first_ones_alone(fake: FakeS3) -> None:
 async def test_a_range_that_is_refused_leaves_facts_to_be_asked_for_once(fake: FakeS3) -> None:
     """The refusal tells no version, so one of those who waited for it asks for all of them."""
     fake.misbehave(faults.stall_after(BEFORE_HEADER), times=1)
-    async with believing(fake, 0.0) as (app, _):
-        async with crowd(fake, app, 1, Range="bytes=1000000-") as refused:
-            async with AsyncExitStack() as stack:
-                others = []
-                for _ in range(10):
-                    client = await stack.enter_async_context(await RawClient.connect(app.port))
-                    await client.ask("/a.mp4", Range="bytes=0-9")
-                    others.append(client)
-                await eventually(lambda: len(app.active) == 11)
-                fake.release()
-                for response in await all_of(others):
-                    assert (response.status, response.body) == (206, OLD[:10])
-            assert (await refused[0].response()).status == 416
+    async with AsyncExitStack() as stack:
+        app, first = await stack.enter_async_context(believing(fake, 0.0))
+        await first.ask("/a.mp4", Range="bytes=1000000-")
+        await eventually(lambda: fake.stalled == 1)
+        others = await stack.enter_async_context(crowd(fake, app, 10, Range="bytes=0-9"))
+        await eventually(lambda: len(app.active) == 11)
+        fake.release()
+        for response in await all_of(others):
+            assert (response.status, response.body) == (206, OLD[:10])
+        assert (await first.response()).status == 416
+        assert facts(app) == {"asked": 2, "known": 0, "shared": 9}
     assert asked(fake)[:2] == [("GET", "bytes=1000000-", None), ("HEAD", None, None)]
     assert asked(fake)[2:] == [("GET", "bytes=0-9", '"v1"')] * 10

@@ -1,161 +1,258 @@
-"""Several buckets, each below a path of its own."""
+"""Several buckets behind one server: each path leads to its own, and no further."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from rangeserver.app import METRICS, OBJECTS
-from rangeserver.config import Config
-from tests.exposition import scrape
+from rangeserver.app import OBJECTS, WATCHED
+from rangeserver.config import Config, MountConfig
+from rangeserver.origin import health
+from rangeserver.origin.known_facts import KnownFacts
+from rangeserver.origin.resuming import ResumingOrigin
+from rangeserver.origin.s3 import S3Origin
+from rangeserver.origin.upstream import Upstream
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
-from tests.support import RawClient, RunningApp, config_for, eventually, running_app
+from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
 
 
-def mounted(
-    fake: FakeS3, *mounts: dict[str, Any], admin: bool = False, default: str = ""
-) -> Config:
-    base = config_for(fake, admin=admin).model_dump(exclude_defaults=True)
-    base["origin"]["bucket"] = default
-    return Config.model_validate({**base, "mounts": mounts})
+@pytest.fixture
+async def other() -> AsyncIterator[FakeS3]:
+    """A second store, with a bucket of its own."""
+    async with FakeS3(bucket="cuts") as origin:
+        yield origin
 
 
-MOVIES = {"path": "/movies/", "bucket": "films"}
-OLD = {"path": "/movies/old/", "bucket": "films", "prefix": "archive/"}
+def with_mounts(config: Config, *mounts: Mapping[str, object]) -> Config:
+    read = tuple(MountConfig.model_validate(mount) for mount in mounts)
+    return config.model_copy(update={"mounts": read})
+
+
+def three(fake: FakeS3, other: FakeS3, **more: bool) -> Config:
+    """``films`` at the top and deep inside, ``cuts`` of another store in between."""
+    return with_mounts(
+        config_for(fake, **more),
+        {
+            "path": "/x/",
+            "bucket": "cuts",
+            "prefix": "public/",
+            "endpoint_url": other.endpoint_url,
+            "access": {"inline_types": ["text/html"]},
+        },
+        {"path": "/x/y z/", "bucket": "films", "prefix": "deep/"},
+    )
+
+
+def upstream_at(app: RunningApp, key: str) -> Upstream:
+    found = app.app[OBJECTS].mounts.find(key)
+    assert found is not None
+    known = found[0].origin
+    assert isinstance(known, KnownFacts)
+    assert isinstance(known.inner, ResumingOrigin)
+    assert isinstance(known.inner.inner, S3Origin)
+    return known.inner.inner.upstream
 
 
 @pytest.mark.parametrize(
-    ("target", "key"),
+    ("target", "at_other", "key"),
     [
-        ("/movies/a.mp4", "a.mp4"),
-        ("/movies/old/a.mp4", "archive/a.mp4"),
-        ("/movies/old/x/a.mp4", "archive/x/a.mp4"),
-        ("/movies/older/a.mp4", "older/a.mp4"),
-        ("/movies%2Fold/a.mp4", "archive/a.mp4"),
-        ("/movies/movies/a.mp4", "movies/a.mp4"),
+        ("/a.mp4", False, "a.mp4"),
+        ("/x", False, "x"),
+        ("/xa/b.mp4", False, "xa/b.mp4"),
+        ("/x/a.mp4", True, "public/a.mp4"),
+        ("/%78%2Fa.mp4", True, "public/a.mp4"),
+        ("/x/x/a.mp4", True, "public/x/a.mp4"),
+        ("/x//a.mp4", True, "public//a.mp4"),
+        ("/x/y%20z", True, "public/y z"),
+        ("/x/y%20z/a.mp4", False, "deep/a.mp4"),
+        ("/x/y%20z/x/a.mp4", False, "deep/x/a.mp4"),
     ],
 )
-async def test_the_longest_path_decides(fake: FakeS3, target: str, key: str) -> None:
-    fake.put(key, key.encode())
+@pytest.mark.parametrize("signing", ["per-object", "per-request"])
+async def test_the_longest_path_names_the_bucket(
+    fake: FakeS3, other: FakeS3, target: str, at_other: bool, key: str, signing: str
+) -> None:
+    asked, spared = (other, fake) if at_other else (fake, other)
+    asked.put(key, b"0123456789")
+    spared.put(key, b"wrong")
+    config = three(fake, other)
+    config = config.model_copy(
+        update={"origin": config.origin.model_copy(update={"signing": signing})}
+    )
+    async with running_app(config) as app, await RawClient.connect(app.port) as client:
+        response = await client.get(target, Range="bytes=2-4")
+        assert (response.status, response.body) == (206, b"234")
+        head = await client.get(target, method="HEAD")
+        assert (head.status, head.headers["content-length"]) == (200, "10")
+    assert [(seen.method, seen.key) for seen in asked.requests] == [("GET", key), ("HEAD", key)]
+    assert spared.requests == []
+
+
+@pytest.mark.parametrize("target", ["/", "/a.mp4", "/x", "/x/", "/X/a.mp4", "/y/x/a.mp4"])
+async def test_where_nothing_is_mounted_nothing_is_asked(
+    fake: FakeS3, other: FakeS3, target: str
+) -> None:
+    fake.put("a.mp4", b"0123456789")
+    config = three(fake, other)
+    config = config.model_copy(update={"origin": config.origin.model_copy(update={"bucket": ""})})
+    async with running_app(config) as app, await RawClient.connect(app.port) as client:
+        for method in ("GET", "HEAD"):
+            response = await client.get(target, method=method)
+            assert response.status == 404
+        response = await client.get(target)
+        assert json.loads(response.body)["error"]["code"] == "not_found"
+    assert fake.requests == other.requests == []
+
+
+async def test_a_mount_decides_itself_what_is_shown_in_place(fake: FakeS3, other: FakeS3) -> None:
+    for origin, key in ((fake, "a.html"), (other, "public/a.html"), (fake, "deep/a.html")):
+        origin.put(key, b"<p>", Content_Type="text/html")
+    other.put("public/a.mp4", b"0123", Content_Type="video/mp4")
+
+    def in_place(response: RawResponse) -> bool:
+        assert response.status == 200
+        sandboxed = "content-security-policy" in response.headers
+        assert sandboxed is response.headers.get("content-disposition", "").startswith("attachment")
+        return not sandboxed
+
     async with (
-        running_app(mounted(fake, MOVIES, OLD)) as app,
+        running_app(three(fake, other)) as app,
         await RawClient.connect(app.port) as client,
     ):
-        response = await client.get(target)
-    assert (response.status, response.body) == (200, key.encode())
-    assert [seen.key for seen in fake.requests] == [key]
+        assert not in_place(await client.get("/a.html"))
+        assert in_place(await client.get("/x/a.html"))
+        assert not in_place(await client.get("/x/a.mp4"))  # its list replaces the other
+        assert not in_place(await client.get("/x/y%20z/a.html"))
 
 
 @pytest.mark.parametrize(
-    "target", ["/a.mp4", "/", "/movies", "/movies/", "/movies/old/", "/film/a"]
+    ("path", "prefix", "at_other"), [("/", "", False), ("/x/", "public/", True)]
 )
-async def test_outside_of_all_mounts_there_is_nothing(fake: FakeS3, target: str) -> None:
+async def test_the_limit_of_a_key_counts_the_prefix_and_not_the_path(
+    fake: FakeS3, other: FakeS3, path: str, prefix: str, at_other: bool
+) -> None:
+    longest = "k" * (1024 - len(prefix))
+    asked = other if at_other else fake
+    asked.put(prefix + longest, b"0123456789")
     async with (
-        running_app(mounted(fake, MOVIES, OLD)) as app,
+        running_app(three(fake, other)) as app,
         await RawClient.connect(app.port) as client,
     ):
-        response = await client.get(target)
-    assert response.status == 404
-    assert json.loads(response.body)["error"]["code"] == "not_found"
-    assert fake.requests == []
+        assert (await client.get(path + longest)).body == b"0123456789"
+        refused = await client.get(path + longest + "k")
+        assert refused.status == 414
+        assert json.loads(refused.body)["error"]["code"] == "key_too_long"
+    assert len(asked.requests) == 1
 
 
-async def test_the_bucket_of_origin_has_what_the_mounts_leave(fake: FakeS3) -> None:
-    fake.put("a.mp4", b"of the default")
-    fake.put("archive/a.mp4", b"of the mount")
+async def test_equal_endpoints_share_their_connections(fake: FakeS3, other: FakeS3) -> None:
+    for key in ("a.mp4", "deep/a.mp4"):
+        fake.put(key, b"0123456789")
+    other.put("public/a.mp4", b"0123456789")
     async with (
-        running_app(mounted(fake, OLD, default="films")) as app,
+        running_app(three(fake, other)) as app,
         await RawClient.connect(app.port) as client,
     ):
-        assert (await client.get("/a.mp4")).body == b"of the default"
-        assert (await client.get("/movies/old/a.mp4")).body == b"of the mount"
+        assert upstream_at(app, "a") is upstream_at(app, "x/y z/a")
+        assert upstream_at(app, "a") is not upstream_at(app, "x/a")
+        for target in ("/a.mp4", "/x/y%20z/a.mp4", "/x/a.mp4") * 3:
+            assert (await client.get(target)).body == b"0123456789"
+        assert (fake.open_connections, other.open_connections) == (1, 1)
 
 
-async def test_the_limit_of_a_key_is_that_of_its_bucket(fake: FakeS3) -> None:
-    room = 1024 - len("archive/")
-    fake.put("archive/" + "k" * room, b"long")
+async def test_what_differs_beyond_bucket_and_prefix_has_its_own(fake: FakeS3) -> None:
+    config = with_mounts(
+        config_for(fake),
+        {"path": "/same/", "bucket": "b", "forbidden_as_not_found": True},
+        {"path": "/region/", "bucket": "b", "region": "eu-west-1"},
+        {"path": "/anonymous/", "bucket": "b", "anonymous": True},
+        {"path": "/few/", "bucket": "b", "max_connections": 1},
+    )
+    async with running_app(config) as app:
+        names = ("a", "same/a", "region/a", "anonymous/a", "few/a")
+        found = [upstream_at(app, name) for name in names]
+        assert found[0] is found[1]
+        assert len({id(each) for each in found}) == 4
+
+
+async def test_an_origin_that_is_down_is_so_for_its_mounts_alone(
+    fake: FakeS3, other: FakeS3
+) -> None:
+    fake.put("a.mp4", b"0123456789")
+    await other.refuse()
     async with (
-        running_app(mounted(fake, OLD)) as app,
+        running_app(three(fake, other)) as app,
         await RawClient.connect(app.port) as client,
     ):
-        assert (await client.get("/movies/old/" + "k" * room)).body == b"long"
-        assert (await client.get("/movies/old/" + "k" * (room + 1))).status == 414
+        codes = []
+        for number in range(6):
+            response = await client.get(f"/x/{number}.mp4")
+            codes.append(json.loads(response.body)["error"]["code"])
+            assert (await client.get("/a.mp4")).body == b"0123456789"
+        assert codes == ["origin_unreachable"] * 5 + ["origin_suspended"]
 
 
-async def test_what_is_shown_in_place_is_decided_by_mount(fake: FakeS3) -> None:
-    fake.put("page.html", b"<p>", Content_Type="text/html")
-    trusted = {**MOVIES, "path": "/trusted/", "access": {"inline_types": ["text/html"]}}
-    async with (
-        running_app(mounted(fake, MOVIES, trusted)) as app,
-        await RawClient.connect(app.port) as client,
-    ):
-        assert "content-disposition" in (await client.get("/movies/page.html")).headers
-        assert "content-disposition" not in (await client.get("/trusted/page.html")).headers
+# --- what the admin listener says of them
 
 
-def upstream(app: RunningApp, key: str) -> Any:
-    found: Any = app.app[OBJECTS].mounts.find(key)
-    return found[0].origin.inner.inner.upstream
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_PAUSE_SECONDS", 0.01)
 
 
-async def test_mounts_of_one_endpoint_share_its_connections(fake: FakeS3) -> None:
-    other = {"path": "/other/", "bucket": "films", "max_connections": 7}
-    async with running_app(mounted(fake, MOVIES, OLD, other)) as app:
-        assert upstream(app, "movies/a") is upstream(app, "movies/old/a")
-        assert upstream(app, "movies/a") is not upstream(app, "other/a")
-        assert upstream(app, "other/a").slots.limit == 7
+async def admin(app: RunningApp, target: str) -> RawResponse:
+    async with await RawClient.connect(app.admin_port) as client:
+        return await client.get(target)
 
 
-async def test_a_bucket_that_fails_changes_nothing_for_the_others(fake: FakeS3) -> None:
-    fake.put("a.mp4", b"bytes")
-    broken = {"path": "/broken/", "bucket": "no-such-bucket"}
-    async with running_app(mounted(fake, MOVIES, broken, admin=True)) as app:
+def ready_paths(app: RunningApp) -> set[str]:
+    return {each.path for each in app.app[WATCHED].origins if each.health.ready}
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_bucket_that_serves_is_enough_to_be_ready(fake: FakeS3, other: FakeS3) -> None:
+    refused = faults.error(403, "InvalidAccessKeyId")
+    other.misbehave(refused, method=None)
+    async with running_app(three(fake, other, admin=True)) as app:
+        await eventually(lambda: ready_paths(app) == {"/", "/x/y z/"})
+        await eventually(lambda: "refuses" in (app.app[WATCHED].origins[1].health.reason or ""))
+        answer = await admin(app, "/readyz")
+        said = json.loads(answer.body)
+        assert (answer.status, said["ready"], said["reason"]) == (200, True, None)
+        assert set(said["mounts"]) == {"/", "/x/", "/x/y z/"}
+        assert said["mounts"]["/"] is None
+        assert "InvalidAccessKeyId" in said["mounts"]["/x/"]
+
+        page = (await admin(app, "/status")).body.decode()
+        assert "<td>/</td><td>films</td><td>serves</td>" in page
+        assert "<td>/x/y z/</td><td>films</td><td>serves</td>" in page
+        assert "<td>/x/</td><td>cuts</td><td>The origin refuses" in page
+        assert '<p class="good">ready</p>' in page
+
+        fake.misbehave(refused, method=None)
         async with await RawClient.connect(app.port) as client:
-            assert (await client.get("/broken/a.mp4")).status == 502
-            assert (await client.get("/movies/a.mp4")).body == b"bytes"
+            assert (await client.get("/a.mp4")).status == 502
+            assert (await client.get("/x/y%20z/a.mp4")).status == 502
+        await eventually(lambda: ready_paths(app) == set())
+        answer = await admin(app, "/readyz")
+        said = json.loads(answer.body)
+        assert answer.status == 503
+        assert said["reason"].startswith("No bucket serves; ")
+        assert all(f"{path}: The origin refuses" in said["reason"] for path in said["mounts"])
+        page = (await admin(app, "/status")).body.decode()
+        assert '<p class="bad">not ready: No bucket serves;' in page
 
-        async def readiness() -> tuple[int, Any]:
-            async with await RawClient.connect(app.admin_port) as admin:
-                response = await admin.get("/readyz")
-            return response.status, json.loads(response.body)
-
-        status, told = await readiness()
-        while told["mounts"]["/movies/"] is not None or "Bucket" not in told["mounts"]["/broken/"]:
-            status, told = await readiness()
-        assert status == 200
-        assert told["reason"] is None
-        async with await RawClient.connect(app.admin_port) as admin:
-            page = (await admin.get("/status")).body.decode()
-        assert "no-such-bucket" in page
-        assert "NoSuchBucket" in page
+        other.behave()
+        await eventually(lambda: ready_paths(app) == {"/x/"})
+        assert (await admin(app, "/readyz")).status == 200
 
 
-async def test_with_no_bucket_that_serves_it_is_not_ready(fake: FakeS3) -> None:
-    fake.misbehave(faults.error(403, "InvalidAccessKeyId"), method=None)
-    async with running_app(mounted(fake, MOVIES, OLD, admin=True)) as app:
-        told: Any = {"reason": ""}
-        status = 0
-        while told["reason"].count("InvalidAccessKeyId") < 2:
-            async with await RawClient.connect(app.admin_port) as admin:
-                response = await admin.get("/readyz")
-            status, told = response.status, json.loads(response.body)
-        assert status == 503
-        assert told["reason"].startswith("No bucket serves; ")
-
-
-async def test_figures_of_all_mounts_are_one(fake: FakeS3) -> None:
-    fake.put("a.mp4", b"bytes")
-    other = {"path": "/other/", "bucket": "films", "max_connections": 7}
-    async with running_app(mounted(fake, MOVIES, other)) as app:
-        async with await RawClient.connect(app.port) as client:
-            await client.get("/movies/a.mp4")
-            await client.get("/other/a.mp4")
-
-        def counted() -> bool:
-            now = scrape(app.app[METRICS])
-            return now("rangeserver_origin_requests_total", outcome="ok") == 2
-
-        await eventually(counted)
+@pytest.mark.usefixtures("impatient")
+async def test_one_bucket_alone_is_not_listed(fake: FakeS3) -> None:
+    async with running_app(config_for(fake, admin=True)) as app:
+        await eventually(lambda: ready_paths(app) == {"/"})
+        assert json.loads((await admin(app, "/readyz")).body) == {"ready": True, "reason": None}
+        assert "bucket films" in (await admin(app, "/status")).body.decode()
