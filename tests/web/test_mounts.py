@@ -10,6 +10,7 @@ import pytest
 from rangeserver.app import OBJECTS, WATCHED
 from rangeserver.config import Config, MountConfig
 from rangeserver.origin import health
+from rangeserver.origin.circuit import FAILURES_IN_A_ROW
 from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
@@ -31,10 +32,10 @@ def with_mounts(config: Config, *mounts: Mapping[str, object]) -> Config:
     return config.model_copy(update={"mounts": read})
 
 
-def three(fake: FakeS3, other: FakeS3, **more: bool) -> Config:
+def three(fake: FakeS3, other: FakeS3, *, admin: bool = False) -> Config:
     """``films`` at the top and deep inside, ``cuts`` of another store in between."""
     return with_mounts(
-        config_for(fake, **more),
+        config_for(fake, admin=admin),
         {
             "path": "/x/",
             "bucket": "cuts",
@@ -188,11 +189,11 @@ async def test_an_origin_that_is_down_is_so_for_its_mounts_alone(
         await RawClient.connect(app.port) as client,
     ):
         codes = []
-        for number in range(6):
+        for number in range(FAILURES_IN_A_ROW + 1):
             response = await client.get(f"/x/{number}.mp4")
             codes.append(json.loads(response.body)["error"]["code"])
             assert (await client.get("/a.mp4")).body == b"0123456789"
-        assert codes == ["origin_unreachable"] * 5 + ["origin_suspended"]
+        assert codes == ["origin_unreachable"] * FAILURES_IN_A_ROW + ["origin_suspended"]
 
 
 # --- what the admin listener says of them
