@@ -21,9 +21,9 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.origin import health as module
-from rangeserver.origin.base import Part
+from rangeserver.origin.base import Opened, Part
 from rangeserver.origin.health import FAILURES_IN_A_ROW, OriginHealth, keep_probing
-from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -48,6 +48,9 @@ class Answers:
         if isinstance(self.answer, OriginError):
             self.health.failed(self.answer)
         raise self.answer
+
+    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened]:
+        raise NotImplementedError
 
     def read(
         self, facts: ObjectFacts, span: ByteSpan
