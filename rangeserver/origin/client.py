@@ -53,6 +53,7 @@ async def open_client(
         )
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
+        s3.meta.events.register("before-parameter-build.s3", _at_regional_endpoint)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError([f"origin: {error}"]) from error
     try:
@@ -69,6 +70,16 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
     recursion ends in a ``RecursionError`` (measured). The region is a setting.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _at_regional_endpoint(context: dict[str, Any], **_: Any) -> None:
+    """Have presigned URLs name the host that all other requests go to.
+
+    For them alone botocore prefers ``s3.amazonaws.com``, which redirects to the region for as
+    long as a bucket is new, and which no endpoint of a private network stands for. We learn from
+    a presigned URL where a bucket is.
+    """
+    context.pop("use_global_endpoint", None)
 
 
 def client_settings(config: OriginConfig, pool: Pool) -> AioConfig:

@@ -57,11 +57,11 @@ Credentials = Callable[[], ReadOnlyCredentials | None]
 """Those to sign with now, the same object until there are others; ``None``: do not sign."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RequestFields:
     """What belongs to every request for a bucket: SSE-C, requester pays, the expected owner.
 
-    ``params`` is for botocore, ``headers`` the same on the wire.
+    ``params`` is for botocore, ``headers`` the same on the wire. The key of SSE-C is among them.
     """
 
     params: Mapping[str, str]
@@ -104,9 +104,9 @@ class _Place:
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Signed:
-    """The lasting part of a request."""
+    """The lasting part of a request, which nothing may show."""
 
     url: URL
     headers: Mapping[str, str]
@@ -151,8 +151,7 @@ class PerObjectSender:
             denied = isinstance(error, AccessDenied) and ask.method == "GET"
             if not used_before or denied or isinstance(error, CredentialsExpired):
                 raise
-            self._signed.pop(_identity(ask), None)
-            return await self._send(ask, self._signature(ask, place)[0])
+        return await self._send(ask, self._signature(ask, place)[0])
 
     async def _send(self, ask: Ask, signed: _Signed) -> Answer:
         headers = CIMultiDict(signed.headers)
@@ -163,13 +162,18 @@ class PerObjectSender:
         with closed_on_failure(), origin_errors():
             response = await self._pool.request(ask.method, signed.url, headers)
             if response.status >= 300:
-                raise await self._refusal(response)
+                raise await self._refusal(ask, signed, response)
         return Answer(response.status, response.headers, response)
 
-    async def _refusal(self, response: Any) -> OriginError:
+    async def _refusal(self, ask: Ask, signed: _Signed, response: Any) -> OriginError:
         document = await response.read()
         response.close()
-        return error_from_document(response.status, document, response.headers)
+        error = error_from_document(response.status, document, response.headers)
+        # A signature that may be why is not used again: that would cost a request each time.
+        mistrusted = isinstance(error, (OriginRefused, AccessDenied))
+        if mistrusted and self._signed.get(_identity(ask)) is signed:
+            del self._signed[_identity(ask)]
+        return error
 
     def _signature(self, ask: Ask, place: _Place) -> tuple[_Signed, bool]:
         """A signature for ``ask``, and whether it was used before."""
@@ -200,7 +204,7 @@ class PerObjectSender:
     async def _find(self, ask: Ask) -> _Place | None:
         """Ask botocore, which knows the rules, where a bucket is; it makes no request for it."""
         with origin_errors():
-            if ask.bucket.endswith(("--x-s3", ".mrap")):
+            if ask.bucket.endswith(("--x-s3", "--xa-s3", ".mrap")):
                 place = None
             else:
                 params = {"Bucket": ask.bucket, "Key": "k"}

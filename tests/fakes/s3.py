@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault, Framing, error_answer
 from tests.fakes.wire import end, framed, span_of
@@ -72,11 +72,14 @@ class FakeS3:
     """Close a connection that has been idle for this long."""
     listener: socket.socket | None = None
     """Listen on this bound socket, of another network namespace perhaps."""
+    versioned: bool = False
+    """Keep what is replaced or deleted; it is read by its version id."""
     requests: list[SeenRequest] = field(default_factory=list)
     on_request: Callable[[SeenRequest], None] | None = None
     stalled: int = 0
     port: int = 0
     _objects: dict[str, StoredObject] = field(default_factory=dict)
+    _versions: dict[tuple[str, str], StoredObject] = field(default_factory=dict)
     _rules: list[_Rule] = field(default_factory=list)
     _connections: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
     _go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,7 +133,11 @@ class FakeS3:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if etag is None:
             etag = f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
-        self._objects[key] = StoredObject(body, etag, named)
+        if self.versioned:
+            named["x-amz-version-id"] = f"v{len(self._versions)}"
+        self._objects[key] = stored = StoredObject(body, etag, named)
+        if self.versioned:
+            self._versions[key, named["x-amz-version-id"]] = stored
 
     def etag(self, key: str) -> str:
         return self._objects[key].etag
@@ -201,10 +208,13 @@ class FakeS3:
     def _answer(self, request: SeenRequest) -> Answer:
         """What S3 would answer."""
         stored = self._objects.get(request.key)
+        asked = parse_qs(request.path.partition("?")[2]).get("versionId")
+        if asked is not None:
+            stored = self._versions.get((request.key, asked[0]))
         if not request.path.startswith(f"/{self.bucket}/"):
             return error_answer(404, "NoSuchBucket")
         if stored is None:
-            return error_answer(404, "NoSuchKey")
+            return error_answer(404, "NoSuchKey" if asked is None else "NoSuchVersion")
         if request.headers.get("if-match", stored.etag) != stored.etag:
             return error_answer(412, "PreconditionFailed")
         size = len(stored.body)
