@@ -71,6 +71,13 @@ TOLD = {
     "both": refused(header=True, document=True),
 }
 
+CONDITIONS: tuple[tuple[str, str, Expected], ...] = (
+    ("If-Match fails", f"If-Match: {OTHER}", PreconditionFailed()),
+    ("If-Match holds", f"If-Match: {ETAG}", Unsatisfiable()),
+    ("If-Range fails", f"If-Range: {OTHER}", Whole()),
+    ("If-Range holds", f"If-Range: {ETAG}", Unsatisfiable()),
+)
+
 ROWS = (
     *(
         Row("1-start-beyond", f"size in {where}", fault, ranged("20000-"), Unsatisfiable(), asked)
@@ -84,17 +91,12 @@ ROWS = (
             "4-precedence",
             f"{what}, size in {where}",
             fault,
-            ranged("20000-", *fields),
+            ranged("20000-", condition),
             then,
-            ((BEYOND, DESCRIBES, ALL) if isinstance(then, Whole) else (BEYOND, DESCRIBES)),
+            (BEYOND, DESCRIBES, ALL) if isinstance(then, Whole) else (BEYOND, DESCRIBES),
         )
         for where, fault in [*TOLD.items(), ("nothing", refused())]
-        for what, fields, then in [
-            ("If-Match fails", (f"If-Match: {OTHER}",), PreconditionFailed()),
-            ("If-Match holds", (f"If-Match: {ETAG}",), Unsatisfiable()),
-            ("If-Range fails", (f"If-Range: {OTHER}",), Whole()),
-            ("If-Range holds", (f"If-Range: {ETAG}",), Unsatisfiable()),
-        ]
+        for what, condition, then in CONDITIONS
     ),
     *(
         Row(
