@@ -37,15 +37,17 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-async def client(endpoint: str, aiohttp_client: AiohttpClient) -> TestClient[Any, Any]:
-    return await open_bucket("films", endpoint, aiohttp_client)
+@pytest.fixture(params=["per-object", "per-request"])
+async def client(
+    endpoint: str, aiohttp_client: AiohttpClient, request: pytest.FixtureRequest
+) -> TestClient[Any, Any]:
+    return await open_bucket("films", endpoint, aiohttp_client, signing=request.param)
 
 
 async def open_bucket(
-    bucket: str, endpoint: str, aiohttp_client: AiohttpClient
+    bucket: str, endpoint: str, aiohttp_client: AiohttpClient, **more: str
 ) -> TestClient[Any, Any]:
-    origin = {"bucket": bucket, "prefix": "public/", "endpoint_url": endpoint}
+    origin = {"bucket": bucket, "prefix": "public/", "endpoint_url": endpoint, **more}
     return await aiohttp_client(create_app(Config.model_validate({"origin": origin})))
 
 

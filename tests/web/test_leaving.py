@@ -7,7 +7,7 @@ import gc
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rangeserver.web.exchange import Exchange, Outcome
 from tests.fakes import faults
@@ -40,6 +40,11 @@ class Footprint:
     exchanges: int
     acquired: int
 
+    def within(self, baseline: Footprint) -> bool:
+        """Whether it is as it was at the beginning."""
+        fewer = self.descriptors <= baseline.descriptors
+        return fewer and replace(self, descriptors=baseline.descriptors) == baseline
+
     @classmethod
     def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
         return cls(
@@ -52,9 +57,13 @@ class Footprint:
 
 
 async def settled(app: RunningApp, fake: FakeS3, baseline: Footprint) -> None:
-    """Wait until the server holds no more than at the beginning."""
+    """Wait until the server holds no more than at the beginning.
+
+    There may be fewer descriptors: a server that other tests of this process share lets go of
+    its idle origin connections in these seconds.
+    """
     deadline = time.monotonic() + SETTLED_SECONDS
-    while (now := Footprint.of(app, fake)) != baseline:
+    while not (now := Footprint.of(app, fake)).within(baseline):
         assert time.monotonic() < deadline, f"{now} is left, {baseline} was there before"
         await asyncio.sleep(0.01)
     assert fake.stalled == 0

@@ -204,7 +204,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "PROBE_PAUSE_SECONDS", 0.01)
 
 
-async def admin(app: RunningApp, target: str) -> RawResponse:
+async def ask_admin(app: RunningApp, target: str) -> RawResponse:
     async with await RawClient.connect(app.admin_port) as client:
         return await client.get(target)
 
@@ -220,14 +220,14 @@ async def test_one_bucket_that_serves_is_enough_to_be_ready(fake: FakeS3, other:
     async with running_app(three(fake, other, admin=True)) as app:
         await eventually(lambda: ready_paths(app) == {"/", "/x/y z/"})
         await eventually(lambda: "refuses" in (app.app[WATCHED].origins[1].health.reason or ""))
-        answer = await admin(app, "/readyz")
+        answer = await ask_admin(app, "/readyz")
         said = json.loads(answer.body)
         assert (answer.status, said["ready"], said["reason"]) == (200, True, None)
         assert set(said["mounts"]) == {"/", "/x/", "/x/y z/"}
         assert said["mounts"]["/"] is None
         assert "InvalidAccessKeyId" in said["mounts"]["/x/"]
 
-        page = (await admin(app, "/status")).body.decode()
+        page = (await ask_admin(app, "/status")).body.decode()
         assert "<td>/</td><td>films</td><td>serves</td>" in page
         assert "<td>/x/y z/</td><td>films</td><td>serves</td>" in page
         assert "<td>/x/</td><td>cuts</td><td>The origin refuses" in page
@@ -238,22 +238,22 @@ async def test_one_bucket_that_serves_is_enough_to_be_ready(fake: FakeS3, other:
             assert (await client.get("/a.mp4")).status == 502
             assert (await client.get("/x/y%20z/a.mp4")).status == 502
         await eventually(lambda: ready_paths(app) == set())
-        answer = await admin(app, "/readyz")
+        answer = await ask_admin(app, "/readyz")
         said = json.loads(answer.body)
         assert answer.status == 503
         assert said["reason"].startswith("No bucket serves; ")
         assert all(f"{path}: The origin refuses" in said["reason"] for path in said["mounts"])
-        page = (await admin(app, "/status")).body.decode()
+        page = (await ask_admin(app, "/status")).body.decode()
         assert '<p class="bad">not ready: No bucket serves;' in page
 
         other.behave()
         await eventually(lambda: ready_paths(app) == {"/x/"})
-        assert (await admin(app, "/readyz")).status == 200
+        assert (await ask_admin(app, "/readyz")).status == 200
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_one_bucket_alone_is_not_listed(fake: FakeS3) -> None:
     async with running_app(config_for(fake, admin=True)) as app:
         await eventually(lambda: ready_paths(app) == {"/"})
-        assert json.loads((await admin(app, "/readyz")).body) == {"ready": True, "reason": None}
-        assert "bucket films" in (await admin(app, "/status")).body.decode()
+        assert json.loads((await ask_admin(app, "/readyz")).body) == {"ready": True, "reason": None}
+        assert "bucket films" in (await ask_admin(app, "/status")).body.decode()

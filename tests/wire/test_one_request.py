@@ -24,15 +24,6 @@ from tests.wire.http import check_error, exchange, request
 from tests.wire.running import DESCRIBES, Asked, Site, opens, reads, requests
 from tests.wire.table import covers, table
 
-OTHER = '"other"'
-
-BEYOND_AND: tuple[tuple[str, tuple[str, ...], Expected], ...] = (
-    ("If-Match fails", (f"If-Match: {OTHER}",), PreconditionFailed()),
-    ("If-Match holds", (f"If-Match: {ETAG}",), Unsatisfiable()),
-    ("If-Range fails", (f"If-Range: {OTHER}",), Whole()),
-    ("If-Range holds", (f"If-Range: {ETAG}",), Unsatisfiable()),
-)
-
 
 def refused(*, header: bool = False, document: bool = False) -> Fault:
     """S3's answer to a range beyond the end, with the size told in one way or another."""
@@ -73,11 +64,19 @@ def ranged(value: str, *more: str) -> tuple[str, ...]:
 
 BEYOND = opens("bytes=20000-")
 ALL = reads(0, SIZE, ETAG)
+OTHER = '"other"'
 TOLD = {
     "header": refused(header=True),
     "document": refused(document=True),
     "both": refused(header=True, document=True),
 }
+
+CONDITIONS: tuple[tuple[str, str, Expected], ...] = (
+    ("If-Match fails", f"If-Match: {OTHER}", PreconditionFailed()),
+    ("If-Match holds", f"If-Match: {ETAG}", Unsatisfiable()),
+    ("If-Range fails", f"If-Range: {OTHER}", Whole()),
+    ("If-Range holds", f"If-Range: {ETAG}", Unsatisfiable()),
+)
 
 ROWS = (
     *(
@@ -92,12 +91,12 @@ ROWS = (
             "4-precedence",
             f"{what}, size in {where}",
             fault,
-            ranged("20000-", *fields),
+            ranged("20000-", condition),
             then,
-            ((BEYOND, DESCRIBES, ALL) if isinstance(then, Whole) else (BEYOND, DESCRIBES)),
+            (BEYOND, DESCRIBES, ALL) if isinstance(then, Whole) else (BEYOND, DESCRIBES),
         )
         for where, fault in [*TOLD.items(), ("nothing", refused())]
-        for what, fields, then in BEYOND_AND
+        for what, condition, then in CONDITIONS
     ),
     *(
         Row(
