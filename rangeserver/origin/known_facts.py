@@ -66,19 +66,15 @@ class KnownFacts:
             with self._leading(key) as question:
                 async with self.inner.open(key, wanted) as opened:
                     question.told(opened.facts)
-                    yield opened
+                    with self._forgetting(opened.facts):
+                        yield opened
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
         """The bytes of ``span``; a version that is gone is forgotten."""
-        try:
+        with self._forgetting(facts):
             async with self.inner.read(facts, span) as parts:
                 yield parts
-        except (ObjectChanged, ObjectNotFound):
-            known = self._known.get(facts.key)
-            if known is not None and known[0].etag == facts.etag:
-                del self._known[facts.key]
-            raise
 
     async def _told_by_others(self, key: ObjectKey) -> tuple[ObjectFacts | None, bool]:
         """The facts, if they are known or someone is asking; if not, whether to ask for nothing
@@ -87,12 +83,15 @@ class KnownFacts:
         Raises what a request for them ended in.
         """
         facts_only = False
-        known = self._known.get(key)
-        if known is not None and known[1] > self._clock():
-            self._known.move_to_end(key)
-            self._metrics.facts("known")
-            return known[0], False
-        while (question := self._asked.get(key)) is not None:
+        while True:
+            known = self._known.get(key)
+            if known is not None and known[1] > self._clock():
+                self._known.move_to_end(key)
+                self._metrics.facts("known")
+                return known[0], False
+            question = self._asked.get(key)
+            if question is None:
+                return None, facts_only
             told = await question.answer()
             if isinstance(told, RangeUnsatisfiable):
                 facts_only = True
@@ -102,7 +101,6 @@ class KnownFacts:
             elif told is not None:
                 self._metrics.facts("shared")
                 return told, False
-        return None, facts_only
 
     @contextmanager
     def _leading(self, key: ObjectKey) -> Iterator[_Question]:
@@ -116,6 +114,17 @@ class KnownFacts:
             raise
         finally:
             question.given_up()
+
+    @contextmanager
+    def _forgetting(self, facts: ObjectFacts) -> Iterator[None]:
+        """Believe ``facts`` no longer, if reading shows that their version is gone."""
+        try:
+            yield
+        except (ObjectChanged, ObjectNotFound):
+            known = self._known.get(facts.key)
+            if known is not None and known[0].etag == facts.etag:
+                del self._known[facts.key]
+            raise
 
     def _learned(self, key: ObjectKey, facts: ObjectFacts | None) -> None:
         del self._asked[key]

@@ -1,0 +1,418 @@
+"""Facts that are believed for a moment, and asked for once by many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from rangeserver.errors import (
+    AccessDenied,
+    ObjectChanged,
+    ObjectNotFound,
+    OriginError,
+    OriginThrottled,
+    OriginUnreachable,
+    RangeUnsatisfiable,
+)
+from rangeserver.metrics import Metrics
+from rangeserver.origin import known_facts
+from rangeserver.origin.base import Opened, Part
+from rangeserver.origin.known_facts import MAX_FACTS_BYTES, KnownFacts
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from rangeserver.protocol.response_plan import WHOLE
+from tests.exposition import scrape
+from tests.origin.clock import Clock
+from tests.support import eventually
+
+KEY = ObjectKey("a")
+FACTS = ObjectFacts(KEY, 10, '"v1"')
+TTL = 5.0
+
+
+class Inner:
+    """An origin that answers at once, or when told to, and counts what is open."""
+
+    def __init__(self) -> None:
+        self.described: list[ObjectKey] = []
+        self.opened: list[tuple[ObjectKey, AskedRange]] = []
+        self.facts = FACTS
+        self.error: OriginError | None = None
+        self.range_error: OriginError | None = None
+        self.read_error: OriginError | None = None
+        self.waiting = 0
+        self.open_now = 0
+        self._go_on = asyncio.Event()
+        self._go_on.set()
+
+    @property
+    def asked(self) -> int:
+        return len(self.described) + len(self.opened)
+
+    def hold(self) -> None:
+        self._go_on.clear()
+
+    def release(self) -> None:
+        self._go_on.set()
+
+    async def _answer(self, key: ObjectKey) -> ObjectFacts:
+        self.waiting += 1
+        try:
+            await self._go_on.wait()
+        finally:
+            self.waiting -= 1
+        if self.error is not None:
+            raise self.error
+        return replace(self.facts, key=key)
+
+    async def describe(self, key: ObjectKey) -> ObjectFacts:
+        self.described.append(key)
+        return await self._answer(key)
+
+    @asynccontextmanager
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+        self.opened.append((key, wanted))
+        facts = await self._answer(key)
+        if self.range_error is not None:
+            raise self.range_error
+        span = wanted.span(facts.size)
+        async with aclosing(self._parts()) as parts:
+            self.open_now += 1
+            try:
+                yield Opened(facts, span, parts)
+            finally:
+                self.open_now -= 1
+
+    @asynccontextmanager
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+        del facts, span
+        async with aclosing(self._parts()) as parts:
+            yield parts
+
+    async def _parts(self) -> AsyncGenerator[Part]:
+        if self.read_error is not None:
+            raise self.read_error
+        yield b"part"
+
+
+class Course:
+    """What a test looks at."""
+
+    def __init__(self, ttl_seconds: float = TTL) -> None:
+        self.inner = Inner()
+        self.clock = Clock()
+        self._metrics = Metrics()
+        self.known = KnownFacts(
+            self.inner, ttl_seconds, clock=self.clock, metrics=self._metrics.origin
+        )
+
+    async def describe(self, key: ObjectKey = KEY) -> ObjectFacts:
+        return await self.known.describe(key)
+
+    async def open(self, key: ObjectKey = KEY, wanted: AskedRange = WHOLE) -> Opened:
+        """Open and leave again."""
+        async with self.known.open(key, wanted) as opened:
+            return opened
+
+    async def open_and_read(self) -> list[Part]:
+        async with self.known.open(KEY, WHOLE) as opened:
+            assert opened.parts is not None
+            return [part async for part in opened.parts]
+
+    async def read(self, facts: ObjectFacts) -> list[Part]:
+        async with self.known.read(facts, ByteSpan(0, 4)) as parts:
+            return [part async for part in parts]
+
+    def counted(self, result: str) -> float:
+        return scrape(self._metrics)("rangeserver_object_facts_total", result=result)
+
+    def started(
+        self, asking: Callable[[], Awaitable[object]], times: int
+    ) -> list[asyncio.Task[object]]:
+        async def ask() -> object:
+            return await asking()
+
+        return [asyncio.create_task(ask()) for _ in range(times)]
+
+
+@pytest.fixture
+async def course() -> AsyncIterator[Course]:
+    """Fails on leaving if a question or a read is left open."""
+    driven = Course()
+    yield driven
+    assert driven.known._asked == {}
+    assert driven.inner.open_now == 0
+
+
+# --- for a moment
+
+
+async def test_facts_are_believed_for_their_time_and_no_longer(course: Course) -> None:
+    assert await course.describe() == FACTS
+    course.clock.now += TTL - 0.01
+    assert await course.describe() == FACTS
+    assert course.inner.asked == 1
+    course.inner.facts = replace(FACTS, etag='"v2"')
+    course.clock.now += 0.01
+    assert (await course.describe()).etag == '"v2"'
+    assert course.inner.asked == 2
+    assert (course.counted("asked"), course.counted("known")) == (2, 1)
+
+
+async def test_what_is_known_opens_nothing(course: Course) -> None:
+    opened = await course.open()
+    assert (opened.facts, opened.span, opened.parts is not None) == (FACTS, ByteSpan(0, 10), True)
+    again = await course.open()
+    assert again == Opened(FACTS)
+    assert course.inner.asked == 1
+
+
+async def test_at_0_seconds_everything_is_asked_each_time() -> None:
+    course = Course(ttl_seconds=0)
+    for _ in range(3):
+        await course.describe()
+        await course.open()
+    assert course.inner.asked == 6
+    assert course.known._known == {}
+
+
+async def test_errors_are_not_remembered(course: Course) -> None:
+    course.inner.error = ObjectNotFound("gone")
+    for _ in range(2):
+        with pytest.raises(ObjectNotFound):
+            await course.describe()
+    course.inner.error = None
+    assert await course.describe() == FACTS
+    assert course.inner.asked == 3
+
+
+@pytest.mark.parametrize("kind", [ObjectChanged, ObjectNotFound])
+@pytest.mark.parametrize("how", ["read", "open"])
+async def test_a_version_that_is_gone_is_forgotten(
+    course: Course, kind: type[OriginError], how: str
+) -> None:
+    if how == "read":
+        facts = await course.describe()
+        course.inner.read_error = kind()
+        with pytest.raises(kind):
+            await course.read(facts)
+    else:
+        course.inner.read_error = kind()
+        with pytest.raises(kind):
+            await course.open_and_read()
+    await course.describe()
+    assert course.inner.asked == 2
+
+
+async def test_another_version_is_not_forgotten_with_it(course: Course) -> None:
+    old = replace(FACTS, etag='"v0"')
+    await course.describe()
+    course.inner.read_error = ObjectChanged()
+    with pytest.raises(ObjectChanged):
+        await course.read(old)
+    await course.describe()
+    assert course.inner.asked == 1
+
+
+async def test_other_errors_of_a_read_change_nothing(course: Course) -> None:
+    facts = await course.describe()
+    course.inner.read_error = OriginUnreachable()
+    with pytest.raises(OriginUnreachable):
+        await course.read(facts)
+    await course.describe()
+    assert course.inner.asked == 1
+
+
+async def test_the_number_of_objects_is_bounded(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_facts, "MAX_OBJECTS", 3)
+    for name in ("a", "b", "c", "a", "d", "e"):  # a was used after b and c
+        await course.describe(ObjectKey(name))
+        assert len(course.known._known) <= 3
+    assert set(course.known._known) == {"a", "d", "e"}
+
+
+async def test_large_facts_are_not_kept(course: Course) -> None:
+    course.inner.facts = replace(FACTS, content_disposition="x" * MAX_FACTS_BYTES)
+    for _ in range(2):
+        await course.describe()
+    assert course.inner.asked == 2
+    assert course.known._known == {}
+
+
+# --- once for many
+
+
+@pytest.mark.parametrize("leader", ["describe", "open"])
+async def test_many_at_a_time_ask_once(course: Course, leader: str) -> None:
+    course.inner.hold()
+    first = course.started(course.describe if leader == "describe" else course.open, 1)
+    await eventually(lambda: course.inner.waiting == 1)
+    others = course.started(course.describe, 50) + course.started(course.open, 50)
+    await asyncio.sleep(0.01)
+    assert course.inner.asked == 1
+    course.inner.release()
+    results = list(await asyncio.gather(*first, *others))
+    assert results[1:] == [FACTS] * 50 + [Opened(FACTS)] * 50
+    assert course.inner.asked == 1
+    assert (course.counted("asked"), course.counted("shared")) == (1, 100)
+
+
+async def test_at_0_seconds_too() -> None:
+    course = Course(ttl_seconds=0)
+    course.inner.hold()
+    tasks = course.started(course.describe, 10)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    assert list(await asyncio.gather(*tasks)) == [FACTS] * 10
+    assert course.inner.asked == 1
+
+
+async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None:
+    async with course.known.open(KEY, WHOLE) as opened:
+        assert opened.parts is not None
+        assert await course.describe() == FACTS
+        assert await course.open() == Opened(FACTS)
+    assert course.inner.asked == 1
+
+
+async def test_other_objects_wait_for_nothing(course: Course) -> None:
+    course.inner.hold()
+    tasks = [asyncio.create_task(course.describe(ObjectKey(str(number)))) for number in range(10)]
+    await eventually(lambda: course.inner.waiting == 10)
+    course.inner.release()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("error", [ObjectNotFound("a"), AccessDenied("b"), OriginUnreachable("c")])
+async def test_an_error_is_that_of_all_who_waited(course: Course, error: OriginError) -> None:
+    course.inner.hold()
+    course.inner.error = error
+    tasks = course.started(course.describe, 3) + course.started(course.open, 3)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {type(error)}
+    assert {str(result) for result in results} == {str(error)}
+    # Each has an exception of its own: a traceback that many add to grows without end.
+    assert len({id(result) for result in results}) == 6
+    assert course.inner.asked == 1
+
+
+async def test_what_an_error_tells_clients_is_told_to_all(course: Course) -> None:
+    course.inner.hold()
+    course.inner.error = OriginThrottled("slow down", headers={"Retry-After": "1"})
+    tasks = course.started(course.describe, 2)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(result, OriginThrottled)
+        assert result.headers == {"Retry-After": "1"}
+
+
+@pytest.mark.parametrize("leader", ["describe", "open"])
+async def test_a_leader_that_leaves_is_followed_by_one_other(course: Course, leader: str) -> None:
+    course.inner.hold()
+    (first,) = course.started(course.describe if leader == "describe" else course.open, 1)
+    await eventually(lambda: course.inner.waiting == 1)
+    others = course.started(course.describe, 5) + course.started(course.open, 5)
+    await asyncio.sleep(0)
+    first.cancel()
+    await eventually(lambda: course.inner.asked == 2 and course.inner.waiting == 1)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    course.inner.release()
+    assert list(await asyncio.gather(*others)) == [FACTS] * 5 + [Opened(FACTS)] * 5
+    assert course.inner.asked == 2
+
+
+async def test_leader_after_leader_may_leave(course: Course) -> None:
+    course.inner.hold()
+    tasks = course.started(course.describe, 20)
+    for left in range(20):
+        await eventually(partial(lambda asked: course.inner.asked == asked, left + 1))
+        assert course.inner.waiting == 1
+        tasks[left].cancel()
+        await asyncio.gather(tasks[left], return_exceptions=True)
+    assert course.inner.waiting == 0
+
+
+async def test_who_waits_may_leave_without_a_trace(course: Course) -> None:
+    course.inner.hold()
+    first, second, third = course.started(course.describe, 3)
+    await eventually(lambda: course.inner.waiting == 1)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert course.inner.waiting == 1
+    course.inner.release()
+    assert list(await asyncio.gather(first, third)) == [FACTS] * 2
+    assert course.inner.asked == 1
+
+
+async def test_a_leader_that_leaves_after_the_facts_came_changes_nothing(course: Course) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with course.known.open(KEY, WHOLE):
+            raise ZeroDivisionError
+    assert await course.describe() == FACTS
+    assert course.inner.asked == 1
+
+
+async def test_an_error_of_ours_is_no_answer_to_others(course: Course) -> None:
+    """Only what the origin says is shared."""
+    course.inner.hold()
+    course.inner.error = ZeroDivisionError()  # type: ignore[assignment]
+    first, second = course.started(course.describe, 2)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    with pytest.raises(ZeroDivisionError):
+        await first
+    with pytest.raises(ZeroDivisionError):
+        await second
+    assert course.inner.asked == 2
+
+
+async def test_a_range_that_means_nothing_is_no_answer_to_others(course: Course) -> None:
+    """The leader's 416 tells others nothing of their ranges; one then asks for the facts."""
+    course.inner.range_error = RangeUnsatisfiable(size=10)
+    course.inner.hold()
+    beyond = AskedRange(1000, None)
+    (first,) = course.started(lambda: course.open(KEY, beyond), 1)
+    await eventually(lambda: course.inner.waiting == 1)
+    others = course.started(course.open, 5) + course.started(course.describe, 5)
+    await asyncio.sleep(0)
+    course.inner.release()
+    with pytest.raises(RangeUnsatisfiable):
+        await first
+    assert list(await asyncio.gather(*others)) == [Opened(FACTS)] * 5 + [FACTS] * 5
+    assert (len(course.inner.opened), len(course.inner.described)) == (1, 1)
+
+
+async def test_comings_and_goings_at_random_leave_nothing(course: Course) -> None:
+    inner = course.inner
+
+    async def come_and_go(number: int) -> None:
+        asking = course.started(course.describe if number % 2 else course.open, 1)[0]
+        for _ in range(number % 5):
+            await asyncio.sleep(0)
+        if number % 3 == 0:
+            asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    async def toggle() -> None:
+        for number in range(200):
+            (inner.hold if number % 2 else inner.release)()
+            inner.error = ObjectNotFound() if number % 7 == 0 else None
+            course.clock.now += 1
+            await asyncio.sleep(0)
+        inner.error = None
+        inner.release()
+
+    await asyncio.gather(toggle(), *(come_and_go(number) for number in range(500)))
+    assert inner.waiting == 0
+    assert await course.describe() == FACTS
