@@ -59,12 +59,14 @@ class Opened:
     """An object of which facts are known, and perhaps a read that has begun.
 
     ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
-    ``parts`` nothing is open.
+    ``parts`` nothing is open. ``believed`` facts are of a moment ago: whoever would refuse a
+    request because of them raises ObjectChanged instead, which has them forgotten.
     """
 
     facts: ObjectFacts
     span: ByteSpan = _NO_SPAN
     parts: AsyncIterator[Part] | None = None
+    believed: bool = False
 
 
 class Origin(Protocol):

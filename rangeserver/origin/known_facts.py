@@ -1,7 +1,8 @@
 """Facts are believed for a moment, and asked for once by however many want them at a time.
 
 They may be a little out of date, and no byte is wrong for it: every read names the version that
-its facts are of, so an object that was replaced is noticed by the first read of it.
+its facts are of, so an object that was replaced is noticed by the first read of it. Nor is a
+condition or range called false because of them (:class:`~rangeserver.origin.base.Opened`).
 
 Of those who ask for the same object at the same time, one leads: its request brings the facts
 for all, and for itself perhaps bytes as well. A leader that leaves is followed by the next.
@@ -46,7 +47,9 @@ class KnownFacts:
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of a version that was current not longer ago than the time to live."""
-        known, _ = await self._told_by_others(key)
+        known = self._believed(key)
+        if known is None:
+            known, _ = await self._told_by_others(key)
         if known is not None:
             return known
         with self._leading(key) as question:
@@ -57,6 +60,11 @@ class KnownFacts:
     @asynccontextmanager
     async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
         """Facts alone if they are known, else facts and bytes."""
+        believed = self._believed(key)
+        if believed is not None:
+            with self._forgetting(believed):
+                yield Opened(believed, believed=True)
+            return
         known, facts_only = await self._told_by_others(key)
         if known is not None:
             yield Opened(known)
@@ -76,22 +84,22 @@ class KnownFacts:
             async with self.inner.read(facts, span) as parts:
                 yield parts
 
+    def _believed(self, key: ObjectKey) -> ObjectFacts | None:
+        known = self._known.get(key)
+        if known is None or known[1] <= self._clock():
+            return None
+        self._known.move_to_end(key)
+        self._metrics.facts("known")
+        return known[0]
+
     async def _told_by_others(self, key: ObjectKey) -> tuple[ObjectFacts | None, bool]:
-        """The facts, if they are known or someone is asking; if not, whether to ask for nothing
-        but them: an answer that brought none left many waiting.
+        """The facts, if someone is asking; if not, whether to ask for nothing but them: an answer
+        that brought none left many waiting.
 
         Raises what a request for them ended in.
         """
         facts_only = False
-        while True:
-            known = self._known.get(key)
-            if known is not None and known[1] > self._clock():
-                self._known.move_to_end(key)
-                self._metrics.facts("known")
-                return known[0], False
-            question = self._asked.get(key)
-            if question is None:
-                return None, facts_only
+        while (question := self._asked.get(key)) is not None:
             told = await question.answer()
             if isinstance(told, RangeUnsatisfiable):
                 facts_only = True
@@ -101,6 +109,10 @@ class KnownFacts:
             elif told is not None:
                 self._metrics.facts("shared")
                 return told, False
+            believed = self._believed(key)
+            if believed is not None:  # learned meanwhile by one who did not wait
+                return believed, False
+        return None, facts_only
 
     @contextmanager
     def _leading(self, key: ObjectKey) -> Iterator[_Question]:

@@ -91,7 +91,9 @@ class ObjectHandler:
         for attempt in range(1, _VERSIONS_TRIED + 1):
             try:
                 with reporting(exchange.origin):
-                    return await self._answer(request, exchange, mounted, key, asked)
+                    return await self._answer(
+                        request, exchange, mounted, key, asked, first=attempt == 1
+                    )
             except ObjectChanged:
                 # Raised only before the first byte, when all can still be decided anew.
                 if attempt == _VERSIONS_TRIED:
@@ -114,6 +116,8 @@ class ObjectHandler:
         mounted: MountedOrigin,
         key: ObjectKey,
         asked: ObjectRequest,
+        *,
+        first: bool,
     ) -> web.StreamResponse:
         origin, rules = mounted.origin, mounted.rules
         async with AsyncExitStack() as stack:
@@ -125,6 +129,11 @@ class ObjectHandler:
                 await stack.aclose()
                 opened = Opened(opened.facts)
             if plan.status in _REFUSALS:
+                if first and opened.believed:
+                    # Another process may have told this client of a newer version. What is known
+                    # at the second attempt was learned since the first.
+                    msg = "refused because of facts of a moment ago"
+                    raise ObjectChanged(msg)
                 return error_response(
                     plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
                 )
