@@ -168,7 +168,7 @@ async def test_what_is_known_opens_nothing(course: Course) -> None:
     opened = await course.open()
     assert (opened.facts, opened.span, opened.parts is not None) == (FACTS, ByteSpan(0, 10), True)
     again = await course.open()
-    assert again == Opened(FACTS)
+    assert again == Opened(FACTS, believed=True)
     assert course.inner.asked == 1
 
 
@@ -278,7 +278,7 @@ async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None
     async with course.known.open(KEY, WHOLE) as opened:
         assert opened.parts is not None
         assert await course.describe() == FACTS
-        assert await course.open() == Opened(FACTS)
+        assert await course.open() == Opened(FACTS, believed=True)
     assert course.inner.asked == 1
 
 
