@@ -68,6 +68,12 @@ async def answered_within(seconds: float) -> AsyncIterator[None]:
             _deadline.reset(token)
 
 
+def given_up_for_lateness(error: BaseException) -> bool:
+    """Whether a request ended in ``error`` because its :func:`answered_within` ended."""
+    deadline = _deadline.get()
+    return isinstance(error, asyncio.CancelledError) and deadline is not None and deadline.expired()
+
+
 class _Response(aiohttp.ClientResponse):
     """A response that hides header lines which are not UTF-8, instead of failing on them, and
     whose body is read as a whole only up to a limit.
@@ -214,11 +220,10 @@ class Pool:
 
 def _failure(error: BaseException) -> str:
     """What a request without an answer is counted as."""
-    if isinstance(error, asyncio.CancelledError):
-        deadline = _deadline.get()
-        return "timeout" if deadline is not None and deadline.expired() else "abandoned"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or given_up_for_lateness(error):
         return "timeout"
+    if isinstance(error, asyncio.CancelledError):
+        return "abandoned"
     return "unreachable" if isinstance(error, aiohttp.ClientConnectionError) else "failed"
 
 

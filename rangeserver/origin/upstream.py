@@ -26,7 +26,7 @@ from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.hedging import Lateness, Race
 from rangeserver.origin.parameters import standing_parameters
-from rangeserver.origin.pool import Pool, over_a_new_connection
+from rangeserver.origin.pool import Pool, given_up_for_lateness, over_a_new_connection
 from rangeserver.origin.retrying import RetryTokens
 from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
 from rangeserver.origin.slots import Slots
@@ -145,6 +145,8 @@ class Upstream:
             self.slots.release()
             if isinstance(error, OriginError):
                 self._note(ask, error)
+            elif given_up_for_lateness(error):
+                self.circuit.unanswered(ask.key, connected=True)
             raise
         self.circuit.answered()
         return answer
