@@ -27,6 +27,13 @@ class ClockedS3(FakeS3):
         return FakeS3._answer(self, request)
 
 
+class Everybody(set[str]):
+    """All there are, and all there will be."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 @dataclass(slots=True, eq=False)
 class ExpiringS3(FakeS3):
     """Takes the keys of anybody but those that have expired."""

@@ -31,7 +31,7 @@ from tests.fakes import faults
 from tests.fakes.aws import FakeAws
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
-from tests.fakes.strict import ExpiringS3
+from tests.fakes.strict import Everybody, ExpiringS3
 from tests.origin.clock import Clock
 from tests.support import acquired_connections, config_for, eventually
 
@@ -420,7 +420,7 @@ async def test_open_bodies_outlive_their_token(container: FakeAws, mode: str) ->
             body = bytearray()
             async with upstream.asking(GET) as answer:
                 body += await answer.read(1000)
-                fake.expired = True
+                fake.expired = Everybody()
                 for _ in range(3):
                     with pytest.raises(CredentialsExpired):
                         await course.get()
@@ -428,6 +428,6 @@ async def test_open_bodies_outlive_their_token(container: FakeAws, mode: str) ->
                 while part := await answer.read(65_536):
                     body += part
             assert body == BODY
-            fake.expired = False
+            fake.expired = set()
             assert await course.get() == BODY
         assert container.container.hits == 2
