@@ -110,13 +110,20 @@ _fresh: ContextVar[bool] = ContextVar("fresh", default=False)
 
 
 @contextmanager
-def over_a_new_connection() -> Iterator[None]:
-    """Let the requests of this context use no connection that was used before."""
-    token = _fresh.set(True)
+def over_a_new_connection(*, wanted: bool = True) -> Iterator[None]:
+    """Let the requests of this context use no connection that was used before, if it is
+    ``wanted`` here or outside.
+    """
+    token = _fresh.set(wanted or _fresh.get())
     try:
         yield
     finally:
         _fresh.reset(token)
+
+
+def is_over_a_new_connection() -> bool:
+    """Whether the requests of this context use none that was used before."""
+    return _fresh.get()
 
 
 class Pool:

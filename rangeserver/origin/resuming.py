@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TypeVar
 
 from rangeserver.errors import (
+    OriginBodyError,
     OriginBusy,
     OriginError,
     OriginProtocolError,
@@ -31,7 +32,7 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Opened, Origin, Part, note_resume, report_id
-from rangeserver.origin.pool import answered_within
+from rangeserver.origin.pool import answered_within, over_a_new_connection
 from rangeserver.origin.retrying import (
     Pauses,
     RetryPolicy,
@@ -59,6 +60,10 @@ _RESUMABLE = (
     OriginTimeout,
     OriginUnreachable,
 )
+
+# May be about the connection alone. Others that were kept are perhaps no better: origins close
+# them by the dozen, so the next attempt goes over a new one.
+_OF_A_CONNECTION = (OriginBodyError, OriginTimeout, OriginUnreachable)
 
 
 class ResumingOrigin:
@@ -118,7 +123,8 @@ class ResumingOrigin:
             async with answered_within(seconds):
                 for left in reversed(range(self._policy.max_attempts)):
                     try:
-                        outcome = await attempt()
+                        with over_a_new_connection(wanted=isinstance(failure, _OF_A_CONNECTION)):
+                            outcome = await attempt()
                     except OriginError as error:
                         failure = error
                         pause = pauses.next(error)
@@ -188,7 +194,8 @@ class ResumingOrigin:
             log.info("request %s: resuming at byte %d: %s", request_id, rest.start, cause)
             try:
                 async with answered_within(self._policy.answer_seconds):
-                    return await stack.enter_async_context(self.inner.read(facts, rest))
+                    with over_a_new_connection(wanted=isinstance(cause, _OF_A_CONNECTION)):
+                        return await stack.enter_async_context(self.inner.read(facts, rest))
             except _RESUMABLE as error:
                 cause = error
             except TimeoutError:

@@ -26,7 +26,12 @@ from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.hedging import Lateness, Race
 from rangeserver.origin.parameters import standing_parameters
-from rangeserver.origin.pool import Pool, given_up_for_lateness, over_a_new_connection
+from rangeserver.origin.pool import (
+    Pool,
+    given_up_for_lateness,
+    is_over_a_new_connection,
+    over_a_new_connection,
+)
 from rangeserver.origin.retrying import RetryTokens
 from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
 from rangeserver.origin.slots import Slots
@@ -139,15 +144,17 @@ class Upstream:
 
     async def _send(self, ask: Ask) -> Answer:
         """Send from a place that was taken, and that is given back if no answer comes of it."""
-        try:
-            answer = await self._with_valid_credentials(ask)
-        except BaseException as error:
-            self.slots.release()
-            if isinstance(error, OriginError):
-                self._note(ask, error)
-            elif given_up_for_lateness(error):
-                self.circuit.unanswered(ask.key, connected=True)
-            raise
+        # Whoever is to find out whether the origin is back must not ask a connection of before.
+        with over_a_new_connection(wanted=self.circuit.is_open):
+            try:
+                answer = await self._with_valid_credentials(ask)
+            except BaseException as error:
+                self.slots.release()
+                if isinstance(error, OriginError):
+                    self._note(ask, error)
+                elif given_up_for_lateness(error):
+                    self.circuit.unanswered(ask.key, connected=True)
+                raise
         self.circuit.answered()
         return answer
 
@@ -166,7 +173,11 @@ class Upstream:
         if isinstance(error, OriginThrottled):
             self._lateness.throttled()
         if isinstance(error, (OriginTimeout, OriginUnreachable)):
-            self.circuit.unanswered(ask.key, connected=not error.connecting)
+            # A connection that was kept and is closed tells of itself. Many of them may be closed
+            # at once, by an origin that is well; the request is repeated over a new one.
+            kept = not error.connecting and not is_over_a_new_connection()
+            if isinstance(error, OriginTimeout) or not kept:
+                self.circuit.unanswered(ask.key, connected=not error.connecting)
         elif not isinstance(error, OriginSuspended):
             self.circuit.answered()
 

@@ -69,7 +69,7 @@ class FakeS3:
     bucket: str = "films"
     host: str = "127.0.0.1"
     keep_alive_seconds: float | None = None
-    """Close a connection that has been idle for this long."""
+    """Close a connection that has been idle for this long after an answer."""
     listener: socket.socket | None = None
     """Listen on this bound socket, of another network namespace perhaps."""
     versioned: bool = False
@@ -176,15 +176,18 @@ class FakeS3:
         writer.transport.set_write_buffer_limits(0)
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
-                while await self._exchange(reader, writer):
-                    pass
+                patience = None  # for the first request: it was not idle yet
+                while await self._exchange(reader, writer, patience):
+                    patience = self.keep_alive_seconds
         finally:
             writer.close()
             del self._connections[task]
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; whether the connection stays."""
-        async with asyncio.timeout(self.keep_alive_seconds):
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float | None
+    ) -> bool:
+        """Answer one request that comes within ``patience``; whether the connection stays."""
+        async with asyncio.timeout(patience):
             raw = await reader.readuntil(b"\r\n\r\n")
         head = raw.decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ")

@@ -111,10 +111,10 @@ async def served_again(watch: Watch) -> None:
 
 async def test_a07_one_silent_object_opens_no_circuit(fake: FakeS3) -> None:
     """However often it is asked for; many of them would."""
-    async with watched(fake, origin={"response_seconds": 0.2, "max_attempts": 1}) as watch:
+    async with watched(fake, origin={"response_seconds": 0.25, "max_attempts": 1}) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(BEFORE_HEADER), key="film")
-        for _ in range(2 * FAILURES_IN_A_ROW):
+        for _ in range(FAILURES_IN_A_ROW + 1):
             received = await watch.get("/film", goes_on=False)
             assert (received.status, received.error_code) == (504, "origin_timeout")
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0
@@ -291,13 +291,55 @@ async def test_a23_a_kept_connection_breaks(fake: FakeS3) -> None:
         assert (received.status, received.body) == (206, FILM[:100])
 
 
+async def test_a23_many_kept_connections_break_at_once(fake: FakeS3) -> None:
+    """That is no sign of an origin that is down: each request is repeated over a new one."""
+    many = 4 * FAILURES_IN_A_ROW
+    async with watched(fake) as watch:
+        for number in range(many):
+            watch.put(f"film{number}", FILM[:1000])
+
+        async def everybody() -> None:
+            asked = (watch.get(f"/film{number}", goes_on=False) for number in range(many))
+            for received in await asyncio.gather(*asked):
+                assert (received.status, received.body) == (200, FILM[:1000])
+
+        fake.misbehave(faults.stall_after(10), times=many)
+        first = asyncio.create_task(everybody())
+        await eventually(lambda: fake.stalled == many)
+        fake.release()
+        await first
+        await eventually(lambda: watch.app.idle >= many)
+        fake.requests.clear()
+        fake.misbehave(faults.reset_after(BEFORE_HEADER), times=many)
+        await everybody()
+        assert len(fake.requests) == 2 * many
+        assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0
+
+
+async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
+    """Whether kept or new: that is an origin which is down."""
+    async with watched(fake) as watch:
+        watch.put("film", FILM)
+        fake.misbehave(faults.reset_after(BEFORE_HEADER), method=None)
+        for number in range(FAILURES_IN_A_ROW):
+            received = await watch.get(f"/film{number}", goes_on=False)
+            if received.status == 503:
+                break
+            assert (received.status, received.error_code) == (502, "origin_unreachable")
+        suspended(received)
+        assert received.status == 503
+        assert scrape(watch.app.app[METRICS])(CIRCUIT) == 1
+        fake.behave()
+        await served_again(watch)
+
+
 async def test_a23_a_connection_idle_for_long(fake: FakeS3) -> None:
     """A read deadline measures the origin, not how long a connection is not needed."""
     patient = {"idle_seconds": 0.3, "max_attempts": 1, "max_resumes": 0}
     async with watched(fake, origin=patient) as watch:
         watch.put("film", FILM)
         for _ in range(4):
-            assert (await watch.get("/film", goes_on=False)).complete
+            assert (await watch.get("/film", goes_on=False)).status == 200
             assert watch.app.idle
             await asyncio.sleep(patient["idle_seconds"] * 1.1)
         assert watch.rose(REQUESTS, outcome="ok") == watch.rose(REQUESTS)
