@@ -321,11 +321,12 @@ async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
     async with watched(fake) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.reset_after(BEFORE_HEADER), method=None)
+        received = await watch.get("/film", goes_on=False)
         for number in range(FAILURES_IN_A_ROW):
-            received = await watch.get(f"/film{number}", goes_on=False)
             if received.status == 503:
                 break
             assert (received.status, received.error_code) == (502, "origin_unreachable")
+            received = await watch.get(f"/film{number}", goes_on=False)
         suspended(received)
         assert received.status == 503
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 1
