@@ -60,6 +60,9 @@ async def test_a06_repetitions(fake: FakeS3) -> None:
             assert received.status in {503, 504}  # 503: given up on for a while
 
         await watch.leaves_no_memory(once, lambda: faults.stall_after(BEFORE_HEADER), times=40)
+        fake.behave()
+        watch.put("film", FILM)
+        await served_again(watch)
 
 
 async def test_a07_refused_connections(fake: FakeS3) -> None:
