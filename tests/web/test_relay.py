@@ -23,7 +23,7 @@ START, STOP = 100_000, 2_100_000
 RANGE = f"bytes={START}-{STOP - 1}"
 
 # Deadlines towards the origin that a test waits out, kept short.
-SOON = {"idle_seconds": 0.3, "response_seconds": 0.6}
+SOON = {"idle_seconds": 0.3, "response_seconds": 1.5}
 
 
 @pytest.fixture(autouse=True)
