@@ -186,7 +186,12 @@ def judge_memory(findings: Findings) -> str:
     first, last = statistics.median(sizes[:third]), statistics.median(sizes[-third:])
     if last > first * ALLOWED_GROWTH:
         findings.violations.append(f"memory grew from {first:.0f} to {last:.0f} bytes")
-    return f"first third {first / 1e6:.1f} MB, last third {last / 1e6:.1f} MB"
+    tenths = (sizes[len(sizes) * n // 10 : len(sizes) * (n + 1) // 10] for n in range(10))
+    course = ", ".join(f"{statistics.median(part) / 1e6:.1f}" for part in tenths if part)
+    return (
+        f"first third {first / 1e6:.1f} MB, last third {last / 1e6:.1f} MB"
+        f" (by tenths, after the first tenth of the time: {course})"
+    )
 
 
 async def settle(server: Server, findings: Findings) -> Scrape:
