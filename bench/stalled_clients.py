@@ -32,11 +32,13 @@ async def film(request: web.Request) -> web.StreamResponse:
     headers = {"ETag": '"film"', "Content-Type": "video/mp4", "Accept-Ranges": "bytes"}
     if request.method == "HEAD":
         return web.Response(headers=headers | {"Content-Length": str(FILM_BYTES)})
-    match = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"])
-    assert match is not None
-    start, stop = int(match[1]), int(match[2]) + 1
-    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{FILM_BYTES}"
-    response = web.StreamResponse(status=206, headers=headers)
+    status, start, stop = 200, 0, FILM_BYTES
+    if "Range" in request.headers:
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"])
+        assert match is not None
+        status, start, stop = 206, int(match[1]), int(match[2]) + 1
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{FILM_BYTES}"
+    response = web.StreamResponse(status=status, headers=headers)
     response.content_length = stop - start
     await response.prepare(request)
     chunk = bytes(1 << 18)
@@ -77,7 +79,10 @@ async def stall(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     await loop.sock_connect(sock, ("127.0.0.1", port))
     await loop.sock_sendall(sock, b"GET /film.mp4 HTTP/1.1\r\nHost: bench\r\n\r\n")
-    await loop.sock_recv(sock, 256)
+    begun = await loop.sock_recv(sock, 256)
+    if not begun.startswith(b"HTTP/1.1 200 "):  # an error would cost next to nothing
+        msg = f"the server does not serve the film: {begun[:64]!r}"
+        raise SystemExit(msg)
     return sock
 
 
