@@ -86,7 +86,7 @@ def client_settings(config: OriginConfig, pool: Pool) -> AioConfig:
     """Every client setting that matters here, so that neither defaults nor environment decide."""
     keep_alive = min(_KEEP_ALIVE_SECONDS, config.idle_seconds * _KEEP_ALIVE_SHARE)
     return AioConfig(
-        # Named, for presigned URLs would get version 2, and a global host, without.
+        # Named, for presigned URLs would get version 2 without.
         signature_version=UNSIGNED if config.anonymous else "s3v4",
         http_session_cls=pool.session_class(),
         connector_args={"keepalive_timeout": keep_alive},

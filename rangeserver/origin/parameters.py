@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rangeserver.config import OriginConfig
 from rangeserver.origin.customer_key import load_customer_key
 
@@ -25,3 +27,17 @@ def standing_parameters(config: OriginConfig) -> dict[str, str]:
     if config.expected_bucket_owner:
         parameters["ExpectedBucketOwner"] = config.expected_bucket_owner
     return parameters
+
+
+def as_headers(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The same as header fields, as botocore writes them."""
+    return {_HEADERS[name]: value for name, value in parameters.items()}
+
+
+_HEADERS = {
+    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
+    "SSECustomerKey": "x-amz-server-side-encryption-customer-key",
+    "SSECustomerKeyMD5": "x-amz-server-side-encryption-customer-key-MD5",
+    "RequestPayer": "x-amz-request-payer",
+    "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
+}

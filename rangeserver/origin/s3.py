@@ -27,9 +27,8 @@ from rangeserver.origin.health import OriginHealth
 from rangeserver.origin.translate import RETRY_AFTER, body_errors
 from rangeserver.origin.upstream import Upstream
 from rangeserver.progress import RateWindow
-from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-from rangeserver.protocol.response_plan import WHOLE
 
 READ_BYTES = 256 * 1024
 """Size of a part at most: a little more than what uvloop reads at a time (256,000 bytes), so that

@@ -14,7 +14,6 @@ from rangeserver.config import OriginConfig
 from rangeserver.errors import (
     CredentialsExpired,
     OriginError,
-    OriginSuspended,
     OriginThrottled,
     OriginTimeout,
     OriginUnreachable,
@@ -25,7 +24,7 @@ from rangeserver.origin.circuit import Circuit
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.hedging import Lateness, Race
-from rangeserver.origin.parameters import standing_parameters
+from rangeserver.origin.parameters import as_headers, standing_parameters
 from rangeserver.origin.pool import (
     Pool,
     given_up_for_lateness,
@@ -35,15 +34,6 @@ from rangeserver.origin.pool import (
 from rangeserver.origin.retrying import RetryTokens
 from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
 from rangeserver.origin.slots import Slots
-
-_HEADERS = {
-    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
-    "SSECustomerKey": "x-amz-server-side-encryption-customer-key",
-    "SSECustomerKeyMD5": "x-amz-server-side-encryption-customer-key-MD5",
-    "RequestPayer": "x-amz-request-payer",
-    "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
-}
-"""What botocore makes of the standing parameters."""
 
 
 @asynccontextmanager
@@ -58,9 +48,7 @@ async def open_upstream(
     cannot be used.
     """
     parameters = standing_parameters(config)
-    fields = RequestFields(
-        parameters, {_HEADERS[name]: value for name, value in parameters.items()}
-    )
+    fields = RequestFields(parameters, as_headers(parameters))
     pool = Pool(config.pool_wait_seconds, metrics)
     async with AsyncExitStack() as stack:
         if credentials is None and not config.anonymous:
@@ -178,7 +166,7 @@ class Upstream:
             kept = not error.connecting and not is_over_a_new_connection()
             if isinstance(error, OriginTimeout) or not kept:
                 self.circuit.unanswered(ask.key, connected=not error.connecting)
-        elif not isinstance(error, OriginSuspended):
+        else:
             self.circuit.answered()
 
     def _give_back(self, answer: Answer) -> None:

@@ -76,6 +76,10 @@ class AskedRange:
         return f"bytes={first}-{'' if self.last is None else self.last}"
 
 
+WHOLE = AskedRange(0, None)
+"""All of a representation, of unknown size."""
+
+
 def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ...] | None:
     """What a GET with this Range value is to receive of a representation of ``size`` bytes.
 

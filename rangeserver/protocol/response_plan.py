@@ -18,7 +18,7 @@ from rangeserver.protocol.disposition import (
 from rangeserver.protocol.media_types import may_show_inline, media_type
 from rangeserver.protocol.multipart import Segment, body_length, frame_byteranges
 from rangeserver.protocol.preconditions import Conditions, Verdict, evaluate, range_applies
-from rangeserver.protocol.ranges import AskedRange, ByteSpan, parse_members, parse_range
+from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan, parse_members, parse_range
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.protocol.validators import format_http_date
 
@@ -58,10 +58,6 @@ class ResponsePlan:
     headers: dict[str, str]
     body: tuple[Segment, ...] = ()
     content_length: int | None = None
-
-
-WHOLE = AskedRange(0, None)
-"""All of an object, of unknown size."""
 
 
 def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from rangeserver.errors import ResponseError
+from rangeserver.errors import RangeUnsatisfiable, ResponseError
 from rangeserver.web.exchange import REQUEST_ID
 
 ALLOWED_METHODS = "GET, HEAD, OPTIONS"
 
 PRECONDITION_FAILED = ("precondition_failed", "A precondition of the request is false.")
-RANGE_NOT_SATISFIABLE = ("range_not_satisfiable", "The range lies outside the object.")
+RANGE_NOT_SATISFIABLE = (RangeUnsatisfiable.code, RangeUnsatisfiable.message)
 INTERNAL_ERROR = (ResponseError.code, ResponseError.message)
 
 # RFC 9110 renamed these; Python up to 3.12 has the old phrases.

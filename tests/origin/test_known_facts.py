@@ -23,9 +23,8 @@ from rangeserver.metrics import Metrics
 from rangeserver.origin import known_facts
 from rangeserver.origin.base import Opened, Part
 from rangeserver.origin.known_facts import MAX_FACTS_BYTES, KnownFacts
-from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-from rangeserver.protocol.response_plan import WHOLE
 from tests.exposition import scrape
 from tests.origin.clock import Clock
 from tests.support import eventually

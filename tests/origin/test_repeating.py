@@ -31,9 +31,8 @@ from rangeserver.origin.base import ReadReport, reporting
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import MAX_TOKENS, RetryPolicy
-from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-from rangeserver.protocol.response_plan import WHOLE
 from tests.exposition import scrape
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Fault
