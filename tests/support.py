@@ -242,9 +242,17 @@ class RawClient:
     was_reset: bool = False
 
     @classmethod
-    async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Self:
-        """Connect; a small ``receive_buffer`` makes a client that takes little."""
-        sock = socket.socket()
+    async def connect(
+        cls,
+        port: int,
+        *,
+        receive_buffer: int | None = None,
+        sock: socket.socket | None = None,
+    ) -> Self:
+        """Connect, over ``sock`` if given; a small ``receive_buffer`` makes a client that takes
+        little.
+        """
+        sock = socket.socket() if sock is None else sock
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import boto3
 import pytest
 from aiohttp.test_utils import TestClient
-from moto.server import ThreadedMotoServer
 from pytest_aiohttp.plugin import AiohttpClient
 
 from rangeserver.app import create_app
 from rangeserver.config import Config
+from tests.fakes.moto import moto_with
 
 FILM = bytes(range(256)) * 8192  # 2 MiB
 KEYS = ["film.mp4", "바다 소리.mp4", "a+b c%2Fd.mp4", "🎬/1.ts", "x//y", "films/"]
@@ -22,19 +20,9 @@ KEYS = ["film.mp4", "바다 소리.mp4", "a+b c%2Fd.mp4", "🎬/1.ts", "x//y", "
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3: Any = boto3.client("s3", endpoint_url=url)  # type: ignore[no-untyped-call]
-    s3.create_bucket(Bucket="films")
-    for key in KEYS:
-        s3.put_object(Bucket="films", Key=f"public/{key}", Body=FILM)
-    s3.put_object(Bucket="films", Key="public/empty", Body=b"")
-    s3.put_object(Bucket="films", Key="private.mp4", Body=b"secret")
-    yield url
-    server.stop()
+    objects = {f"public/{key}": FILM for key in KEYS}
+    with moto_with({**objects, "public/empty": b"", "private.mp4": b"secret"}) as url:
+        yield url
 
 
 @pytest.fixture(params=["per-object", "per-request"])

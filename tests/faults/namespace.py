@@ -69,15 +69,7 @@ class Namespace:
 
     async def connect(self, port: int) -> RawClient:
         """A client of this network."""
-        sock = self.new_socket()
-        sock.setblocking(False)
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-        except BaseException:
-            sock.close()
-            raise
-        return RawClient(sock)
+        return await RawClient.connect(port, sock=self.new_socket())
 
     async def get(self, port: int, target: str, **headers: str) -> RawResponse:
         """One request on a connection of its own."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
-import boto3
 import pytest
 from aiohttp.test_utils import unused_port
-from moto.server import ThreadedMotoServer
 
 from rangeserver.origin.credentials import kept_credentials
 from rangeserver.origin.refresh_timing import RefreshTiming
 from tests.cli.commands import served
 from tests.fakes import faults
 from tests.fakes.aws import FakeAws
+from tests.fakes.moto import moto_with
 from tests.fakes.s3 import FakeS3
 from tests.fakes.strict import ClockedS3, ExpiringS3, access_key
 from tests.faults.invariants import DEADLINES, Watch, watched
@@ -256,16 +253,8 @@ async def test_d05_clock_skew() -> None:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3: Any = boto3.client("s3", endpoint_url=url)  # type: ignore[no-untyped-call]
-    s3.create_bucket(Bucket="films")
-    s3.put_object(Bucket="films", Key="film", Body=FILM)
-    yield url
-    server.stop()
+    with moto_with({"film": FILM}) as url:
+        yield url
 
 
 @pytest.mark.parametrize(("key", "status"), [("film", 200), ("nothing", 404)])

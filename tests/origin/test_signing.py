@@ -43,6 +43,7 @@ from tests.fakes import faults
 from tests.fakes.s3 import FakeS3, SeenRequest
 from tests.fakes.strict import SigningS3, expected_signature, signature_of, signed_headers
 from tests.origin.clock import Clock
+from tests.origin.keys import ODD_KEYS
 from tests.support import acquired_connections, config_for
 
 KEYS = ReadOnlyCredentials("AKTEST", "test", None)
@@ -301,26 +302,7 @@ async def both_ways(fake: SigningS3, ask: Ask, **origin: Any) -> BothWays:
     return BothWays(one, other)
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "plain.mp4",
-        "two words.mp4",
-        "a+b.mp4",
-        "a%2Fb%20c.mp4",
-        "100%.mp4",
-        "영화/한국어 제목.mp4",
-        "clip 🎬.mp4",
-        "/leading.mp4",
-        "//two leading.mp4",
-        "a//b///c.mp4",
-        "trailing/",
-        "q?a=b&c#d.mp4",
-        "a:b@c!$'()*,;=~.mp4",
-        "e\u0301.mp4",
-        'a;b=c/d|e[f]{g}^h`i"j<k>.mp4',
-    ],
-)
+@pytest.mark.parametrize("key", [*ODD_KEYS, 'a;b=c/d|e[f]{g}^h`i"j<k>.mp4'])
 async def test_every_key_is_written_and_signed_as_botocore_does(fake: SigningS3, key: str) -> None:
     fake.put(key, b"bytes")
     both = await both_ways(fake, Ask("GET", "films", key, range_header="bytes=1-3"))
