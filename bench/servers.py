@@ -80,6 +80,16 @@ async def nginx_relay(name: str, directory: Path, origin_port: int) -> AsyncIter
 
 
 @asynccontextmanager
+async def nginx_cache(
+    name: str, directory: Path, origin_port: int, *, lock: bool = True
+) -> AsyncIterator[Side]:
+    """nginx with slice and proxy_cache in front of the origin."""
+    settings = {"origin_port": str(origin_port), "lock": "on" if lock else "off"}
+    async with _nginx(name, "cache.conf", directory, **settings) as (program, port):
+        yield Side(name, program, port, prefix=f"/{BUCKET}")
+
+
+@asynccontextmanager
 async def _nginx(
     name: str, template: str, directory: Path, **settings: str
 ) -> AsyncIterator[tuple[Program, int]]:

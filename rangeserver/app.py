@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from aiohttp import web
 
 from rangeserver import __version__
+from rangeserver.cache.cache import Cache
+from rangeserver.cache.caching_origin import CachingOrigin
+from rangeserver.cache.location import cache_directory
+from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.config import Config, OriginConfig
+from rangeserver.errors import ConfigError
 from rangeserver.metrics import Metrics, OriginMetrics
-from rangeserver.origin.base import Origin
 from rangeserver.origin.health import OriginHealth, keep_probing
 from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.resuming import ResumingOrigin
@@ -35,7 +41,10 @@ from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.monitoring import Watched, WatchedOrigin, create_monitoring_app
 from rangeserver.web.objects import MountedOrigin, ObjectHandler
 from rangeserver.web.routing import EveryTarget
+from rangeserver.web.sendfile import ROOM, Room
 from rangeserver.web.status_page import RecentFailures
+
+log = logging.getLogger(__name__)
 
 OBJECTS = web.AppKey("objects", ObjectHandler)
 METRICS = web.AppKey("metrics", Metrics)
@@ -72,7 +81,10 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
 
     async def with_origins(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            mounts = await _open_mounts(config, metrics.origin, health, stack)
+            app[ROOM] = Room()
+            stack.callback(app[ROOM].close)
+            cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
+            mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             deadlines = ClientDeadlines(
                 server.write_idle_seconds,
                 server.min_bytes_per_second,
@@ -98,6 +110,7 @@ async def _open_mounts(
     config: Config,
     metrics: OriginMetrics,
     health: Mapping[str, OriginHealth],
+    cache: Cache | None,
     stack: AsyncExitStack,
 ) -> list[tuple[str, MountedOrigin]]:
     """Every mount by its path. Those of one endpoint share what they can, connections first."""
@@ -112,19 +125,51 @@ async def _open_mounts(
         s3 = S3Origin(upstream, origin, health=health[mount.path])
         policy = RetryPolicy(origin.max_attempts, origin.max_resumes, origin.response_seconds)
         resuming = ResumingOrigin(s3, policy, tokens=upstream.retry_tokens, metrics=metrics)
+        # Under SSE-C the store keeps nothing that can be read without the key; nor do we.
+        cached = cache is not None and not origin.sse_customer_key_file
         known = KnownFacts(
-            resuming, config.cache.ttl_seconds, clock=time.monotonic, metrics=metrics
+            CachingOrigin(resuming, cache, origin) if cache is not None and cached else resuming,
+            config.cache.ttl_seconds,
+            clock=time.monotonic,
+            metrics=metrics,
+            stale_seconds=config.cache.stale_while_revalidate_seconds,
+            missing_seconds=config.cache.missing_seconds,
         )
+        stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, mount.access.inline_types)
         mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules)))
         if config.admin.enabled:  # else nobody will ask whether we are ready
-            await stack.enter_async_context(_probed(s3, health[mount.path]))
+            await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))
     return mounts
 
 
+async def _open_cache(config: Config, metrics: Metrics, stack: AsyncExitStack) -> Cache:
+    """The cache that all mounts share, and its keeper. Raises :class:`ConfigError` if it cannot be
+    used and the configuration says that it must.
+    """
+    settings = config.cache
+    try:
+        directory = cache_directory(settings.directory)
+    except OSError as error:
+        raise ConfigError([f"cache.directory: {error.strerror}"]) from None
+    wait_seconds = config.origin.pool_wait_seconds
+    cache = Cache(directory, settings, CacheMetrics(metrics.registry), wait_seconds=wait_seconds)
+    stack.push_async_callback(cache.close)
+    try:
+        await cache.open()
+    except OSError as error:
+        if settings.required:
+            problem = f"cache.directory: {directory} cannot be used: {error.strerror}"
+            raise ConfigError([problem]) from None
+        log.warning("cache: not used for now: %s", error)
+    await stack.enter_async_context(_running(cache.keep_in_order()))
+    return cache
+
+
 @asynccontextmanager
-async def _probed(origin: Origin, health: OriginHealth) -> AsyncIterator[None]:
-    task = asyncio.create_task(keep_probing(origin, health))
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have something done in the background until left."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ Readings = Iterable[tuple[tuple[str, ...], float]]
 """Label values and what stands there now."""
 
 
-class _Read(Collector):
+class ReadMetric(Collector):
     """A metric that is kept elsewhere and read when it is asked for."""
 
     def __init__(
@@ -48,9 +48,11 @@ class _Read(Collector):
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
+        """Its name and type."""
         yield self._family(self._name, self._text, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
+        """What stands there now."""
         family = self._family(self._name, self._text, labels=self._labels)
         for labels, value in self._read():
             family.add_metric(labels, value)
@@ -88,7 +90,7 @@ class ResponseMetrics:
         self._by_labels: dict[tuple[str, int, str], Counter] = {}
         self._by_source: dict[str, Histogram] = {}
         registry.register(
-            _Read(
+            ReadMetric(
                 CounterMetricFamily,
                 "rangeserver_response_bytes",
                 "Body bytes handed to client connections, running responses included.",
@@ -97,7 +99,7 @@ class ResponseMetrics:
             )
         )
         registry.register(
-            _Read(
+            ReadMetric(
                 GaugeMetricFamily,
                 "rangeserver_active_streams",
                 "Requests being answered now.",
@@ -206,7 +208,7 @@ class OriginMetrics:
         }
         self._circuits: list[Callable[[], bool]] = []
         registry.register(
-            _Read(
+            ReadMetric(
                 GaugeMetricFamily,
                 "rangeserver_origin_circuit_open",
                 "Origins that are not asked at the moment, for they did not answer.",
@@ -216,7 +218,7 @@ class OriginMetrics:
         )
         self._by_outcome: dict[str, Counter] = {}
         registry.register(
-            _Read(
+            ReadMetric(
                 GaugeMetricFamily,
                 "rangeserver_origin_connections",
                 "Origin connections in use, and requests waiting for one.",
@@ -284,7 +286,7 @@ class Metrics:
         self.loop_lagged: Callable[[float], None] = lag.observe
         """Called with each measurement of the event loop's lag, in seconds."""
         self.registry.register(
-            _Read(
+            ReadMetric(
                 CounterMetricFamily,
                 "rangeserver_log_lines_dropped",
                 "Log lines dropped because what reads the log was too slow.",

@@ -41,6 +41,7 @@ def config_for(
     *,
     server: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
     ttl_seconds: float = 0.0,
     admin: bool = False,
 ) -> Config:
@@ -52,7 +53,13 @@ def config_for(
             "server": {"port": 0, "drain_seconds": 0, **(server or {})},
             # Its probe would be among the requests that tests count at the origin.
             "admin": {"enabled": admin, "port": 0},
-            "cache": {"ttl_seconds": ttl_seconds},
+            "cache": {
+                "enabled": False,
+                "ttl_seconds": ttl_seconds,
+                "stale_while_revalidate_seconds": 0,
+                "missing_seconds": 0,
+                **(cache or {}),
+            },
             "origin": {
                 "bucket": fake.bucket,
                 "endpoint_url": fake.endpoint_url,

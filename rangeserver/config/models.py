@@ -152,12 +152,62 @@ class OriginConfig(Section):
 
 
 class CacheConfig(Section):
-    """What is remembered of objects."""
+    """What is kept of objects: their bytes in a directory, their facts in memory."""
 
+    enabled: bool = Field(
+        True, description="Whether to keep bytes at all; else every read goes to the origin."
+    )
+    directory: str = Field(
+        "",
+        description="Where to keep them; processes of one machine share it. Empty: the service's "
+        "cache directory under systemd (CACHE_DIRECTORY), else ~/.cache/rangeserver.",
+    )
+    required: bool = Field(
+        True,
+        description="Whether to refuse to start when the directory cannot be used; if not, serve "
+        "without it, and try again from time to time.",
+    )
+    max_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
+        ByteSize(10 * 1024**3),
+        description="What the cache may take of the disk; beyond it the objects go that were not "
+        "used for longest.",
+    )
+    min_free_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
+        ByteSize(1024**3), description="What it leaves free on the disk, whoever takes the rest."
+    )
+    block_bytes: Annotated[ByteSize, AfterValidator(rules.block_size)] = Field(
+        ByteSize(256 * 1024),
+        description="The unit of what is kept: the least that is fetched, 16 KiB to 16 MiB.",
+    )
+    read_ahead_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
+        ByteSize(128 * 1024**2),
+        description="How far to fetch ahead of one reader at most, inside the range it asked for; "
+        "it begins with 1 MiB and doubles while the reader has to wait.",
+    )
+    max_in_flight_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
+        ByteSize(512 * 1024**2),
+        description="Bytes asked for at the origin that have not come yet, all readers together; "
+        "first less is fetched ahead, then clients are answered 503.",
+    )
     ttl_seconds: SecondsOrNone = Field(
         5.0,
         description="How long facts - size, entity tag - are believed without asking; 0 always "
         "asks. Reads are pinned by If-Match whatever it is.",
+    )
+    stale_while_revalidate_seconds: SecondsOrNone = Field(
+        10.0,
+        description="... and for so much longer while the origin is being asked, which then holds "
+        "up nobody; 0 is none.",
+    )
+    stale_if_error_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = (
+        Field(
+            86_400.0,
+            description="How long what is kept may be served when the origin cannot be asked; "
+            "0 is not at all.",
+        )
+    )
+    missing_seconds: SecondsOrNone = Field(
+        2.0, description="How long a key is taken to be missing once the origin said so (404)."
     )
 
 

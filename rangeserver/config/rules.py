@@ -95,3 +95,11 @@ def mount_path(path: str) -> str:
         msg = "must not have two slashes in a row"
         raise ValueError(msg)
     return path
+
+
+def block_size(count: int) -> int:
+    """A power of two between 16 KiB and 16 MiB."""
+    if not 16 * 1024 <= count <= 16 * 1024 * 1024 or count & (count - 1):
+        msg = "must be a power of two from 16KiB to 16MiB, like 256KiB"
+        raise ValueError(msg)
+    return count

@@ -6,21 +6,46 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
-Part = bytes
+
+class HasDescriptor(Protocol):
+    """An open file. Whoever refers to it keeps it open."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """Bytes that lie in a file, and in memory as far as the kernel could tell a moment ago."""
+
+    file: HasDescriptor
+    offset: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+
+Part: TypeAlias = bytes | FileSlice
 """A piece of an object's bytes, of bounded size."""
 
 
 @dataclass(slots=True)
 class ReadReport:
-    """What happened at the origin while one response was made."""
+    """What happened while the bytes of one response were read: ``cached`` of them were at hand,
+    ``fetched`` ones had to be waited for.
+    """
 
     request_id: str = ""
     resumes: int = 0
+    cached: int = 0
+    fetched: int = 0
 
 
 _report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
@@ -34,6 +59,11 @@ def reporting(report: ReadReport) -> Iterator[None]:
         yield
     finally:
         _report.reset(token)
+
+
+def current_report() -> ReadReport:
+    """Where to note what happens to the reads of this context."""
+    return _report.get() or ReadReport()
 
 
 def report_id() -> str:
@@ -60,13 +90,15 @@ class Opened:
 
     ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
     ``parts`` nothing is open. ``believed`` facts are of a moment ago: whoever would refuse a
-    request because of them raises ObjectChanged instead, which has them forgotten.
+    request because of them raises ObjectChanged instead, which has them forgotten. ``age`` is how
+    many seconds ago the origin told them.
     """
 
     facts: ObjectFacts
     span: ByteSpan = _NO_SPAN
     parts: AsyncIterator[Part] | None = None
     believed: bool = False
+    age: float = 0.0
 
 
 class Origin(Protocol):

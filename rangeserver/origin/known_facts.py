@@ -6,15 +6,21 @@ condition or range called false because of them (:class:`~rangeserver.origin.bas
 
 Of those who ask for the same object at the same time, one leads: its request brings the facts
 for all, and for itself perhaps bytes as well. A leader that leaves is followed by the next.
+
+Facts whose time is over may be believed a little longer, while they are asked for in the
+background (stale-while-revalidate, RFC 5861 §3). That a key is missing is believed for a moment
+as well; no other refusal is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import astuple
+from typing import TypeVar
 
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
@@ -22,13 +28,21 @@ from rangeserver.origin.base import Opened, Origin, Part
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
 MAX_OBJECTS = 4096
 MAX_FACTS_BYTES = 4096
 """Objects of which facts are kept, and how large these may be: 16 MiB in all."""
 
 
 class KnownFacts:
-    """Keeps the facts that ``inner`` tells for ``ttl_seconds``; ``clock`` is monotonic."""
+    """Keeps the facts that ``inner`` tells for ``ttl_seconds``; ``clock`` is monotonic.
+
+    For ``stale_seconds`` more they are told while they are asked for anew. That a key is missing is
+    kept for ``missing_seconds``.
+    """
 
     def __init__(
         self,
@@ -37,13 +51,19 @@ class KnownFacts:
         *,
         clock: Callable[[], float],
         metrics: OriginMetrics | None = None,
+        stale_seconds: float = 0.0,
+        missing_seconds: float = 0.0,
     ) -> None:
         self.inner = inner
         self._ttl = ttl_seconds
+        self._stale = stale_seconds
+        self._missing_seconds = missing_seconds
         self._clock = clock
         self._metrics = metrics or OriginMetrics()
         self._known: OrderedDict[ObjectKey, tuple[ObjectFacts, float]] = OrderedDict()
+        self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
         self._asked: dict[ObjectKey, _Question] = {}
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of a version that was current not longer ago than the time to live."""
@@ -73,7 +93,7 @@ class KnownFacts:
         else:
             with self._leading(key) as question:
                 async with self.inner.open(key, wanted) as opened:
-                    question.told(opened.facts)
+                    question.told(opened.facts, opened.age)
                     with self._forgetting(opened.facts):
                         yield opened
 
@@ -84,13 +104,55 @@ class KnownFacts:
             async with self.inner.read(facts, span) as parts:
                 yield parts
 
+    async def close(self) -> None:
+        """Stop asking in the background."""
+        for task in tuple(self._refreshing):
+            task.cancel()
+        await asyncio.gather(*self._refreshing, return_exceptions=True)
+
     def _believed(self, key: ObjectKey) -> ObjectFacts | None:
+        """What is believed of a key, if anything is. Raises ObjectNotFound if it is believed to be
+        missing.
+        """
         known = self._known.get(key)
-        if known is None or known[1] <= self._clock():
+        now = self._clock()
+        if known is None:
+            self._believe_missing(key, now)
             return None
+        facts, until = known
+        if until <= now:
+            if until + self._stale <= now:
+                return None
+            self._refresh(key)
         self._known.move_to_end(key)
         self._metrics.facts("known")
-        return known[0]
+        return facts
+
+    def _believe_missing(self, key: ObjectKey, now: float) -> None:
+        missing = self._missing.get(key)
+        if missing is None:
+            return
+        detail, until = missing
+        if until > now:
+            self._metrics.facts("known")
+            raise ObjectNotFound(detail)
+        del self._missing[key]
+
+    def _refresh(self, key: ObjectKey) -> None:
+        """Ask in the background, unless somebody is asking."""
+        if key not in self._asked:
+            task = asyncio.get_running_loop().create_task(self._ask_again(key))
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
+
+    async def _ask_again(self, key: ObjectKey) -> None:
+        if key in self._asked:  # somebody was faster
+            return
+        try:
+            with self._leading(key) as question:
+                question.told(await self.inner.describe(key))
+        except OriginError as error:
+            log.info("the facts of %s could not be renewed: %s", key, error)
 
     async def _told_by_others(self, key: ObjectKey) -> tuple[ObjectFacts | None, bool]:
         """The facts, if someone is asking; if not, whether to ask for nothing but them: an answer
@@ -118,7 +180,7 @@ class KnownFacts:
     def _leading(self, key: ObjectKey) -> Iterator[_Question]:
         """Ask on behalf of all; an end without facts, an error or a departure, is told too."""
         self._metrics.facts("asked")
-        question = self._asked[key] = _Question(lambda facts: self._learned(key, facts))
+        question = self._asked[key] = _Question(lambda told, age: self._learned(key, told, age))
         try:
             yield question
         except OriginError as error:
@@ -138,14 +200,32 @@ class KnownFacts:
                 del self._known[facts.key]
             raise
 
-    def _learned(self, key: ObjectKey, facts: ObjectFacts | None) -> None:
+    def _learned(self, key: ObjectKey, told: ObjectFacts | OriginError | None, age: float) -> None:
         del self._asked[key]
-        if facts is None or not self._ttl or _size(facts) > MAX_FACTS_BYTES:
-            return
-        self._known[key] = (facts, self._clock() + self._ttl)
-        self._known.move_to_end(key)
-        if len(self._known) > MAX_OBJECTS:
-            self._known.popitem(last=False)
+        now = self._clock()
+        if isinstance(told, ObjectNotFound):
+            self._known.pop(key, None)
+            if self._missing_seconds:
+                _keep(self._missing, key, (told.detail, now + self._missing_seconds))
+        elif isinstance(told, ObjectFacts):
+            self._missing.pop(key, None)
+            if self._ttl > age and _size(told) <= MAX_FACTS_BYTES and not _changes(told):
+                _keep(self._known, key, (told, now + self._ttl - age))
+            else:
+                self._known.pop(key, None)
+
+
+def _keep(kept: OrderedDict[ObjectKey, T], key: ObjectKey, value: T) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > MAX_OBJECTS:
+        kept.popitem(last=False)
+
+
+def _changes(facts: ObjectFacts) -> bool:
+    """Whether nothing may be believed of an object without asking (RFC 9111 §5.2.2.4)."""
+    directives = (facts.cache_control or "").split(",")
+    return any(part.strip().lower() == "no-cache" for part in directives)
 
 
 def _size(facts: ObjectFacts) -> int:
@@ -155,7 +235,7 @@ def _size(facts: ObjectFacts) -> int:
 class _Question:
     """One request for facts, and all who wait for its answer."""
 
-    def __init__(self, settled: Callable[[ObjectFacts | None], None]) -> None:
+    def __init__(self, settled: Callable[[ObjectFacts | OriginError | None, float], None]) -> None:
         self._settled = settled
         self._done: asyncio.Future[ObjectFacts | OriginError | None]
         self._done = asyncio.get_running_loop().create_future()
@@ -164,9 +244,9 @@ class _Question:
         """What came of it; ``None`` if whoever asked has left."""
         return await asyncio.shield(self._done)
 
-    def told(self, facts: ObjectFacts) -> None:
-        """The facts have come."""
-        self._settle(facts)
+    def told(self, facts: ObjectFacts, age: float = 0.0) -> None:
+        """The facts have come; the origin told them ``age`` seconds ago."""
+        self._settle(facts, age)
 
     def failed(self, error: OriginError) -> None:
         """The request failed; nothing, if it had brought facts before."""
@@ -176,7 +256,7 @@ class _Question:
         """Whoever asked goes on to other things; nothing, if it had an answer before."""
         self._settle(None)
 
-    def _settle(self, outcome: ObjectFacts | OriginError | None) -> None:
+    def _settle(self, outcome: ObjectFacts | OriginError | None, age: float = 0.0) -> None:
         if not self._done.done():
             self._done.set_result(outcome)
-            self._settled(outcome if isinstance(outcome, ObjectFacts) else None)
+            self._settled(outcome, age)

@@ -53,7 +53,7 @@ class ClientProgress:
             self._timer.cancel()
 
     def _look(self) -> None:
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._transport.get_write_buffer_size() + self._exchange.bytes_waiting
         taken = self._exchange.bytes_sent - waiting
         if waiting:
             self._waited += self._interval

@@ -40,7 +40,8 @@ class Exchange:
     """One request and what became of it. Counts are of body bytes; times are monotonic seconds.
 
     ``bytes_sent`` counts what the connection took over, which for a client that left may be
-    more than it received.
+    more than it received. ``bytes_waiting`` of those do not yet lie in the kernel, apart from what
+    the transport keeps.
     """
 
     request_id: str
@@ -52,8 +53,9 @@ class Exchange:
     content_range: str | None = None
     bytes_promised: int = 0
     bytes_sent: int = 0
+    bytes_waiting: int = 0
     outcome: Outcome | None = None
-    source: str | None = None
+    from_object: bool = False
     origin: ReadReport = field(init=False)
     started: float = field(default_factory=time.monotonic)
     first_byte: float | None = None
@@ -63,6 +65,16 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.origin = ReadReport(self.request_id)
+
+    @property
+    def source(self) -> str | None:
+        """Where the body came from; ``None`` if it is the server's own."""
+        if not self.from_object:
+            return None
+        report = self.origin
+        if not report.cached:
+            return "origin"
+        return "mixed" if report.fetched else "cache"
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""

@@ -139,7 +139,7 @@ class ObjectHandler:
                 )
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
-            exchange.source = "origin"
+            exchange.from_object = True
             async with aclosing(body_parts(origin, opened, plan.body)) as parts:
                 return await relay(request, exchange, plan, parts, self.deadlines)
 

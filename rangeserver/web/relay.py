@@ -15,12 +15,13 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from rangeserver.errors import OriginError, StreamAborted
-from rangeserver.origin.base import Opened, Origin, Part
+from rangeserver.origin.base import FileSlice, Opened, Origin, Part
 from rangeserver.protocol.multipart import Segment
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.web.client_progress import ClientDeadlines, ClientProgress
 from rangeserver.web.exchange import Exchange, Outcome
 from rangeserver.web.flush import flush
+from rangeserver.web.sendfile import send_slice
 
 
 async def body_parts(
@@ -45,7 +46,12 @@ async def body_parts(
                 parts = await stack.enter_async_context(origin.read(opened.facts, segment))
             begun = None
             async for part in parts:
-                yield framing + part if framing else part
+                if framing and isinstance(part, bytes):
+                    yield framing + part
+                else:
+                    if framing:
+                        yield framing
+                    yield part
                 framing = b""
     if framing:
         yield framing
@@ -80,7 +86,7 @@ async def relay(
         with ClientProgress(transport, exchange, deadlines):
             await response.prepare(request)
             if first is not None:
-                await _write_body(response, exchange, first, parts)
+                await _write_body(request, response, exchange, first, parts)
             await response.write_eof()
             await flush(request)
     except OriginError as error:
@@ -98,6 +104,7 @@ async def relay(
 
 
 async def _write_body(
+    request: web.Request,
     response: web.StreamResponse,
     exchange: Exchange,
     first: Part,
@@ -111,7 +118,10 @@ async def _write_body(
             raise StreamAborted(msg)
         # Counted before it is taken over: the progress watch subtracts what still waits.
         exchange.bytes_sent += len(part)
-        await response.write(part)
+        if isinstance(part, FileSlice):
+            await send_slice(request, response, part, exchange)
+        else:
+            await response.write(part)
         if exchange.first_byte is None:
             exchange.first_byte = time.monotonic()
         part = await anext(parts, b"")

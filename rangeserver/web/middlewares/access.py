@@ -62,7 +62,7 @@ async def _send(
     """Send a response that needed no relay here, so that its line is true when it is written."""
     exchange.status = response.status
     exchange.response_begun = True
-    exchange.source = None  # of what was planned, nothing is sent
+    exchange.from_object = False  # of what was planned, nothing is sent
     body = response.body if isinstance(response, web.Response) else None
     if isinstance(body, bytes) and request.method != "HEAD":
         exchange.bytes_promised = len(body)

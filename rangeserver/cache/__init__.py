@@ -1,0 +1,1 @@
+"""A cache of blocks on disk, which every process of a machine shares."""

@@ -1,0 +1,265 @@
+"""The cache of one process: what all its readers share."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from rangeserver.cache.budget import Budget
+from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.directory import Directory, used_now
+from rangeserver.cache.disk import Disk
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.eviction import Limits, Swept, sweep
+from rangeserver.cache.header import Header, NotOurs
+from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.config import CacheConfig
+from rangeserver.protocol.representation import ObjectFacts
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN = 512
+"""Files kept open at a time; those in use beyond it stay open until they are not."""
+
+_RETRY_SECONDS = 10.0
+"""How long the directory is left alone after it could not be written to."""
+
+_SWEEP_SECONDS = 30.0
+_SWEEP_PART = 64
+"""A sweep is due after so many seconds, or when this part of ``max_bytes`` was written."""
+
+_NOTED_SECONDS = 1.0
+"""How often at most it is noted on the disk that an entry is current."""
+
+_OTHERS_OPENING_SECONDS = 20.0
+_LOOK_AGAIN_SECONDS = 0.01
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Cache:
+    """Entries by place, the disk, the budget of bytes on their way, and whether all is well."""
+
+    def __init__(
+        self, directory: Path, config: CacheConfig, metrics: CacheMetrics, *, wait_seconds: float
+    ) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.max_window = int(config.read_ahead_bytes)
+        self.wait_seconds = wait_seconds
+        self.budget = Budget(int(config.max_in_flight_bytes))
+        self.disk = Disk()
+        self.directory = Directory(directory, close=self.disk.close_later)
+        self._limits = Limits(int(config.max_bytes), int(config.min_free_bytes))
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._opened = False
+        self._left_alone_until = 0.0
+        self._written = 0
+        self._full = False
+        self._sweep_wanted = asyncio.Event()
+        metrics.in_flight = lambda: self.budget.taken
+        metrics.usable = self.may_write
+
+    def may_write(self) -> bool:
+        """Whether the directory is there and could be written to when it was tried last."""
+        return self._opened and time.monotonic() >= self._left_alone_until
+
+    def write_failed(self, error: OSError) -> None:
+        """Leave the directory alone for a while; what is in it is still read."""
+        self.metrics.failed("write")
+        if self.may_write():
+            log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, error)
+        self._left_alone_until = time.monotonic() + _RETRY_SECONDS
+        if error.errno in _FULL:
+            self._full = True
+            self._sweep_wanted.set()
+
+    def wrote(self, count: int) -> None:
+        """Bytes were written; enough of them are a reason to look for space."""
+        self._written += count
+        if self._written > self._limits.max_bytes // _SWEEP_PART:
+            self._written = 0
+            self._sweep_wanted.set()
+
+    async def open(self) -> None:
+        """Make the directory ready. Raises ``OSError``."""
+        await self.disk.run(self.directory.open)
+        self._opened = True
+
+    async def find(self, place: str) -> Entry | None:
+        """The entry of an object, whichever version it is of."""
+        entry = self._entries.get(place)
+        if entry is not None:
+            if entry.file.is_current():
+                self._entries.move_to_end(place)
+                if entry.due_to_be_touched():
+                    self.disk.begin(self._touch, entry.file)
+                return entry
+            del self._entries[place]
+        if not self._opened:
+            return None
+        try:
+            file = await self.disk.run(self.directory.find, place)
+        except NotOurs as error:
+            log.warning("cache: a file was dropped: %s", error)
+            self.metrics.failed("foreign")
+            return None
+        except OSError as error:
+            self.metrics.failed("read")
+            log.warning("cache: a file cannot be opened: %s", error)
+            return None
+        return self._keep(place, file) if file is not None else None
+
+    async def create(self, place: str, facts: ObjectFacts) -> Entry | None:
+        """The entry of a version of an object, or of that which another process made of the
+        object meanwhile; ``None`` if there can be none now.
+        """
+        if not self.may_write():
+            return None
+        header = Header(place, facts, int(self.config.block_bytes), time.time())
+        try:
+            file = await self.disk.run(self.directory.create, header)
+        except OSError as error:
+            self.write_failed(error)
+            return None
+        except (NotOurs, ValueError) as error:
+            log.warning("cache: %s is not cached: %s", place, error)
+            return None
+        return self._keep(place, file)
+
+    async def checked(self, entry: Entry, facts: ObjectFacts) -> None:
+        """Note that the origin just told these facts of the version of ``entry``."""
+        known = entry.file.header
+        if facts == known.facts and time.time() - known.checked < _NOTED_SECONDS:
+            return
+        header = Header(entry.place, facts, entry.layout.block_bytes, time.time())
+        if not (self.may_write() and entry.file.writable):
+            entry.file.header = header  # what this process knows, at least
+            return
+        try:
+            await self.disk.run(entry.file.rewrite_header, header)
+        except OSError as error:
+            self.write_failed(error)
+        except ValueError:
+            await self.drop(entry.place)
+
+    async def reread(self, entry: Entry) -> None:
+        """Learn what other processes have noted of an entry."""
+        try:
+            await self.disk.run(entry.file.reread_header)
+        except (NotOurs, OSError):
+            self.metrics.failed("read")  # what is known of it stays as it is
+
+    async def drop(self, place: str, *, unless: str | None = None) -> None:
+        """Remove the entry of an object, but not that of the version ``unless``."""
+        entry = self._entries.get(place)
+        if entry is not None and entry.etag != unless:
+            del self._entries[place]
+        if not self._opened:
+            return
+        try:
+            await self.disk.run(self.directory.remove_place, place, unless)
+        except OSError as error:
+            self.write_failed(error)
+
+    @asynccontextmanager
+    async def asking_first(self, place: str) -> AsyncIterator[None]:
+        """Be the one process that asks for an object of which nothing is in the cache; the others
+        wait for what comes of it.
+        """
+        locked = False
+        until = time.monotonic() + _OTHERS_OPENING_SECONDS
+        while self.may_write() and time.monotonic() < until:
+            try:
+                locked = self.directory.try_lock_place(place)
+            except OSError as error:
+                self.write_failed(error)
+                break
+            if locked:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        try:
+            yield
+        finally:
+            if locked:
+                self.directory.unlock_place(place)
+
+    async def keep_in_order(self) -> None:
+        """Sweep now and then, and try again to use a directory that could not be used. Runs until
+        it is cancelled.
+        """
+        while True:
+            if not self._opened:
+                await self._try_to_open()
+            if self._opened:
+                await self._sweep()
+            try:
+                async with asyncio.timeout(_SWEEP_SECONDS if self._opened else _RETRY_SECONDS):
+                    await self._sweep_wanted.wait()
+            except TimeoutError:
+                pass
+            self._sweep_wanted.clear()
+
+    async def close(self) -> None:
+        """Stop every fill; give back every file and thread."""
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self._entries.clear()
+        self.directory.close()
+        self.disk.shut_down()
+
+    def _keep(self, place: str, file: CacheFile) -> Entry:
+        known = self._entries.get(place)
+        if known is not None and known.file.is_current():
+            return known  # found by another reader in the meantime
+        entry = self._entries[place] = Entry(place, file)
+        self._entries.move_to_end(place)
+        if len(self._entries) > MAX_OPEN:
+            for other in self._entries.values():
+                if not other.filling:
+                    del self._entries[other.place]
+                    break
+        return entry
+
+    async def _try_to_open(self) -> None:
+        try:
+            await self.open()
+        except OSError as error:
+            self.metrics.failed("write")
+            log.warning("cache: %s cannot be used: %s", self.directory.path, error)
+        else:
+            log.info("cache: %s can be used now", self.directory.path)
+
+    async def _sweep(self) -> None:
+        try:
+            full, self._full = self._full, False
+            swept = await self.disk.run(sweep, self.directory, self._limits, full=full)
+        except OSError as error:
+            self.metrics.failed("read")
+            log.warning("cache: cannot look for space: %s", error)
+            return
+        if swept is not None:
+            self._take_notice(swept)
+
+    def _take_notice(self, swept: Swept) -> None:
+        self.metrics.disk_bytes = swept.disk_bytes
+        self.metrics.evicted(swept.removed)
+        if swept.removed:
+            log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
+        if swept.short_of_space:
+            self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
+
+    def _touch(self, file: CacheFile) -> None:
+        try:
+            used_now(file)
+        except OSError:
+            self.metrics.failed("write")

@@ -1,0 +1,250 @@
+"""One cache file: the calls that read and write it. They block, and are for threads.
+
+Of two things no other process must see the second without the first, the first is written
+first: a block's bytes before its record. Both lie in the page cache then, which outlives any of
+our processes; a machine that goes down may lose either and keep the other, and therefore every
+process checks every block against its record before it first uses it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rangeserver.cache import locks
+from rangeserver.cache.blocks import (
+    ABSENT,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    Layout,
+    pack_record,
+    read_records,
+)
+from rangeserver.cache.header import Header, NotOurs, pack_header, read_header
+from rangeserver.protocol.ranges import ByteSpan
+
+CHECK_BYTES = 2 << 20
+"""As much is checked for one who asks: a disk reads it in some milliseconds."""
+
+_READ_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What was found of some blocks, and done about it.
+
+    ``good`` blocks are here and were checked. ``run`` are the blocks ``[first, stop)`` that are
+    locked for this process to fetch, if any. ``damaged`` counts those that were found and were
+    not what their records say.
+    """
+
+    good: list[int]
+    run: tuple[int, int] | None = None
+    damaged: int = 0
+
+
+class CacheFile:
+    """An open file. It stays open as long as anything refers to it, be it a transport that
+    sends from it, so that its descriptor can never come to mean another file meanwhile.
+    """
+
+    def __init__(
+        self, descriptor: int, header: Header, *, writable: bool, close: Callable[[int], object]
+    ) -> None:
+        self._descriptor = descriptor
+        self._close = close
+        self.header = header
+        self.layout: Layout = header.layout
+        self.writable = writable
+
+    @classmethod
+    def opened(cls, path: str, *, close: Callable[[int], object]) -> CacheFile:
+        """Open a file that exists. Raises :class:`NotOurs` and ``OSError``."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            writable = True
+        except OSError as error:
+            if not is_read_only(error):
+                raise
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            writable = False
+        try:
+            header = read_header(os.pread(descriptor, HEADER_BYTES, 0))
+            if os.fstat(descriptor).st_size != header.layout.file_bytes:
+                msg = "wrong length"
+                raise NotOurs(msg)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, header, writable=writable, close=close)
+
+    @classmethod
+    def created(cls, path: str, header: Header, *, close: Callable[[int], object]) -> CacheFile:
+        """Make a file. Raises ``OSError``; ``ValueError`` if the header does not fit."""
+        packed = pack_header(header)
+        if packed is None:
+            msg = "the header is too large"
+            raise ValueError(msg)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(descriptor, packed, 0)
+            os.ftruncate(descriptor, header.layout.file_bytes)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, header, writable=True, close=close)
+
+    def __del__(self) -> None:
+        # The last to close a large file that was deleted frees its extents, which takes a while.
+        self._close(self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor, valid as long as this object."""
+        return self._descriptor
+
+    def is_current(self) -> bool:
+        """Whether the file still has a name and its length; does not block."""
+        stat = os.fstat(self._descriptor)
+        return stat.st_nlink > 0 and stat.st_size == self.layout.file_bytes
+
+    def rewrite_header(self, header: Header) -> None:
+        """Replace the header by one of the same layout. Raises ``OSError``, ``ValueError``."""
+        packed = pack_header(header)
+        if packed is None:
+            msg = "the header is too large"
+            raise ValueError(msg)
+        write_all(self._descriptor, packed, 0)
+        self.header = header
+
+    def reread_header(self) -> Header:
+        """The header as others have left it. Raises :class:`NotOurs` and ``OSError``."""
+        self.header = read_header(os.pread(self._descriptor, HEADER_BYTES, 0))
+        return self.header
+
+    def claim(self, first: int, stop: int, *, fetch: bool) -> Claim:
+        """Look for the blocks ``[first, stop)``, and if ``first`` is not here, lock it and those
+        missing after it, unless others have. Never looks at more than :data:`CHECK_BYTES`.
+        """
+        damaged = 0
+        while True:
+            records = self._records(first, stop)
+            good: list[int] = []
+            for block, checksum in enumerate(records, first):
+                if checksum is None or (good and self._beyond_check(first, block)):
+                    break
+                if not self._is_good(block, checksum):
+                    damaged += 1
+                    if fetch:
+                        self._discard(block)
+                    break
+                good.append(block)
+            if good or not fetch:
+                return Claim(good, damaged=damaged)
+            run = self._lock_missing(first, stop)
+            if run is None:
+                return Claim([], damaged=damaged)
+            if run[0] < run[1]:
+                return Claim([], run, damaged)
+            # Somebody completed it between the look and the lock.
+
+    def release(self, run: tuple[int, int]) -> None:
+        """Free the lock on blocks that were claimed; does not block."""
+        start = self.layout.record_offset(run[0])
+        locks.unlock(self._descriptor, start, (run[1] - run[0]) * RECORD_BYTES)
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """Write bytes of the object at their place. Raises ``OSError``."""
+        write_all(self._descriptor, data, self.layout.data_offset + offset)
+
+    def record(self, block: int, checksum: int) -> None:
+        """Note that all bytes of a block were written. Raises ``OSError``."""
+        write_all(self._descriptor, pack_record(checksum), self.layout.record_offset(block))
+
+    def warm(self, span: ByteSpan) -> None:
+        """Read bytes of the object, so that the kernel has them. Raises ``OSError``."""
+        start = self.layout.data_offset + span.start
+        stop = self.layout.data_offset + span.stop
+        for offset in range(start, stop, _READ_BYTES):
+            if not os.pread(self._descriptor, min(_READ_BYTES, stop - offset), offset):
+                msg = "the file was cut short"
+                raise OSError(msg)
+
+    def present(self) -> list[int]:
+        """The blocks that have a record, checked or not."""
+        found = []
+        for first in range(0, self.layout.blocks, _READ_BYTES):
+            stop = min(first + _READ_BYTES, self.layout.blocks)
+            records = self._records(first, stop)
+            found += [block for block, record in enumerate(records, first) if record is not None]
+        return found
+
+    def verify(self, block: int) -> bool:
+        """Whether a block that has a record is what it says. Raises ``OSError``."""
+        checksum = self._records(block, block + 1)[0]
+        return checksum is not None and self._is_good(block, checksum)
+
+    def _records(self, first: int, stop: int) -> list[int | None]:
+        length = (stop - first) * RECORD_BYTES
+        raw = os.pread(self._descriptor, length, self.layout.record_offset(first))
+        return read_records(raw.ljust(length, b"\0"))
+
+    def _beyond_check(self, first: int, block: int) -> bool:
+        return (block + 1 - first) * self.layout.block_bytes > CHECK_BYTES
+
+    def _is_good(self, block: int, checksum: int) -> bool:
+        span = self.layout.span(block, block + 1)
+        found = 0
+        offset, left = self.layout.data_offset + span.start, span.length
+        while left:
+            try:
+                data = os.pread(self._descriptor, min(left, _READ_BYTES), offset)
+            except OSError:
+                return False  # what a disk cannot read is as good as absent
+            if not data:
+                return False
+            found = zlib.crc32(data, found)
+            offset += len(data)
+            left -= len(data)
+        return found == checksum
+
+    def _discard(self, block: int) -> None:
+        write_all(self._descriptor, ABSENT, self.layout.record_offset(block))
+
+    def _lock_missing(self, first: int, stop: int) -> tuple[int, int] | None:
+        """Lock ``first`` and the missing blocks after it: ``None`` if it is locked by others, an
+        empty run if it is here.
+        """
+        layout, descriptor = self.layout, self._descriptor
+        start = layout.record_offset(first)
+        while not locks.try_lock(descriptor, start, (stop - first) * RECORD_BYTES):
+            taken = locks.first_locked(descriptor, start, (stop - first) * RECORD_BYTES)
+            if taken is None:
+                continue  # freed between the two calls
+            stop = first + (taken - start) // RECORD_BYTES
+            if stop <= first:
+                return None
+        missing = first
+        for checksum in self._records(first, stop):
+            if checksum is not None:
+                break
+            missing += 1
+        if missing < stop:
+            self.release((missing, stop))
+        return first, missing
+
+
+def is_read_only(error: OSError) -> bool:
+    """Whether a file could not be opened for writing, though perhaps for reading."""
+    return error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``. Raises ``OSError``."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written

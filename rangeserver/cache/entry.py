@@ -1,0 +1,75 @@
+"""An object's version in the cache, as one process sees it: what is here, what is on its way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rangeserver.cache.cache_file import CacheFile
+
+if TYPE_CHECKING:
+    from rangeserver.cache.fill import Fill
+
+_TOUCH_SECONDS = 60.0
+"""How often at most it is noted on the disk that an entry is in use."""
+
+
+class Entry:
+    """Which blocks of a file this process has checked or written, and which are being filled.
+
+    A block of which nothing is known here may still be in the file: the fill that looks for it
+    will find it there.
+    """
+
+    def __init__(self, place: str, file: CacheFile) -> None:
+        self.place = place
+        self.file = file
+        self.layout = file.layout
+        self.etag = file.header.facts.etag
+        self.filling: dict[int, Fill] = {}
+        """The fill that each block is waited for from."""
+        self._have = bytearray(self.layout.blocks)
+        self._touched = 0.0
+
+    def available(self, position: int, stop: int) -> int:
+        """How far the bytes from ``position`` on can be read at once, ``stop`` at most."""
+        layout = self.layout
+        block = position // layout.block_bytes
+        missing = self.next_missing(block, -(-stop // layout.block_bytes))
+        if missing is None:
+            return stop
+        end = position if missing == block else layout.start(missing)
+        fill = self.filling.get(missing)
+        if fill is not None and fill.landed > end:
+            end = fill.landed
+        return min(end, stop)
+
+    def next_missing(self, first: int, stop: int) -> int | None:
+        """The first of the blocks ``[first, stop)`` that is not known to be here."""
+        found = self._have.find(0, first, stop)
+        return None if found < 0 else found
+
+    def missing_run(self, first: int, stop: int) -> int:
+        """The block before ``stop`` at which those end that are neither here nor on their way."""
+        run = self._have.find(1, first, stop)
+        run = stop if run < 0 else run
+        for block in range(first, run):
+            if block in self.filling:
+                return block
+        return run
+
+    def has(self, block: int) -> None:
+        """A block is here and good."""
+        self._have[block] = 1
+
+    def doubt(self, first: int, stop: int) -> None:
+        """Blocks could not be read: they are to be looked at again."""
+        self._have[first:stop] = bytes(stop - first)
+
+    def due_to_be_touched(self) -> bool:
+        """Whether it is time to note on the disk that this is in use."""
+        now = time.monotonic()
+        if self._touched and now - self._touched < _TOUCH_SECONDS:
+            return False
+        self._touched = now
+        return True

@@ -1,0 +1,335 @@
+"""The fetch of a run of blocks: one GET, for everybody who needs one of them.
+
+It belongs to the server. Whoever began it may leave; it goes on while anyone reads from it, and
+feeds all of them as the bytes come in. One that nobody reads from any more ends with the block
+it is at, or after :data:`LINGER_SECONDS` if that has not come by then.
+
+Before it asks the origin, it looks into the file: another process may have written the blocks.
+It locks those it is going to fetch. If another process has locked them, it waits until they are
+there, or until the lock is free because that process gave up or died, and fetches them then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from rangeserver.cache.budget import Budget
+from rangeserver.cache.cache_file import CacheFile, Claim
+from rangeserver.cache.disk import Disk
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.errors import OriginError, OriginProtocolError
+from rangeserver.origin.base import Part
+from rangeserver.protocol.ranges import ByteSpan
+
+log = logging.getLogger(__name__)
+
+LINGER_SECONDS = 0.05
+_FIRST_READER_SECONDS = 1.0
+"""The fill of an object that was just asked for, until its first reader comes."""
+
+_LOOK_AGAIN_SECONDS = 0.01
+"""How often to look whether another process has written a block: one look for all its readers."""
+
+_OTHERS_SECONDS = 10.0
+"""How long another process may take over a block. One that hangs keeps its locks."""
+
+Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[Part]]]
+"""Opens a read of the version that an entry is of."""
+
+
+class CacheFailed(Exception):
+    """The disk did not do what was needed: read past the cache."""
+
+
+class Means(Protocol):
+    """What fills have in common."""
+
+    disk: Disk
+    budget: Budget
+    metrics: CacheMetrics
+    wait_seconds: float
+    """For room in the budget."""
+    tasks: set[asyncio.Task[None]]
+    """Every fill that runs."""
+
+    def may_write(self) -> bool:
+        """Whether the disk is written to at the moment."""
+        ...
+
+    def write_failed(self, error: OSError) -> None:
+        """It could not be written to."""
+        ...
+
+    def wrote(self, count: int) -> None:
+        """So many bytes were written to it."""
+        ...
+
+
+class Fill:
+    """Blocks ``[first, stop)`` of an entry on their way; ``landed`` is how far their bytes are."""
+
+    def __init__(
+        self,
+        means: Means,
+        entry: Entry,
+        run: tuple[int, int],
+        *,
+        ahead: bool = False,
+    ) -> None:
+        self.first, self.stop = run
+        self.ahead = ahead
+        """Begun before anyone needed it."""
+        self.landed = entry.layout.start(self.first)
+        self.error: Exception | None = None
+        self.over = False
+        self.fetching = False
+        """Whether the origin was asked: the blocks were not in the file."""
+        self.task: asyncio.Task[None] | None = None
+        self._means = means
+        self._entry = entry
+        self._readers: set[object] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._reserved = 0
+        self._checksum = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._unwanted = False
+        for block in range(self.first, self.stop):
+            entry.filling[block] = self
+
+    def begin(self, source: Source, *, reserved: int) -> None:
+        """Look for the blocks and fetch what is missing; ``reserved`` bytes of the budget were
+        taken for it.
+        """
+        self._reserved = reserved
+        self._start(self._find_or_fetch(source))
+
+    async def adopt(
+        self,
+        parts: AsyncIterator[Part],
+        span: ByteSpan,
+        opened: AbstractAsyncContextManager[object],
+    ) -> None:
+        """Take over a read of ``span`` that has begun; returns when the blocks are locked. Its
+        first reader is still to come.
+        """
+        locked = asyncio.Event()
+        self._start(self._take_over(parts, span, opened, locked))
+        self._linger(_FIRST_READER_SECONDS)
+        await locked.wait()
+
+    def wanted_by(self, reader: object) -> None:
+        """Somebody will read from it."""
+        self._readers.add(reader)
+        self._unwanted = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def left_by(self, reader: object) -> None:
+        """Somebody will not, any more."""
+        self._readers.discard(reader)
+        if not self._readers and not self.over:
+            self._unwanted = True
+            self._linger(LINGER_SECONDS)
+
+    async def beyond(self, position: int) -> None:
+        """Wait until it is further than ``position``, or over."""
+        if self.landed > position or self.over:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self.task = asyncio.get_running_loop().create_task(self._run(work))
+        self._means.tasks.add(self.task)
+        self.task.add_done_callback(self._means.tasks.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except OSError as error:
+            self._means.write_failed(error)
+            self.error = CacheFailed(str(error))
+        except (OriginError, CacheFailed) as error:
+            self.error = error
+        except Exception as error:  # readers would wait, or begin the same again
+            log.exception("cache: a fetch of %s failed", self._entry.place)
+            self.error = CacheFailed(str(error))
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self._give_back(self._reserved)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._narrow(self.first, self.first)
+        self._wake()
+
+    async def _find_or_fetch(self, source: Source) -> None:
+        run = await self._claimed()
+        if run is None:
+            return
+        try:
+            span = self._entry.layout.span(*run)
+            self.fetching = True
+            await self._reserve(span.length)
+            async with source(span) as parts:
+                await self._take(parts, span)
+        finally:
+            self._entry.file.release(run)
+
+    async def _claimed(self) -> tuple[int, int] | None:
+        """The blocks to fetch; ``None`` if the first of them turned out to be here."""
+        means, entry = self._means, self._entry
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _OTHERS_SECONDS
+        while True:
+            fetch = means.may_write() and entry.file.writable
+            claim = await self._claim(fetch=fetch)
+            if claim.damaged:
+                log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.place)
+                means.metrics.failed("damaged", claim.damaged)
+            if claim.good:
+                for block in claim.good:
+                    entry.has(block)
+                return None
+            if claim.run is not None:
+                self._narrow(*claim.run)
+                return claim.run
+            if not fetch:
+                msg = "the cache is not written to at the moment"
+                raise CacheFailed(msg)
+            if loop.time() > until:
+                msg = "another process takes too long over a block"
+                raise CacheFailed(msg)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _claim(self, *, fetch: bool) -> Claim:
+        file = self._entry.file
+        job = asyncio.ensure_future(
+            self._means.disk.run(file.claim, self.first, self.stop, fetch=fetch)
+        )
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(lambda done: _let_go(file, done))
+            raise
+
+    async def _reserve(self, needed: int) -> None:
+        """Have the budget taken for just the bytes to come."""
+        if self._reserved > needed:
+            self._give_back(self._reserved - needed)
+        elif self._reserved < needed:
+            more = needed - self._reserved
+            await self._means.budget.take(more, within=self._means.wait_seconds)
+            self._reserved += more
+
+    async def _take_over(
+        self,
+        parts: AsyncIterator[Part],
+        span: ByteSpan,
+        opened: AbstractAsyncContextManager[object],
+        locked: asyncio.Event,
+    ) -> None:
+        wanted = (self.first, self.stop)
+        async with opened:
+            try:
+                claim = await self._claim(fetch=True)
+            finally:
+                locked.set()
+            if claim.run is None:
+                return  # another process has them, or is at it
+            try:
+                if claim.run == wanted:
+                    self.fetching = True
+                    await self._reserve(span.length)
+                    await self._take(parts, span)
+            finally:
+                self._entry.file.release(claim.run)
+
+    async def _take(self, parts: AsyncIterator[Part], span: ByteSpan) -> None:
+        """Write what comes, and let it be read as soon as it is written."""
+        position = span.start
+        async for part in parts:
+            assert isinstance(part, bytes)
+            skip = max(self.landed - position, 0)
+            position += len(part)
+            data = memoryview(part)[skip:]
+            if not data:
+                continue
+            done = await self._means.disk.run(self._write, data, self.landed)
+            self._means.wrote(len(data))
+            self._give_back(min(len(data), self._reserved))
+            self.landed += len(data)
+            for block in done:
+                self._entry.has(block)
+            self._wake()
+            if done and self._unwanted:
+                return
+        if position < span.stop:
+            msg = f"{span.stop - position} bytes are missing"
+            raise OriginProtocolError(msg)
+
+    def _write(self, data: memoryview, offset: int) -> list[int]:
+        """Write bytes and the records of the blocks that are complete with them, in a thread;
+        those blocks.
+        """
+        layout, file = self._entry.layout, self._entry.file
+        file.write(data, offset)
+        done = []
+        while data:
+            block = offset // layout.block_bytes
+            piece = data[: layout.start(block + 1) - offset]
+            self._checksum = zlib.crc32(piece, self._checksum)
+            offset += len(piece)
+            data = data[len(piece) :]
+            if offset == layout.start(block + 1):
+                file.record(block, self._checksum)
+                self._checksum = 0
+                done.append(block)
+        return done
+
+    def _narrow(self, first: int, stop: int) -> None:
+        """Let go of the blocks that this is not about after all."""
+        filling = self._entry.filling
+        for block in range(self.first, self.stop):
+            if not first <= block < stop and filling.get(block) is self:
+                del filling[block]
+        if (first, stop) != (self.first, self.stop):
+            self.stop = stop
+            self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _give_back(self, count: int) -> None:
+        if count:
+            self._reserved -= count
+            self._means.budget.give(count)
+
+    def _linger(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._abandon)
+
+    def _abandon(self) -> None:
+        self._timer = None
+        if not self._readers and self.task is not None:
+            self.task.cancel()
+
+
+def _let_go(file: CacheFile, done: asyncio.Future[Claim]) -> None:
+    """Free what was locked for a fill that was cancelled meanwhile."""
+    if not done.cancelled() and done.exception() is None and (run := done.result().run):
+        file.release(run)

@@ -1,0 +1,93 @@
+"""The header of a cache file: which object's bytes it holds, and how they are laid out.
+
+A file is worth something only to those who understand all of its header. Another format, a
+checksum that is wrong, a length that does not fit: it is no file of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+
+from rangeserver.cache.blocks import (
+    HEADER_BYTES,
+    MAX_BLOCK_BYTES,
+    MIN_BLOCK_BYTES,
+    Layout,
+)
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+
+FORMAT = 1
+"""Goes up with every change of what stands in a file; files of another format are dropped."""
+
+_FIXED = struct.Struct("<8sIIQII")  # magic, format, block bytes, size, JSON length, CRC-32
+_MAGIC = b"rangesrv"
+
+
+class NotOurs(Exception):
+    """A file that is no cache file of this format, or no longer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """``place`` names the object among all buckets; ``checked`` is when the origin last said that
+    this is its current version, in seconds since the epoch.
+    """
+
+    place: str
+    facts: ObjectFacts
+    block_bytes: int
+    checked: float
+
+    @property
+    def layout(self) -> Layout:
+        """Where the blocks are."""
+        return Layout(self.facts.size, self.block_bytes)
+
+
+def pack_header(header: Header) -> bytes | None:
+    """The header as bytes; ``None`` if the facts are too many to be kept."""
+    described = {
+        "place": header.place,
+        "checked": header.checked,
+        "facts": asdict(header.facts),
+    }
+    text = json.dumps(described, separators=(",", ":")).encode()
+    if _FIXED.size + len(text) > HEADER_BYTES:
+        return None
+    fixed = (_MAGIC, FORMAT, header.block_bytes, header.facts.size, len(text))
+    checksum = zlib.crc32(text, zlib.crc32(_FIXED.pack(*fixed, 0)))
+    return (_FIXED.pack(*fixed, checksum) + text).ljust(HEADER_BYTES, b"\0")
+
+
+def read_header(raw: bytes) -> Header:
+    """The header in the first bytes of a file. Raises :class:`NotOurs`."""
+    if len(raw) < HEADER_BYTES:
+        msg = "too short"
+        raise NotOurs(msg)
+    magic, version, block_bytes, size, length, checksum = _FIXED.unpack_from(raw)
+    if magic != _MAGIC:
+        msg = "not a cache file"
+        raise NotOurs(msg)
+    if version != FORMAT:
+        msg = f"format {version}, not {FORMAT}"
+        raise NotOurs(msg)
+    text = raw[_FIXED.size : _FIXED.size + length]
+    fixed = _FIXED.pack(magic, version, block_bytes, size, length, 0)
+    if len(text) != length or zlib.crc32(text, zlib.crc32(fixed)) != checksum:
+        msg = "damaged header"
+        raise NotOurs(msg)
+    described = json.loads(text)
+    facts = described["facts"]
+    header = Header(
+        place=described["place"],
+        facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
+        block_bytes=block_bytes,
+        checked=described["checked"],
+    )
+    if facts["size"] != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:
+        msg = "contradicts itself"
+        raise NotOurs(msg)
+    return header

@@ -1,0 +1,212 @@
+"""One reader's way through an entry: what is here, what is coming, what is to be fetched next."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Protocol, Self
+
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.fill import CacheFailed, Fill, Means, Source
+from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
+from rangeserver.cache.residency import is_resident
+from rangeserver.errors import OriginError
+from rangeserver.origin.base import FileSlice, Part, ReadReport
+from rangeserver.protocol.ranges import ByteSpan
+
+TURN_BYTES = 2 << 20
+"""The most that is handed on at once: no client has the event loop for longer than that takes."""
+
+
+class Shared(Means, Protocol):
+    """What readers have in common."""
+
+    max_window: int
+
+
+class CachedRead:
+    """The bytes of a span, in slices of a file: an iterator, and a context to leave it early.
+
+    Reading past the cache is what it falls back to, from wherever it is, when the disk fails.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        entry: Entry,
+        span: ByteSpan,
+        source: Source,
+        report: ReadReport,
+        *,
+        entry_again: Callable[[], Awaitable[Entry | None]],
+    ) -> None:
+        self._shared = shared
+        self._entry_again = entry_again
+        self._entry = entry
+        self._source = source
+        self._report = report
+        self._position = span.start
+        self._stop = span.stop
+        self._fills: set[Fill] = set()
+        self._ahead = ReadAhead(shared.max_window)
+        first, stop = entry.layout.blocks_of(span)
+        self._complete = entry.next_missing(first, stop) is None
+        self._past: AsyncIterator[Part] | None = None
+        self._opened: AsyncExitStack | None = None
+        self._fetched = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        metrics = self._shared.metrics
+        (metrics.missed if self._fetched else metrics.hit)()
+        self._leave_fills()
+        if self._opened is not None:
+            await self._opened.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Part:
+        if self._past is not None:
+            return await self._next_past()
+        if self._position >= self._stop:
+            raise StopAsyncIteration
+        fetched = False
+        while True:
+            entry = self._entry
+            at_most = min(self._stop, self._position + TURN_BYTES)
+            end = entry.available(self._position, at_most)
+            if not self._complete:
+                self._look_ahead()
+            if end > self._position:
+                if await self._in_memory(end):
+                    return self._slice(end, fetched=fetched)
+                continue
+            try:
+                fetched = await self._wait()
+            except CacheFailed:
+                return await self._go_past()
+
+    def _slice(self, end: int, *, fetched: bool) -> FileSlice:
+        length = end - self._position
+        if fetched:
+            self._fetched = True
+            self._report.fetched += length
+        else:
+            self._report.cached += length
+        offset = self._entry.layout.data_offset + self._position
+        self._position = end
+        return FileSlice(self._entry.file, offset, length)
+
+    async def _in_memory(self, end: int) -> bool:
+        """Whether the bytes up to ``end`` can be sent without waiting for the disk. If not, they
+        can be the next time, or are no longer said to be here.
+        """
+        file, layout = self._entry.file, self._entry.layout
+        span = ByteSpan(self._position, end)
+        if is_resident(file.fileno(), layout.data_offset + span.start, span.length):
+            return True
+        try:
+            await self._shared.disk.run(file.warm, span)
+        except OSError:
+            self._shared.metrics.failed("read")
+            self._entry.doubt(*layout.blocks_of(span))
+            self._complete = False
+            return False
+        return True
+
+    async def _wait(self) -> bool:
+        """Wait for the next bytes; whether the origin was asked for them. Raises what became of
+        that request.
+        """
+        block = self._position // self._entry.layout.block_bytes
+        fill = self._entry.filling.get(block)
+        if fill is None:
+            if not self._entry.file.is_current():
+                await self._change_entry()
+                return False
+            fill = self._demand(block)
+        self._want(fill)
+        self._ahead.starved(self._position)
+        await fill.beyond(self._position)
+        if fill.landed > self._position or fill.error is None:
+            return fill.fetching
+        if isinstance(fill.error, OriginError):
+            if fill.ahead:
+                fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
+                return True
+            raise type(fill.error)(fill.error.detail, headers=fill.error.headers) from fill.error
+        raise fill.error
+
+    def _look_ahead(self) -> None:
+        """Have what comes next fetched, as far as the window goes."""
+        entry, layout = self._entry, self._entry.layout
+        if not entry.file.is_current():
+            return  # what is written to it now, nobody will find again
+        self._fills = {each for each in self._fills if not each.over}
+        window = ByteSpan(self._position, min(self._stop, self._position + self._ahead.window))
+        first, stop = layout.blocks_of(window)
+        block = first
+        last = layout.blocks_of(ByteSpan(self._position, self._stop))[1]
+        length = -(-self._ahead.fetch_bytes // layout.block_bytes)
+        while (missing := entry.next_missing(block, stop)) is not None:
+            fill: Fill | None = entry.filling.get(missing)
+            if fill is None:
+                if len(self._fills) >= PARALLEL:
+                    return
+                run = entry.missing_run(missing, min(missing + length, last))
+                fill = self._begin(missing, run, ahead=missing > first)
+            if fill is None:
+                return
+            self._want(fill)
+            block = fill.stop
+
+    def _begin(self, first: int, stop: int, *, ahead: bool) -> Fill | None:
+        needed = self._entry.layout.span(first, stop).length
+        if not self._shared.budget.try_take(needed):
+            return None
+        fill = Fill(self._shared, self._entry, (first, stop), ahead=ahead)
+        fill.begin(self._source, reserved=needed)
+        return fill
+
+    def _demand(self, block: int) -> Fill:
+        """Fetch the block that is needed now, alone, when there was no room for more."""
+        fill = Fill(self._shared, self._entry, (block, block + 1))
+        fill.begin(self._source, reserved=0)
+        return fill
+
+    def _want(self, fill: Fill) -> None:
+        if fill not in self._fills:
+            self._fills.add(fill)
+            fill.wanted_by(self)
+
+    async def _change_entry(self) -> None:
+        """Go on with another file: this one was removed, to make room or by hand."""
+        entry = await self._entry_again()
+        if entry is None:
+            msg = "the file was removed, and there is no other"
+            raise CacheFailed(msg)
+        self._leave_fills()
+        self._entry = entry
+
+    async def _go_past(self) -> Part:
+        """Read the rest from the origin, without the cache."""
+        self._fetched = True
+        self._leave_fills()
+        self._opened = AsyncExitStack()
+        rest = ByteSpan(self._position, self._stop)
+        self._past = await self._opened.enter_async_context(self._source(rest))
+        return await self._next_past()
+
+    def _leave_fills(self) -> None:
+        for fill in self._fills:
+            fill.left_by(self)
+        self._fills.clear()
+
+    async def _next_past(self) -> Part:
+        assert self._past is not None
+        part = await anext(self._past)
+        self._report.fetched += len(part)
+        return part

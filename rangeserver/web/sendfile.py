@@ -1,0 +1,129 @@
+"""From a file to a client through the kernel, so that the bytes never enter this process.
+
+uvloop has no sendfile, and the loops that have one give up flow control for it. So this sends
+by itself on the socket of the connection, once what the transport had to send is gone, and waits
+for room in the socket beside the event loop's own polling, which it does not disturb. Over TLS,
+where the kernel does not know what to send, a thread reads and the transport writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+
+from aiohttp import web
+
+from rangeserver.errors import StreamAborted
+from rangeserver.origin.base import FileSlice
+from rangeserver.web.exchange import Exchange
+from rangeserver.web.flush import flush
+
+_COPY_BYTES = 256 * 1024
+_TURN_BYTES = 1 << 20
+"""After as much was taken over without a wait, others have their turn."""
+
+
+class Room:
+    """Tells when sockets can take more, on any event loop that can watch a descriptor.
+
+    It has an epoll of its own, which the loop watches as one descriptor: loops refuse to be asked
+    about a transport's socket, and libuv stops polling a socket for good that has an error.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._loop.add_reader(self._epoll.fileno(), self._wake)
+
+    def close(self) -> None:
+        """Give up what was taken."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    async def wait(self, descriptor: int) -> None:
+        """Return when a socket can take more, or has an error to tell."""
+        room: asyncio.Future[None] = self._loop.create_future()
+        self._waiting[descriptor] = room
+        self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        try:
+            await room
+        finally:
+            del self._waiting[descriptor]
+            self._epoll.unregister(descriptor)
+
+    def _wake(self) -> None:
+        for descriptor, _ in self._epoll.poll(0):
+            room = self._waiting.get(descriptor)
+            if room is not None and not room.done():
+                room.set_result(None)
+
+
+ROOM = web.AppKey("room", Room)
+
+
+async def send_slice(
+    request: web.Request, response: web.StreamResponse, part: FileSlice, exchange: Exchange
+) -> None:
+    """Send bytes of a file as the next ones of a response whose header was prepared.
+
+    Raises ``ConnectionError`` when the client leaves, and :class:`StreamAborted` when the file
+    turns out to be shorter: what was sent then is too little.
+    """
+    transport = request.transport
+    if transport is None:
+        msg = "the client left"
+        raise ConnectionResetError(msg)
+    if transport.get_extra_info("sslcontext") is not None:
+        await _by_copying(response, part)
+        return
+    request.writer.send_headers()
+    await flush(request)
+    try:
+        await _by_kernel(request.app[ROOM], transport, part, exchange)
+    finally:
+        exchange.bytes_waiting = 0
+
+
+async def _by_kernel(
+    room: Room, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
+) -> None:
+    target = transport.get_extra_info("socket").fileno()
+    source, offset, left = part.file.fileno(), part.offset, part.length
+    turn = 0
+    while True:
+        # Its descriptor is closed with it, and may be another's then.
+        if transport.is_closing():
+            msg = "the client left"
+            raise ConnectionResetError(msg)
+        try:
+            sent = os.sendfile(target, source, offset, left)
+        except BlockingIOError:
+            exchange.bytes_waiting = left
+            await room.wait(target)
+            turn = 0
+            continue
+        if not sent:
+            msg = "a cache file was cut short while it was sent"
+            raise StreamAborted(msg)
+        offset += sent
+        left -= sent
+        turn += sent
+        if not left:
+            break
+    if turn >= _TURN_BYTES:
+        await asyncio.sleep(0)
+
+
+async def _by_copying(response: web.StreamResponse, part: FileSlice) -> None:
+    offset, stop = part.offset, part.offset + part.length
+    descriptor = part.file.fileno()
+    while offset < stop:
+        wanted = min(_COPY_BYTES, stop - offset)
+        data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
+        if not data:
+            msg = "a cache file was cut short while it was sent"
+            raise StreamAborted(msg)
+        await response.write(data)
+        offset += len(data)

@@ -1,0 +1,86 @@
+"""The server with its cache, as a client and the origin see it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+from rangeserver.config import Config
+from rangeserver.web.exchange import Exchange
+from tests.fakes.s3 import FakeS3
+from tests.support import RawClient, config_for, eventually, running_app
+
+MIB = 1 << 20
+FILM = random.Random(1).randbytes(5 * MIB + 12_345)
+OTHER = random.Random(2).randbytes(5 * MIB)
+
+
+def cached(fake: FakeS3, directory: Path, **settings: Any) -> Config:
+    """A server that keeps what it serves in ``directory``."""
+    ttl = settings.pop("ttl_seconds", 60.0)
+    cache = {"enabled": True, "directory": str(directory), "min_free_bytes": 0, **settings}
+    return config_for(fake, cache=cache, ttl_seconds=ttl)
+
+
+async def test_a_second_reader_asks_nothing_of_the_origin(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("film", FILM)
+    finished: list[Exchange] = []
+    async with running_app(cached(fake, tmp_path), observers=[finished.append]) as app:
+        async with await RawClient.connect(app.port) as client:
+            first = await client.get("/film")
+            assert (first.status, first.body == FILM, first.complete) == (200, True, True)
+        asked = len(fake.requests)
+        async with await RawClient.connect(app.port) as client:
+            for start, stop in ((0, 1), (1000, 3 * MIB), (5 * MIB, len(FILM)), (77, 5 * MIB + 1)):
+                response = await client.get("/film", Range=f"bytes={start}-{stop - 1}")
+                assert (response.status, response.complete) == (206, True)
+                assert response.body == FILM[start:stop]
+            several = await client.get("/film", Range="bytes=0-99,3000000-3000099")
+            assert FILM[:100] in several.body
+            assert FILM[3_000_000:3_000_100] in several.body
+        assert len(fake.requests) == asked
+        await eventually(lambda: len(finished) == 6)
+    assert finished[0].source in {"origin", "mixed"}
+    assert {exchange.source for exchange in finished[1:]} == {"cache"}
+
+
+async def test_a_restart_finds_what_was_kept(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("film", FILM)
+    for time in range(2):
+        async with (
+            running_app(cached(fake, tmp_path)) as app,
+            await RawClient.connect(app.port) as client,
+        ):
+            asked = len(fake.requests)
+            assert (await client.get("/film")).body == FILM
+            assert (len(fake.requests) > asked) == (time == 0)
+
+
+async def test_a_herd_costs_one_read(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("film", FILM)
+
+    async def viewer(port: int) -> bool:
+        async with await RawClient.connect(port) as client:
+            return (await client.get("/film")).body == FILM
+
+    async with running_app(cached(fake, tmp_path)) as app:
+        assert all(await asyncio.gather(*(viewer(app.port) for _ in range(30))))
+    assert all(request.method == "GET" for request in fake.requests)
+    ranges = [request.headers["range"] for request in fake.requests]
+    assert len(ranges) == len(set(ranges))
+    spans = [tuple(map(int, each.removeprefix("bytes=").split("-"))) for each in ranges]
+    assert sum(min(stop + 1, len(FILM)) - start for start, stop in spans) == len(FILM)
+
+
+async def test_a_new_version_is_noticed(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("film", FILM)
+    async with (
+        running_app(cached(fake, tmp_path, ttl_seconds=0)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        assert (await client.get("/film")).body == FILM
+        fake.put("film", OTHER)
+        assert (await client.get("/film")).body == OTHER
+        assert (await client.get("/film", Range="bytes=5-9")).body == OTHER[5:10]
