@@ -16,8 +16,10 @@ settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def aws_environment() -> Iterator[None]:
-    """Credentials that are nobody's, and nothing of the machine's own AWS set-up."""
+def aws_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Credentials that are nobody's, nothing of the machine's own AWS set-up, and caches of our own
+    where a test does not say which.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("AWS_", "RANGESERVER_")):
@@ -28,6 +30,8 @@ def aws_environment() -> Iterator[None]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.delenv("CACHE_DIRECTORY", raising=False)
         yield
 
 

@@ -20,6 +20,7 @@ from botocore.loaders import create_loader
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.config import Config
 from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.base import Part
 from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.pool import Pool
 from rangeserver.origin.resuming import ResumingOrigin
@@ -203,7 +204,7 @@ class RunningApp:
         return resuming.inner
 
     @property
-    def facts(self) -> KnownFacts:
+    def facts(self) -> KnownFacts[Part]:
         """The outermost origin."""
         found = self.app[OBJECTS].mounts.find("")
         assert found is not None

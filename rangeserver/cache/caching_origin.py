@@ -41,7 +41,7 @@ _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, Ori
 class CachingOrigin:
     """Objects of one bucket, read through ``cache``."""
 
-    def __init__(self, inner: Origin, cache: Cache, config: OriginConfig) -> None:
+    def __init__(self, inner: Origin[bytes], cache: Cache, config: OriginConfig) -> None:
         self.inner = inner
         self.cache = cache
         self._config = config
@@ -55,7 +55,7 @@ class CachingOrigin:
         return (await self._checked(key, await self.cache.find(self._place(key)))).facts
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[Part]]:
         """Facts, and bytes only of what is not cached."""
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, key, wanted)
@@ -70,20 +70,22 @@ class CachingOrigin:
                 yield parts
             return
 
-        def source(wanted: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
+        def source(wanted: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
             return self.inner.read(facts, wanted)
 
         try:
             async with CachedRead(
                 *(self.cache, entry, span, source, current_report()),
                 entry_again=lambda: self._entry(facts),
-            ) as parts:
-                yield parts
+            ) as cached:
+                yield cached
         except (ObjectChanged, ObjectNotFound):
             await self.cache.drop(entry.place)
             raise
 
-    async def _opened(self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange) -> Opened:
+    async def _opened(
+        self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
+    ) -> Opened[Part]:
         place = self._place(key)
         entry = await self.cache.find(place)
         if entry is None:
@@ -100,7 +102,7 @@ class CachingOrigin:
 
     async def _first(
         self, stack: AsyncExitStack, key: ObjectKey, place: str, wanted: AskedRange
-    ) -> Opened:
+    ) -> Opened[Part]:
         """Ask for an object of which nothing is in the cache."""
         if not self.cache.may_write():
             return await stack.enter_async_context(self.inner.open(key, wanted))
@@ -119,7 +121,11 @@ class CachingOrigin:
         return Opened(opened.facts, span, await stack.enter_async_context(aclosing(parts)))
 
     async def _take_over(
-        self, entry: Entry, opened: Opened, parts: AsyncIterator[Part], stack: AsyncExitStack
+        self,
+        entry: Entry,
+        opened: Opened[bytes],
+        parts: AsyncIterator[bytes],
+        stack: AsyncExitStack,
     ) -> None:
         """Let the cache have the bytes that came with the facts."""
         layout = entry.layout
@@ -133,7 +139,7 @@ class CachingOrigin:
         rest = ByteSpan(opened.span.start, layout.start(stop))
         await fill.adopt(parts, rest, stack.pop_all())
 
-    async def _checked(self, key: ObjectKey, entry: Entry | None) -> Opened:
+    async def _checked(self, key: ObjectKey, entry: Entry | None) -> Opened[Part]:
         """What the origin says now of an object of which something is in the cache."""
         try:
             facts = await self.inner.describe(key)
@@ -192,12 +198,11 @@ def may_be_stored(facts: ObjectFacts) -> bool:
 
 
 async def _cut(
-    parts: AsyncIterator[Part], span: ByteSpan, wanted: ByteSpan
-) -> AsyncGenerator[Part]:
+    parts: AsyncIterator[bytes], span: ByteSpan, wanted: ByteSpan
+) -> AsyncGenerator[bytes]:
     """Of the bytes of ``span``, those of ``wanted``."""
     position = span.start
     async for part in parts:
-        assert isinstance(part, bytes)
         start = max(wanted.start - position, 0)
         piece = part[start : wanted.stop - position]
         position += len(part)

@@ -24,7 +24,6 @@ from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.errors import OriginError, OriginProtocolError
-from rangeserver.origin.base import Part
 from rangeserver.protocol.ranges import ByteSpan
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ _LOOK_AGAIN_SECONDS = 0.01
 _OTHERS_SECONDS = 10.0
 """How long another process may take over a block. One that hangs keeps its locks."""
 
-Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[Part]]]
+Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 """Opens a read of the version that an entry is of."""
 
 
@@ -111,7 +110,7 @@ class Fill:
 
     async def adopt(
         self,
-        parts: AsyncIterator[Part],
+        parts: AsyncIterator[bytes],
         span: ByteSpan,
         opened: AbstractAsyncContextManager[object],
     ) -> None:
@@ -234,7 +233,7 @@ class Fill:
 
     async def _take_over(
         self,
-        parts: AsyncIterator[Part],
+        parts: AsyncIterator[bytes],
         span: ByteSpan,
         opened: AbstractAsyncContextManager[object],
         locked: asyncio.Event,
@@ -255,11 +254,10 @@ class Fill:
             finally:
                 self._entry.file.release(claim.run)
 
-    async def _take(self, parts: AsyncIterator[Part], span: ByteSpan) -> None:
+    async def _take(self, parts: AsyncIterator[bytes], span: ByteSpan) -> None:
         """Write what comes, and let it be read as soon as it is written."""
         position = span.start
         async for part in parts:
-            assert isinstance(part, bytes)
             skip = max(self.landed - position, 0)
             position += len(part)
             data = memoryview(part)[skip:]

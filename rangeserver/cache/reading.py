@@ -51,7 +51,7 @@ class CachedRead:
         self._ahead = ReadAhead(shared.max_window)
         first, stop = entry.layout.blocks_of(span)
         self._complete = entry.next_missing(first, stop) is None
-        self._past: AsyncIterator[Part] | None = None
+        self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
 

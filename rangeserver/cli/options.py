@@ -30,6 +30,8 @@ _OPTIONS = (
     click.option("--host", help="server.host"),
     click.option("--port", type=int, help="server.port"),
     click.option("--admin-port", type=int, help="admin.port"),
+    click.option("--cache-dir", help="cache.directory"),
+    click.option("--no-cache", is_flag=True, default=False, help="cache.enabled = false"),
     click.option("--log-format", type=click.Choice(["json", "text"]), help="log.format"),
 )
 
@@ -47,6 +49,10 @@ def config_from(options: dict[str, Any]) -> Config:
         "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
         "server": {key: options[key] for key in ("host", "port")},
         "admin": {"port": options["admin_port"]},
+        "cache": {
+            "directory": options["cache_dir"],
+            "enabled": False if options["no_cache"] else None,
+        },
         "log": {"format": options["log_format"]},
     }
     try:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from pydantic import ByteSize
+
 from rangeserver.app import create_app
-from rangeserver.config import AdminConfig, Config, LogConfig, OriginConfig, ServerConfig
+from rangeserver.config import (
+    AdminConfig,
+    CacheConfig,
+    Config,
+    LogConfig,
+    OriginConfig,
+    ServerConfig,
+)
 from rangeserver.demo.bucket import BUCKET, BucketFile, fill_bucket, samples
 from rangeserver.demo.embedded_s3 import embedded_s3
 from rangeserver.demo.environment import demo_credentials
@@ -21,6 +31,9 @@ from rangeserver.process.loop import new_event_loop
 from rangeserver.process.server import addresses, open_sockets, serve_until_signalled
 
 USUAL_PORT = 8080
+
+_CACHE_BYTES = ByteSize(1 << 30)
+"""The demo's cache, which is gone with it: a temporary directory may be in memory."""
 
 
 def listening_sockets(port: int | None) -> list[socket.socket]:
@@ -58,9 +71,11 @@ def run_demo(
         demo_credentials(),
         embedded_s3(on_disk, bytes_per_second) as endpoint_url,
         logging_to(LogConfig(level="warning", format="text", access=False)),
+        tempfile.TemporaryDirectory(prefix="rangeserver-demo-") as directory,
         asyncio.Runner(loop_factory=new_event_loop) as runner,
     ):
         config = Config(
+            cache=CacheConfig(directory=directory, max_bytes=_CACHE_BYTES),
             server=_server_config(sockets[0].getsockname()[1]),
             admin=AdminConfig(enabled=False),
             origin=OriginConfig(bucket=BUCKET, endpoint_url=endpoint_url, addressing_style="path"),

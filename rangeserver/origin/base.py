@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -34,6 +34,9 @@ class FileSlice:
 
 Part: TypeAlias = bytes | FileSlice
 """A piece of an object's bytes, of bounded size."""
+
+P = TypeVar("P", bound=Part, covariant=True)
+"""The kind of parts: plain bytes from an origin itself, perhaps slices of files from a cache."""
 
 
 @dataclass(slots=True)
@@ -85,7 +88,7 @@ _NO_SPAN = ByteSpan(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Generic[P]):
     """An object of which facts are known, and perhaps a read that has begun.
 
     ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
@@ -96,12 +99,12 @@ class Opened:
 
     facts: ObjectFacts
     span: ByteSpan = _NO_SPAN
-    parts: AsyncIterator[Part] | None = None
+    parts: AsyncIterator[P] | None = None
     believed: bool = False
     age: float = 0.0
 
 
-class Origin(Protocol):
+class Origin(Protocol[P]):
     """Where bytes come from: S3, or something stacked in front of it.
 
     All of it raises subclasses of :class:`~rangeserver.errors.OriginError`, while entering and
@@ -112,7 +115,7 @@ class Origin(Protocol):
         """The facts of the object's current version."""
         ...
 
-    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened]:
+    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
         """The facts of the object's current version and, where one answer of the origin brings
         both, a read of what ``wanted`` means for it.
 
@@ -122,7 +125,7 @@ class Origin(Protocol):
 
     def read(
         self, facts: ObjectFacts, span: ByteSpan
-    ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         """The bytes of ``span`` of exactly the version that ``facts`` describes.
 
         Raises :class:`~rangeserver.errors.ObjectChanged` when that version is gone.

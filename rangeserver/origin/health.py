@@ -21,7 +21,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.base import Origin
+from rangeserver.origin.base import Origin, Part
 from rangeserver.protocol.representation import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class OriginHealth:
         await self._doubt.wait()
 
 
-async def keep_probing(origin: Origin, health: OriginHealth) -> None:
+async def keep_probing(origin: Origin[Part], health: OriginHealth) -> None:
     """Settle every doubt by asking ``origin``, which reports its answers to ``health``."""
     while True:
         await health.doubted()

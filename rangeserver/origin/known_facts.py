@@ -20,11 +20,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import astuple
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Opened, Origin, Part
+from rangeserver.origin.base import Opened, Origin, P
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -37,7 +37,7 @@ MAX_FACTS_BYTES = 4096
 """Objects of which facts are kept, and how large these may be: 16 MiB in all."""
 
 
-class KnownFacts:
+class KnownFacts(Generic[P]):
     """Keeps the facts that ``inner`` tells for ``ttl_seconds``; ``clock`` is monotonic.
 
     For ``stale_seconds`` more they are told while they are asked for anew. That a key is missing is
@@ -46,7 +46,7 @@ class KnownFacts:
 
     def __init__(
         self,
-        inner: Origin,
+        inner: Origin[P],
         ttl_seconds: float,
         *,
         clock: Callable[[], float],
@@ -78,7 +78,7 @@ class KnownFacts:
         return facts
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[P]]:
         """Facts alone if they are known, else facts and bytes."""
         believed = self._believed(key)
         if believed is not None:
@@ -98,7 +98,7 @@ class KnownFacts:
                         yield opened
 
     @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[P]]:
         """The bytes of ``span``; a version that is gone is forgotten."""
         with self._forgetting(facts):
             async with self.inner.read(facts, span) as parts:

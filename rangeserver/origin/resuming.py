@@ -31,7 +31,7 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Opened, Origin, Part, note_resume, report_id
+from rangeserver.origin.base import Opened, Origin, note_resume, report_id
 from rangeserver.origin.pool import answered_within, over_a_new_connection
 from rangeserver.origin.retrying import (
     Pauses,
@@ -71,7 +71,7 @@ class ResumingOrigin:
 
     def __init__(
         self,
-        inner: Origin,
+        inner: Origin[bytes],
         policy: RetryPolicy,
         *,
         tokens: RetryTokens | None = None,
@@ -89,7 +89,7 @@ class ResumingOrigin:
         return await self._persistently(lambda: self.inner.describe(key))
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
         """Facts and bytes; the body that they come with is continued like any other."""
         async with AsyncExitStack() as stack:
             opened = await self._persistently(
@@ -103,7 +103,7 @@ class ResumingOrigin:
                 yield Opened(opened.facts, opened.span, parts)
 
     @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span``."""
         async with AsyncExitStack() as stack:
             parts = await self._persistently(
@@ -155,8 +155,8 @@ class ResumingOrigin:
         facts: ObjectFacts,
         span: ByteSpan,
         stack: AsyncExitStack,
-        parts: AsyncIterator[Part],
-    ) -> AsyncGenerator[Part]:
+        parts: AsyncIterator[bytes],
+    ) -> AsyncGenerator[bytes]:
         """The bytes of ``parts``, then of whatever continues them.
 
         Invariant: the bytes yielded are those of ``[span.start, position)``, and ``stack`` holds
@@ -185,7 +185,7 @@ class ResumingOrigin:
         stack: AsyncExitStack,
         attempts: _Resumes,
         cause: OriginError,
-    ) -> AsyncIterator[Part]:
+    ) -> AsyncIterator[bytes]:
         """One request for each attempt: a repeated resume is a resume as well."""
         while attempts.left() and (not attempts.used or self._tokens.take(cause)):
             await asyncio.sleep(attempts.pause(cause))

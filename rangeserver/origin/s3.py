@@ -22,7 +22,7 @@ from rangeserver.errors import (
 )
 from rangeserver.origin import answers
 from rangeserver.origin.asking import Answer, Ask
-from rangeserver.origin.base import Opened, Part
+from rangeserver.origin.base import Opened
 from rangeserver.origin.health import OriginHealth
 from rangeserver.origin.translate import RETRY_AFTER, body_errors
 from rangeserver.origin.upstream import Upstream
@@ -66,7 +66,7 @@ class S3Origin:
         return facts
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
         """Facts and bytes of the current version, from one GetObject where that can be."""
         async with AsyncExitStack() as stack:
             opened = await self._opened(stack, key, wanted)
@@ -77,7 +77,7 @@ class S3Origin:
 
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
-    ) -> Opened | None:
+    ) -> Opened[bytes] | None:
         asked = None if wanted == WHOLE else wanted
         header = asked.range_header() if asked is not None else None
         try:
@@ -96,7 +96,7 @@ class S3Origin:
         return Opened(facts, span, await stack.enter_async_context(aclosing(parts)))
 
     @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span``, from one ranged GetObject pinned to the version by If-Match."""
         version = facts.version_id if self._config.use_version_ids else None
         place = self._place(facts.key)
@@ -154,7 +154,7 @@ class S3Origin:
             self._proven_until = 0.0  # that a HEAD finds nothing says nothing any more
         self._health.failed(error)
 
-    async def _parts(self, answer: Answer, length: int) -> AsyncGenerator[Part]:
+    async def _parts(self, answer: Answer, length: int) -> AsyncGenerator[bytes]:
         """Exactly ``length`` bytes of a body, or an :class:`OriginBodyError`."""
         config = self._config
         received = self.upstream.metrics.received

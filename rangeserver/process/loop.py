@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 
 
@@ -11,11 +10,6 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """A new event loop."""
     if sys.platform == "linux":
         import uvloop
-
-        if os.environ.get("AIOF"):
-            import aiofastnet
-
-            return aiofastnet.patch_loop(uvloop.new_event_loop())
 
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()

@@ -19,7 +19,7 @@ from rangeserver.errors import (
     ObjectNotFound,
     RangeUnsatisfiable,
 )
-from rangeserver.origin.base import Opened, Origin, reporting
+from rangeserver.origin.base import Opened, Origin, Part, reporting
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
@@ -55,7 +55,7 @@ class MountedOrigin:
     ``prefix`` is what the origin puts before each key.
     """
 
-    origin: Origin
+    origin: Origin[Part]
     prefix: str
     rules: PlanRules
 
@@ -145,8 +145,12 @@ class ObjectHandler:
 
 
 async def _opened(
-    stack: AsyncExitStack, origin: Origin, key: ObjectKey, asked: ObjectRequest, rules: PlanRules
-) -> Opened:
+    stack: AsyncExitStack,
+    origin: Origin[Part],
+    key: ObjectKey,
+    asked: ObjectRequest,
+    rules: PlanRules,
+) -> Opened[Part]:
     """The object's facts and, where one request brings both, the read that will be needed."""
     wanted = opening_range(asked, rules)
     if wanted is None:

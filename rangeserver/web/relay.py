@@ -25,7 +25,7 @@ from rangeserver.web.sendfile import send_slice
 
 
 async def body_parts(
-    origin: Origin, opened: Opened, segments: Sequence[Segment]
+    origin: Origin[Part], opened: Opened[Part], segments: Sequence[Segment]
 ) -> AsyncGenerator[Part]:
     """The bytes of a planned body, span after span, with one origin read open at a time.
 

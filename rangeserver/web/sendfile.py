@@ -1,9 +1,9 @@
 """From a file to a client through the kernel, so that the bytes never enter this process.
 
-uvloop has no sendfile, and the loops that have one give up flow control for it. So this sends
-by itself on the socket of the connection, once what the transport had to send is gone, and waits
-for room in the socket beside the event loop's own polling, which it does not disturb. Over TLS,
-where the kernel does not know what to send, a thread reads and the transport writes.
+uvloop has no sendfile, and those that others offer hide from the deadlines what still waits. So
+this sends by itself on the socket of the connection, once what the transport had to send is gone,
+and waits for room in the socket beside the event loop's own polling, which it does not disturb.
+Over TLS, where the kernel does not know what to send, a thread reads and the transport writes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -50,8 +51,11 @@ class Room:
         try:
             await room
         finally:
-            del self._waiting[descriptor]
-            self._epoll.unregister(descriptor)
+            # The transport may have closed it meanwhile, and another one may have its number.
+            if self._waiting.get(descriptor) is room:
+                del self._waiting[descriptor]
+                with suppress(OSError):
+                    self._epoll.unregister(descriptor)
 
     def _wake(self) -> None:
         for descriptor, _ in self._epoll.poll(0):

@@ -49,7 +49,9 @@ class Answers:
             self.health.failed(self.answer)
         raise self.answer
 
-    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened]:
+    def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AbstractAsyncContextManager[Opened[bytes]]:
         raise NotImplementedError
 
     def read(

@@ -74,7 +74,7 @@ class Inner:
         return await self._answer(key)
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened]:
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
         self.opened.append((key, wanted))
         facts = await self._answer(key)
         if self.range_error is not None:
@@ -113,7 +113,7 @@ class Course:
     async def describe(self, key: ObjectKey = KEY) -> ObjectFacts:
         return await self.known.describe(key)
 
-    async def open(self, key: ObjectKey = KEY, wanted: AskedRange = WHOLE) -> Opened:
+    async def open(self, key: ObjectKey = KEY, wanted: AskedRange = WHOLE) -> Opened[bytes]:
         """Open and leave again."""
         async with self.known.open(key, wanted) as opened:
             return opened
