@@ -28,7 +28,7 @@ def against(fake: FakeS3) -> tuple[str, ...]:
     return ("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url)
 
 
-PATH_STYLE = {"RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path"}
+PATH_STYLE = {"RANGESERVER_CACHE__ENABLED": "false", "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path"}
 
 
 async def half_a_film(server: Served, fake: FakeS3) -> RawClient:

@@ -88,12 +88,12 @@ class Inner:
                 self.open_now -= 1
 
     @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         del facts, span
         async with aclosing(self._parts()) as parts:
             yield parts
 
-    async def _parts(self) -> AsyncGenerator[Part]:
+    async def _parts(self) -> AsyncGenerator[bytes]:
         if self.read_error is not None:
             raise self.read_error
         yield b"part"
