@@ -139,9 +139,10 @@ class OriginConfig(Section):
         "byte is late, and taking what comes first; 0 is none.",
     )
     max_resumes: Annotated[int, Field(ge=0, le=100)] = Field(
-        3,
+        6,
         description="Attempts in a row at continuing a body that broke, at its next byte and of "
-        "the same version; 0 aborts the response at once.",
+        "the same version; 0 aborts the response at once. Six take some seconds, enough for an "
+        "origin to be restarted.",
     )
 
     def endpoint(self) -> OriginConfig:

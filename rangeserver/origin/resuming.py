@@ -219,7 +219,7 @@ class _Resumes:
         """Take one attempt; the seconds to wait before it."""
         self.used += 1
         self._delivered = 0
-        return self._pauses.next(cause)
+        return self._pauses.next(cause, patient=True)
 
     def succeeded(self, delivered: int) -> None:
         """Account for bytes that arrived; enough of them restore the budget."""

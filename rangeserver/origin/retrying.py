@@ -26,6 +26,10 @@ standard retry mode. An origin that fails every request soon gets no repeated on
 
 _THROTTLED_PAUSE_SECONDS = 0.5
 
+_RESTART_PAUSE_SECONDS = 0.5
+"""An origin that refuses connections is being restarted, more likely than not. A body that has
+begun can wait for that, as its player has a buffer; one that has not is better answered soon."""
+
 _SUSPENDED_PAUSE_SECONDS = 1.0
 """An open circuit stays so for a second at least. A broken body has time to wait for its end."""
 
@@ -95,8 +99,8 @@ class Pauses:
         self._last = policy.min_pause_seconds
         self._fresh = True
 
-    def next(self, cause: OriginError) -> float:
-        """The seconds to wait before the next attempt.
+    def next(self, cause: OriginError, *, patient: bool = False) -> float:
+        """The seconds to wait before the next attempt, more of them if ``patient``.
 
         None before the first, if all that happened was that a connection ended: most likely the
         origin had just closed it for having been idle, which says nothing about the origin.
@@ -112,6 +116,8 @@ class Pauses:
             low = min(max(low, _SUSPENDED_PAUSE_SECONDS), policy.max_pause_seconds)
         elif isinstance(cause, OriginThrottled):
             low = min(max(low, _THROTTLED_PAUSE_SECONDS), policy.max_pause_seconds)
+        elif patient and isinstance(cause, OriginUnreachable) and cause.connecting:
+            low = min(max(low, _RESTART_PAUSE_SECONDS), policy.max_pause_seconds)
         high = max(self._last * 3, low)
         self._last = min(policy.max_pause_seconds, self._uniform(low, high))
         return self._last

@@ -127,9 +127,11 @@ class S3Origin:
         """Find out what a failed HEAD meant: its answer has no body, and so no S3 error code.
 
         NoSuchKey and NoSuchBucket, AccessDenied and a wrong signature look alike there. A 404 is
-        taken at its word while the bucket is known to exist.
+        taken at its word while the bucket is known to exist, unless there is a doubt to settle: a
+        probe finds nothing by design, and what it gets has to prove something.
         """
-        if isinstance(error, ObjectNotFound) and time.monotonic() < self._proven_until:
+        proven = time.monotonic() < self._proven_until and self._health.ready
+        if isinstance(error, ObjectNotFound) and proven:
             raise error
         async with AsyncExitStack() as stack:
             try:

@@ -181,3 +181,10 @@ def test_progress_makes_pauses_short_again() -> None:
     assert pauses.next(FAILED) == pytest.approx(0.45)
     pauses.restart()
     assert pauses.next(FAILED) == pytest.approx(0.15)
+
+
+def test_a_body_that_has_begun_waits_for_a_restart() -> None:
+    refused = OriginUnreachable()
+    refused.connecting = True
+    assert Pauses(POLICY, lowest).next(refused, patient=True) == 0.5
+    assert Pauses(POLICY, lowest).next(refused) == POLICY.min_pause_seconds

@@ -78,6 +78,21 @@ async def test_readiness_follows_the_origin_and_liveness_does_not(
     assert "not ready: The origin refuses" in caplog.text
 
 
+async def test_ready_again_without_a_single_client(fake: FakeS3) -> None:
+    """A server that is not ready gets no clients: its own probes have to find out."""
+    fake.put("a.mp4", b"0123456789")
+    async with running_app(config_for(fake, admin=True)) as app:
+        async with await RawClient.connect(app.port) as client:
+            assert (await client.get("/a.mp4")).status == 200
+        await fake.refuse()
+        async with await RawClient.connect(app.port) as client:
+            for _ in range(health.FAILURES_IN_A_ROW):
+                assert (await client.get("/a.mp4")).status == 502
+        await eventually(lambda: not is_ready(app))
+        await fake.listen()
+        await eventually(lambda: is_ready(app))
+
+
 async def test_an_origin_that_is_not_there(fake: FakeS3) -> None:
     config = config_for(fake, origin={"endpoint_url": "http://127.0.0.1:9"}, admin=True)
     async with running_app(config) as app:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from rangeserver.web.exchange import Exchange, Outcome
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -72,3 +74,24 @@ async def test_a_new_version_is_served_when_nothing_was_sent(fake: FakeS3) -> No
         assert response.status == 206
         assert response.headers["content-range"] == "bytes 0-499999/500000"
         assert response.body == bytes(500_000)
+
+
+async def test_an_origin_that_is_restarted(fake: FakeS3) -> None:
+    """It refuses connections for longer than retries of a request would wait."""
+    fake.put("a.mp4", FILM)
+    fake.misbehave(faults.stall_after(1_000_000), times=1)
+    finished: list[Exchange] = []
+    config = config_for(fake, origin={"max_resumes": 6})
+    async with (
+        running_app(config, observers=[finished.append]) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        receiving = asyncio.create_task(client.get("/a.mp4"))
+        await eventually(lambda: fake.stalled == 1)
+        await fake.refuse()
+        (running,) = app.active
+        await eventually(lambda: running.origin.resumes == 2)
+        await fake.listen()
+        response = await receiving
+        assert (response.complete, response.body == FILM) == (True, True)
+        await eventually(lambda: len(finished) == 1)
