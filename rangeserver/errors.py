@@ -4,7 +4,8 @@
     ├── ConfigError                 the configuration cannot be used; the process must not start
     ├── RequestError                the request cannot be served as asked
     │   ├── BadRequest              400
-    │   │   └── RequestTooLong      400
+    │   │   ├── RequestTooLong      400
+    │   │   └── TargetNotEncoded    400
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
@@ -83,6 +84,12 @@ class RequestTooLong(BadRequest):
 
     code = "request_too_long"
     message = "The request line or a header field is longer than 8190 bytes."
+
+
+class TargetNotEncoded(BadRequest):
+    """The request target has characters that may stand there only as escapes (RFC 3986 §2.1)."""
+
+    message = "The request target is malformed: all but plain ASCII must be percent-encoded."
 
 
 class KeyTooLong(RequestError):

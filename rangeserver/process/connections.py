@@ -11,9 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 
-from rangeserver.errors import BadRequest, RequestTooLong, StreamAborted, TooManyConnections
+from rangeserver.errors import (
+    BadRequest,
+    RequestTooLong,
+    StreamAborted,
+    TargetNotEncoded,
+    TooManyConnections,
+)
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
@@ -139,7 +145,11 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0 or exchange.response_begun:
             exchange.abort(Outcome.FAILED)
             raise StreamAborted(str(exc)) from exc
-        fault = RequestTooLong if isinstance(exc, LineTooLong) else BadRequest
+        fault: type[BadRequest] = BadRequest
+        if isinstance(exc, LineTooLong):
+            fault = RequestTooLong
+        elif isinstance(exc, InvalidURLError):
+            fault = TargetNotEncoded
         answer = (fault.code, fault.message) if status == 400 else INTERNAL_ERROR
         response = error_response(status, answer, exchange.request_id)
         response.force_close()

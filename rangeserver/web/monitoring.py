@@ -72,8 +72,12 @@ def create_monitoring_app(watched: Watched) -> web.Application:
         )
         return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
+    async def root(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={hdrs.LOCATION: "/status"})
+
     app = web.Application()
     app.on_response_prepare.append(_add_headers)
+    app.router.add_get("/", root)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

@@ -174,12 +174,18 @@ async def test_the_public_port_shows_none_of_it(fake: FakeS3) -> None:
             assert (await client.get(target)).status == 404
 
 
+async def test_the_bare_address_leads_to_the_status_page(fake: FakeS3) -> None:
+    async with running_app(config_for(fake, admin=True)) as app:
+        response = await ask(app, "/")
+        assert (response.status, response.headers["location"]) == (302, "/status")
+
+
 async def test_what_is_not_there_and_not_allowed(
     fake: FakeS3, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
     async with running_app(config_for(fake, admin=True)) as app:
-        assert (await ask(app, "/")).status == 404
+        assert (await ask(app, "/nothing")).status == 404
         async with await RawClient.connect(app.admin_port) as client:
             assert (await client.get("/metrics", method="POST")).status == 405
     assert not caplog.messages

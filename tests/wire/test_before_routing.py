@@ -214,3 +214,13 @@ def test_no_upgrade_is_accepted(films: Site, protocol: str) -> None:
     answer = exchange(films.address, message)
     assert answer.status == 206
     assert answer.lacks("Upgrade")
+
+
+@covers("extra-garbage")
+def test_a_target_in_raw_utf8_is_told_what_it_lacks(films: Site) -> None:
+    with Wire(films.address) as wire:
+        wire.send(request("/영화.mp4"))
+        answer = wire.read_answer()
+        wire.expect_end()
+    check_error(answer, 400, "bad_request")
+    assert "percent-encoded" in json.loads(answer.body)["error"]["message"]
