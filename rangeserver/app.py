@@ -85,6 +85,8 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
             stack.callback(app[ROOM].close)
             cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
+            if cache is not None:
+                stack.push_async_callback(cache.stop)  # before the origins go
             deadlines = ClientDeadlines(
                 server.write_idle_seconds,
                 server.min_bytes_per_second,

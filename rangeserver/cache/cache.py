@@ -100,8 +100,7 @@ class Cache:
         if entry is not None:
             if entry.file.is_current():
                 self._entries.move_to_end(place)
-                if entry.due_to_be_touched():
-                    self.disk.begin(self._touch, entry.file)
+                self.in_use(entry)
                 return entry
             del self._entries[place]
         if not self._opened:
@@ -117,6 +116,11 @@ class Cache:
             log.warning("cache: a file cannot be opened: %s", error)
             return None
         return self._keep(place, file) if file is not None else None
+
+    def in_use(self, entry: Entry) -> None:
+        """Note now and then on the disk that somebody reads an entry."""
+        if entry.due_to_be_touched():
+            self.disk.begin(self._touch, entry.file)
 
     async def create(self, place: str, facts: ObjectFacts) -> Entry | None:
         """The entry of a version of an object, or of that which another process made of the
@@ -208,11 +212,14 @@ class Cache:
                 pass
             self._sweep_wanted.clear()
 
-    async def close(self) -> None:
-        """Stop every fill; give back every file and thread."""
+    async def stop(self) -> None:
+        """Stop every fill. For as long as there is an origin to read from."""
         for task in tuple(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Give back every file and thread; the fills have been stopped."""
         self._entries.clear()
         self.directory.close()
         self.disk.shut_down()

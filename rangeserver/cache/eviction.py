@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rangeserver.cache.directory import Directory
 
-HIGH_WATER = 0.97
+HIGH_WATER = 0.95
 LOW_WATER = 0.90
 """Parts of ``max_bytes``: above the one a sweep removes files, until the other."""
 

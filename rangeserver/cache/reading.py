@@ -23,6 +23,10 @@ class Shared(Means, Protocol):
 
     max_window: int
 
+    def in_use(self, entry: Entry) -> None:
+        """Somebody reads from it."""
+        ...
+
 
 class CachedRead:
     """The bytes of a span, in slices of a file: an iterator, and a context to leave it early.
@@ -98,6 +102,7 @@ class CachedRead:
             self._report.cached += length
         offset = self._entry.layout.data_offset + self._position
         self._position = end
+        self._shared.in_use(self._entry)
         return FileSlice(self._entry.file, offset, length)
 
     async def _in_memory(self, end: int) -> bool:
