@@ -136,8 +136,7 @@ class CachingOrigin:
         if first >= stop or entry.missing_run(first, stop) < stop:
             return
         fill = Fill(self.cache, entry, (first, stop))
-        rest = ByteSpan(opened.span.start, layout.start(stop))
-        await fill.adopt(parts, rest, stack.pop_all())
+        await fill.adopt(parts, opened.span.start, stack.pop_all())
 
     async def _checked(self, key: ObjectKey, entry: Entry | None) -> Opened[Part]:
         """What the origin says now of an object of which something is in the cache."""

@@ -98,6 +98,7 @@ class Fill:
         self._checksum = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unwanted = False
+        self._locked: tuple[int, int] | None = None
         for block in range(self.first, self.stop):
             entry.filling[block] = self
 
@@ -111,14 +112,14 @@ class Fill:
     async def adopt(
         self,
         parts: AsyncIterator[bytes],
-        span: ByteSpan,
+        start: int,
         opened: AbstractAsyncContextManager[object],
     ) -> None:
-        """Take over a read of ``span`` that has begun; returns when the blocks are locked. Its
-        first reader is still to come.
+        """Take over a read from ``start`` on that has begun; returns when the blocks are locked.
+        Its first reader is still to come.
         """
         locked = asyncio.Event()
-        self._start(self._take_over(parts, span, opened, locked))
+        self._start(self._take_over(parts, start, opened, locked))
         self._linger(_FIRST_READER_SECONDS)
         await locked.wait()
 
@@ -136,6 +137,19 @@ class Fill:
         if not self._readers and not self.over:
             self._unwanted = True
             self._linger(LINGER_SECONDS)
+
+    def leave_from(self, block: int) -> int:
+        """End before ``block`` instead, so that somebody who needs it need not wait for all that
+        comes before; where it would have ended. For one that is :attr:`fetching`.
+        """
+        stop = self.stop
+        assert self._locked is not None
+        assert self.first < block < stop
+        self._entry.file.release((block, stop))
+        self._locked = (self.first, block)
+        self._narrow(block)
+        self._give_back(max(self._reserved - (self._span().stop - self.landed), 0))
+        return stop
 
     async def beyond(self, position: int) -> None:
         """Wait until it is further than ``position``, or over."""
@@ -169,24 +183,25 @@ class Fill:
         self._give_back(self._reserved)
         if self._timer is not None:
             self._timer.cancel()
-        self._narrow(self.first, self.first)
+        self._narrow(self.first)
         self._wake()
 
     async def _find_or_fetch(self, source: Source) -> None:
-        run = await self._claimed()
-        if run is None:
+        if not await self._is_claimed():
             return
         try:
-            span = self._entry.layout.span(*run)
             self.fetching = True
-            await self._reserve(span.length)
+            await self._reserve()
+            span = self._span()
             async with source(span) as parts:
-                await self._take(parts, span)
+                await self._take(parts, span.start)
         finally:
-            self._entry.file.release(run)
+            self._unlock()
 
-    async def _claimed(self) -> tuple[int, int] | None:
-        """The blocks to fetch; ``None`` if the first of them turned out to be here."""
+    async def _is_claimed(self) -> bool:
+        """Whether the blocks are to be fetched, and locked for it; if not, the first of them is
+        here.
+        """
         means, entry = self._means, self._entry
         loop = asyncio.get_running_loop()
         until = loop.time() + _OTHERS_SECONDS
@@ -199,10 +214,10 @@ class Fill:
             if claim.good:
                 for block in claim.good:
                     entry.has(block)
-                return None
+                return False
             if claim.run is not None:
-                self._narrow(*claim.run)
-                return claim.run
+                self._lock(claim.run)
+                return True
             if not fetch:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
@@ -222,8 +237,26 @@ class Fill:
             job.add_done_callback(lambda done: _let_go(file, done))
             raise
 
-    async def _reserve(self, needed: int) -> None:
+    def _lock(self, run: tuple[int, int]) -> None:
+        """Take note of the lock on ``run``; blocks that were left to others meanwhile are freed."""
+        first, stop = run[0], min(run[1], self.stop)
+        if stop < run[1]:
+            self._entry.file.release((stop, run[1]))
+        self._locked = (first, stop)
+        self._narrow(stop)
+
+    def _unlock(self) -> None:
+        if self._locked is not None:
+            self._entry.file.release(self._locked)
+            self._locked = None
+
+    def _span(self) -> ByteSpan:
+        """The bytes to come."""
+        return self._entry.layout.span(self.first, self.stop)
+
+    async def _reserve(self) -> None:
         """Have the budget taken for just the bytes to come."""
+        needed = self._span().length
         if self._reserved > needed:
             self._give_back(self._reserved - needed)
         elif self._reserved < needed:
@@ -234,7 +267,7 @@ class Fill:
     async def _take_over(
         self,
         parts: AsyncIterator[bytes],
-        span: ByteSpan,
+        start: int,
         opened: AbstractAsyncContextManager[object],
         locked: asyncio.Event,
     ) -> None:
@@ -246,21 +279,23 @@ class Fill:
                 locked.set()
             if claim.run is None:
                 return  # another process has them, or is at it
+            self._lock(claim.run)
             try:
                 if claim.run == wanted:
                     self.fetching = True
-                    await self._reserve(span.length)
-                    await self._take(parts, span)
+                    await self._reserve()
+                    await self._take(parts, start)
             finally:
-                self._entry.file.release(claim.run)
+                self._unlock()
 
-    async def _take(self, parts: AsyncIterator[bytes], span: ByteSpan) -> None:
-        """Write what comes, and let it be read as soon as it is written."""
-        position = span.start
+    async def _take(self, parts: AsyncIterator[bytes], position: int) -> None:
+        """Write what comes from ``position`` on, and let it be read as soon as it is written."""
         async for part in parts:
-            skip = max(self.landed - position, 0)
+            # Less is wanted of it than was asked for where others have blocks of their own.
+            begin = max(self.landed - position, 0)
+            end = max(self._span().stop - position, 0)
             position += len(part)
-            data = memoryview(part)[skip:]
+            data = memoryview(part)[begin:end]
             if not data:
                 continue
             done = await self._means.disk.run(self._write, data, self.landed)
@@ -270,11 +305,10 @@ class Fill:
             for block in done:
                 self._entry.has(block)
             self._wake()
-            if done and self._unwanted:
+            if self.landed >= self._span().stop or (done and self._unwanted):
                 return
-        if position < span.stop:
-            msg = f"{span.stop - position} bytes are missing"
-            raise OriginProtocolError(msg)
+        msg = f"{self._span().stop - self.landed} bytes are missing"
+        raise OriginProtocolError(msg)
 
     def _write(self, data: memoryview, offset: int) -> list[int]:
         """Write bytes and the records of the blocks that are complete with them, in a thread;
@@ -295,13 +329,13 @@ class Fill:
                 done.append(block)
         return done
 
-    def _narrow(self, first: int, stop: int) -> None:
-        """Let go of the blocks that this is not about after all."""
+    def _narrow(self, stop: int) -> None:
+        """Let go of the blocks from ``stop`` on."""
         filling = self._entry.filling
-        for block in range(self.first, self.stop):
-            if not first <= block < stop and filling.get(block) is self:
+        for block in range(stop, self.stop):
+            if filling.get(block) is self:
                 del filling[block]
-        if (first, stop) != (self.first, self.stop):
+        if stop != self.stop:
             self.stop = stop
             self._wake()
 

@@ -17,6 +17,9 @@ from rangeserver.protocol.ranges import ByteSpan
 TURN_BYTES = 2 << 20
 """The most that is handed on at once: no client has the event loop for longer than that takes."""
 
+_PATIENCE_BYTES = 1 << 20
+"""A fetch whose bytes are so far from those needed is not waited for."""
+
 
 class Shared(Means, Protocol):
     """What readers have in common."""
@@ -133,6 +136,10 @@ class CachedRead:
                 await self._change_entry()
                 return False
             fill = self._demand(block)
+        elif fill.fetching and self._position - fill.landed > _PATIENCE_BYTES:
+            # It would have to wait for all that lies before, and gets a GET of its own instead.
+            stop = fill.leave_from(block)
+            fill = self._begin(block, stop, ahead=False) or self._demand(block)
         self._want(fill)
         self._ahead.starved(self._position)
         await fill.beyond(self._position)
