@@ -6,6 +6,8 @@ import asyncio
 import random
 import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import TCPConnector
@@ -19,8 +21,11 @@ from tests.exposition import scrape
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
-from tests.faults.invariants import DEADLINES, Received, Watch, watched
-from tests.support import RawClient, eventually
+from tests.faults.invariants import DEADLINES, Watch, watched
+from tests.faults.leaks import PER_ROUND
+from tests.faults.repeating import ALL_AT_ONCE, IMPATIENT, Once, refused, served
+from tests.faults.responses import Received
+from tests.support import RawClient, close_idle_connections, eventually
 
 MIB = 1 << 20
 FILM = random.Random(1).randbytes(8 * MIB)
@@ -29,6 +34,8 @@ REQUESTS = "rangeserver_origin_requests_total"
 RETRIES = "rangeserver_origin_retries_total"
 HEDGES = "rangeserver_origin_hedges_total"
 CIRCUIT = "rangeserver_origin_circuit_open"
+SILENCE = faults.stall_after(BEFORE_HEADER)
+SLOW_DOWN = faults.error(503, "SlowDown")
 SLACK_SECONDS = 1.0
 """For a busy machine."""
 
@@ -48,6 +55,8 @@ async def test_a06_stall_before_the_header(fake: FakeS3, method: str) -> None:
         assert received.seconds < DEADLINES["response_seconds"] + SLACK_SECONDS
         hits = sum(1 for request in fake.requests if request.key == "film")
         assert hits <= DEADLINES["max_attempts"]
+        once = refused(504, "origin_timeout", method=method)
+        watch.again(once, lambda _: SILENCE, keeps_circuit_closed=True, **ALL_AT_ONCE)
 
 
 async def test_a06_repetitions(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,12 +64,7 @@ async def test_a06_repetitions(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("rangeserver.origin.circuit.FAILURES_IN_A_ROW", 10**6)
     brief = {"response_seconds": 0.25, "max_attempts": 1}
     async with watched(fake, origin=brief) as watch:
-
-        async def once(key: str) -> None:
-            received = await watch.get(f"/{key}", goes_on=False)
-            assert (received.status, received.error_code) == (504, "origin_timeout")
-
-        await watch.leaves_no_memory(once, lambda: faults.stall_after(BEFORE_HEADER), times=100)
+        await watch.leaves_no_memory(refused(504, "origin_timeout"), lambda _: SILENCE, times=100)
 
 
 async def test_a07_refused_connections(fake: FakeS3) -> None:
@@ -90,6 +94,22 @@ async def test_a07_refused_connections(fake: FakeS3) -> None:
         await fake.listen()
         await served_again(watch)
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0
+        watch.again(
+            refused(502, "origin_unreachable"),
+            during=refusing(fake),
+            keeps_circuit_closed=True,
+            others_are_served=False,
+            **ALL_AT_ONCE,
+        )
+
+
+@asynccontextmanager
+async def refusing(fake: FakeS3) -> AsyncIterator[None]:
+    await fake.refuse()
+    try:
+        yield
+    finally:
+        await fake.listen()
 
 
 def suspended(received: Received) -> None:
@@ -121,6 +141,11 @@ async def test_a07_one_silent_object_opens_no_circuit(fake: FakeS3) -> None:
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0
         await watch.probe()
 
+        async def once(watch: Watch, _: str) -> None:
+            await refused(504, "origin_timeout")(watch, "repeated0")
+
+        watch.again(once, lambda _: SILENCE, **ALL_AT_ONCE)
+
 
 class Names:
     """A resolver of one name, whose answers a test decides."""
@@ -129,6 +154,15 @@ class Names:
         self.address: str | None = "127.0.0.1"
         self.answering = asyncio.Event()
         self.answering.set()
+
+    @asynccontextmanager
+    async def unknown(self) -> AsyncIterator[None]:
+        """There is no such name."""
+        self.address = None
+        try:
+            yield
+        finally:
+            self.address = "127.0.0.1"
 
     async def resolve(
         self, _: object, host: str, port: int = 0, family: int = socket.AF_INET
@@ -156,6 +190,12 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     return names
 
 
+def forget_names(watch: Watch) -> None:
+    for connector in watch.app.pool.connectors:
+        assert isinstance(connector, TCPConnector)
+        connector.clear_dns_cache()
+
+
 def named(fake: FakeS3) -> dict[str, str]:
     return {"endpoint_url": f"http://origin.test:{fake.port}"}
 
@@ -169,6 +209,12 @@ async def test_a09_no_such_name(fake: FakeS3, names: Names) -> None:
         names.address = "127.0.0.1"
         watch.put("film", FILM)
         await served_again(watch)
+        watch.again(
+            refused(502, "origin_unreachable"),
+            during=names.unknown(),
+            keeps_circuit_closed=True,
+            **ALL_AT_ONCE,
+        )
 
 
 async def test_a09_slow_name(fake: FakeS3, names: Names) -> None:
@@ -180,6 +226,16 @@ async def test_a09_slow_name(fake: FakeS3, names: Names) -> None:
         assert received.seconds < DEADLINES["response_seconds"] + SLACK_SECONDS
         names.answering.set()  # a thread in getaddrinfo cannot be stopped: it is waited for
         await served_again(watch)
+        everybody = asyncio.Barrier(PER_ROUND)
+
+        async def once(watch: Watch, key: str) -> None:
+            names.answering.clear()
+            forget_names(watch)
+            await refused(504, "origin_timeout")(watch, key)
+            await everybody.wait()
+            names.answering.set()
+
+        watch.again(once, keeps_circuit_closed=True, **ALL_AT_ONCE)
 
 
 async def test_a09_changed_address(fake: FakeS3, names: Names) -> None:
@@ -203,6 +259,23 @@ async def test_a09_changed_address(fake: FakeS3, names: Names) -> None:
             names.address = fake.host
         await fake.listen()
         await served_again(watch)
+        # One by one: the address is the same for everybody.
+        watch.again(moved_each_time(names), at_once=1, others_are_served=False)
+
+
+def moved_each_time(names: Names) -> Once[Watch]:
+    """Ask while the name is that of a host which has just come up, and when it is back."""
+
+    async def once(watch: Watch, key: str) -> None:
+        async with FakeS3(host="127.0.0.2", port=watch.fake.port) as moved:
+            moved.put(key, watch.versions[watch.fake.etag(key)])
+            for origin in (moved, watch.fake):
+                names.address = origin.host
+                close_idle_connections(watch.app.pool)
+                await served(watch, key)
+            assert len(moved.requests) == 1
+
+    return once
 
 
 async def test_a10_slow_down(fake: FakeS3) -> None:
@@ -239,6 +312,7 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
         for number in range(4):
             watch.put(f"other{number}", FILM)
             assert (await watch.get(f"/other{number}")).status == 200
+        watch.again(refused(503, "origin_throttled"), lambda _: SLOW_DOWN, **ALL_AT_ONCE)
 
 
 async def test_a10_hedges_stop(fake: FakeS3) -> None:
@@ -264,6 +338,7 @@ async def test_a10_hedges_stop(fake: FakeS3) -> None:
         assert received.seconds >= DEADLINES["idle_seconds"]
         assert watch.rose(HEDGES, result="won") + watch.rose(HEDGES, result="lost") == made
         assert watch.rose(HEDGES, result="suppressed") >= 1
+        watch.again(refused(503, "origin_throttled"), lambda _: SLOW_DOWN, **ALL_AT_ONCE)
 
 
 async def test_a23_origin_closes_idle_connections() -> None:
@@ -281,6 +356,7 @@ async def test_a23_origin_closes_idle_connections() -> None:
                 assert (received.status, received.body) == (206, FILM[:100])
 
         await asyncio.gather(*(client(seed) for seed in range(25)))
+        watch.again(served)
 
 
 async def test_a23_a_kept_connection_breaks(fake: FakeS3) -> None:
@@ -290,6 +366,7 @@ async def test_a23_a_kept_connection_breaks(fake: FakeS3) -> None:
         fake.misbehave(faults.reset_after(BEFORE_HEADER), key="film", method=None, times=1)
         received = await watch.get("/film", Range="bytes=0-99")
         assert (received.status, received.body) == (206, FILM[:100])
+        watch.again(served, lambda _: faults.every_other(faults.reset_after(BEFORE_HEADER)))
 
 
 async def test_a23_many_kept_connections_break_at_once(fake: FakeS3) -> None:
@@ -315,6 +392,13 @@ async def test_a23_many_kept_connections_break_at_once(fake: FakeS3) -> None:
         await everybody()
         assert len(fake.requests) == 2 * many
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0
+        dropped = faults.reset_after(BEFORE_HEADER)
+        watch.again(
+            served,
+            lambda _: faults.every_other(dropped),
+            at_once=PER_ROUND,
+            keeps_circuit_closed=True,
+        )
 
 
 async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
@@ -333,6 +417,12 @@ async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 1
         fake.behave()
         await served_again(watch)
+        watch.again(
+            refused(502, "origin_unreachable"),
+            lambda _: faults.reset_after(BEFORE_HEADER),
+            keeps_circuit_closed=True,
+            **ALL_AT_ONCE,
+        )
 
 
 async def test_a23_a_connection_idle_for_long(fake: FakeS3) -> None:
@@ -345,6 +435,12 @@ async def test_a23_a_connection_idle_for_long(fake: FakeS3) -> None:
             assert watch.app.idle
             await asyncio.sleep(patient["idle_seconds"] * 1.1)
         assert watch.rose(REQUESTS, outcome="ok") == watch.rose(REQUESTS)
+
+        async def once(watch: Watch, key: str) -> None:
+            await served(watch, key)
+            await asyncio.sleep(IMPATIENT["idle_seconds"] * 1.1)
+
+        watch.again(once, **ALL_AT_ONCE)
 
 
 async def test_a24_pool_exhausted(fake: FakeS3) -> None:
@@ -373,3 +469,18 @@ async def test_a24_pool_exhausted(fake: FakeS3) -> None:
         assert refused.seconds < DEADLINES["pool_wait_seconds"] + SLACK_SECONDS
         for client in clients:
             client.close()
+        narrow = {"max_connections": 2, "pool_wait_seconds": 0.1}
+        watch.again(taking_nothing, origin=narrow, at_once=PER_ROUND, others_are_served=False)
+
+
+async def taking_nothing(watch: Watch, _: str) -> None:
+    """Be one of many who ask for a film, and stay if it is given."""
+    watch.asked += 1
+    async with await RawClient.connect(watch.app.port, receive_buffer=4096) as client:
+        await client.ask("/film")
+        status = (await client.head())[0]
+        if status == 200:
+            await asyncio.sleep(0.3)  # until the others were refused
+        else:
+            assert status == 503
+            assert b"origin_busy" in await client.receive()
