@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rangeserver.app import METRICS
+from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS
 from tests.exposition import Scrape, scrape
 from tests.fakes.s3 import FakeS3
 from tests.faults.footprint import Footprint, settled
-from tests.faults.leaks import freeze, leaves_nothing
+from tests.faults.leaks import PER_ROUND, freeze, leaves_nothing
 from tests.faults.logs import LogWatch, keeping_no_lines, reading_along
 from tests.faults.memory import AT_ONCE, memory_stays
 from tests.faults.repeating import FaultFor, Once, Repetition
@@ -136,7 +137,7 @@ class Watch:
 
     async def leaves_no_memory(self, once: Once[Watch], fault: FaultFor, times: int = 1000) -> None:
         """I7, of resident memory, and then like :meth:`again`."""
-        self.again(once, fault)
+        self.again(once, fault, at_once=PER_ROUND)
         assert self.repetition is not None
         keys = self._with_keys(self.repetition, AT_ONCE)
 
@@ -169,6 +170,8 @@ class Watch:
             self.log.lines.clear()
             self.log.access.clear()
             self.app.s3.upstream._lateness._seen.clear()  # it holds so many and no more
+            for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
+                self.app.s3.upstream.retry_tokens.succeeded()  # the next round is to have as many
 
         with keeping_no_lines(self.log):
             async with repetition.conditions():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sized
+from itertools import chain
 
 PER_ROUND = 24
 ROUNDS = 8
@@ -70,8 +71,8 @@ def _alive(but: object = None) -> Counter[str]:
     gc.collect()
     known = [each for each in gc.get_objects() if each is not but]
     simple = {id(each): type(each) for each in gc.get_referents(*known) if not gc.is_tracked(each)}
-    kinds = Counter(map(type, known))
-    kinds.update(simple.values())
-    alive = Counter({f"{kind.__module__}.{kind.__qualname__}": n for kind, n in kinds.items()})
+    alive: Counter[str] = Counter()
+    for kind, number in Counter(chain(map(type, known), simple.values())).items():
+        alive[f"{kind.__module__}.{kind.__qualname__}"] += number
     alive["entries of what was there before"] = sum(map(len, _frozen))
     return alive

@@ -61,7 +61,7 @@ class Repetition(Generic[W]):
 
 IMPATIENT = {
     "idle_seconds": 0.15,
-    "response_seconds": 0.2,
+    "response_seconds": 0.3,
     "max_attempts": 1,
     "max_resumes": 1,
 }
