@@ -59,15 +59,14 @@ class Repetition(Generic[W]):
             yield
 
 
-IMPATIENT = {
-    "idle_seconds": 0.15,
-    "response_seconds": 0.3,
-    "max_attempts": 1,
-    "max_resumes": 1,
-}
-"""For what is repeated in a server of its own because of its deadlines."""
+FEW_ATTEMPTS = {"max_attempts": 1, "max_resumes": 1}
+STALLING = {**FEW_ATTEMPTS, "idle_seconds": 0.25}
+SILENT = {**FEW_ATTEMPTS, "response_seconds": 0.3}
+"""For what is repeated in a server of its own because of pauses and deadlines. None is shorter
+than it has to be: good answers are held to them as well, on a busy machine.
+"""
 
-ALL_AT_ONCE: dict[str, Any] = {"origin": IMPATIENT, "at_once": PER_ROUND}
+ALL_AT_ONCE: dict[str, Any] = {"origin": FEW_ATTEMPTS, "at_once": PER_ROUND}
 
 
 async def served(watch: Watch, key: str) -> None:

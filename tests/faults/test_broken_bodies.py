@@ -15,7 +15,7 @@ from tests.fakes.faults import Fault
 from tests.fakes.s3 import FakeS3, SeenRequest
 from tests.faults.invariants import DEADLINES, Watch, watched
 from tests.faults.leaks import PER_ROUND
-from tests.faults.repeating import ALL_AT_ONCE, IMPATIENT, FaultFor, aborted
+from tests.faults.repeating import ALL_AT_ONCE, FEW_ATTEMPTS, STALLING, FaultFor, aborted
 from tests.faults.responses import Received
 from tests.support import eventually
 
@@ -150,7 +150,9 @@ async def test_a04_stall_mid_body_once(fake: FakeS3) -> None:
         assert received.seconds < BUDGET_SECONDS
         await watch.counts(1, RESUMES)
         stalled = faults.stall_after(1000)
-        watch.again(complete, lambda _: faults.every_other(stalled), **ALL_AT_ONCE)
+        watch.again(
+            complete, lambda _: faults.every_other(stalled), origin=STALLING, at_once=PER_ROUND
+        )
 
 
 async def test_a04_stall_mid_body_for_good(fake: FakeS3) -> None:
@@ -167,7 +169,7 @@ async def test_a04_stall_mid_body_for_good(fake: FakeS3) -> None:
         assert received.seconds < BUDGET_SECONDS
         await watch.counts(DEADLINES["max_resumes"], RESUMES)
         await watch.counts(1, RESPONSES, outcome="origin_failed", status="200", method="GET")
-        watch.again(aborted, lambda _: STALLED, **ALL_AT_ONCE)
+        watch.again(aborted, lambda _: STALLED, origin=STALLING, at_once=PER_ROUND)
 
 
 async def test_a05_drip(fake: FakeS3) -> None:
@@ -183,7 +185,7 @@ async def test_a05_drip(fake: FakeS3) -> None:
         assert received.complete
         assert received.seconds < BUDGET_SECONDS
         await watch.counts(1, RESUMES)
-        slower = {**IMPATIENT, "min_rate_window_seconds": 0.15}
+        slower = {**FEW_ATTEMPTS, "min_rate_window_seconds": 0.15}
         dripping = faults.drip(1, 0.02)
         watch.again(
             complete, lambda _: faults.every_other(dripping), origin=slower, at_once=PER_ROUND

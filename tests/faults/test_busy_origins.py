@@ -15,7 +15,7 @@ from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import DEADLINES, Watch, watched
 from tests.faults.leaks import PER_ROUND
-from tests.faults.repeating import ALL_AT_ONCE, IMPATIENT, refused, served
+from tests.faults.repeating import ALL_AT_ONCE, STALLING, refused, served
 from tests.support import RawClient, eventually
 
 FILM = random.Random(1).randbytes(8 << 20)
@@ -171,9 +171,9 @@ async def test_a23_a_connection_idle_for_long(fake: FakeS3) -> None:
 
         async def once(watch: Watch, key: str) -> None:
             await served(watch, key)
-            await asyncio.sleep(IMPATIENT["idle_seconds"] * 1.1)
+            await asyncio.sleep(STALLING["idle_seconds"] * 1.1)
 
-        watch.again(once, **ALL_AT_ONCE)
+        watch.again(once, origin=STALLING, at_once=PER_ROUND)
 
 
 async def test_a24_pool_exhausted(fake: FakeS3) -> None:

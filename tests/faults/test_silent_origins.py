@@ -22,7 +22,7 @@ from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import DEADLINES, Watch, watched
 from tests.faults.leaks import PER_ROUND
-from tests.faults.repeating import ALL_AT_ONCE, Once, refused, served
+from tests.faults.repeating import ALL_AT_ONCE, SILENT, Once, refused, served
 from tests.faults.responses import Received
 from tests.support import close_idle_connections, eventually
 
@@ -50,7 +50,13 @@ async def test_a06_stall_before_the_header(fake: FakeS3, method: str) -> None:
         hits = sum(1 for request in fake.requests if request.key == "film")
         assert hits <= DEADLINES["max_attempts"]
         once = refused(504, "origin_timeout", method=method)
-        watch.again(once, lambda _: SILENCE, keeps_circuit_closed=True, **ALL_AT_ONCE)
+        watch.again(
+            once,
+            lambda _: SILENCE,
+            origin=SILENT,
+            at_once=PER_ROUND,
+            keeps_circuit_closed=True,
+        )
 
 
 async def test_a06_repetitions(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +144,7 @@ async def test_a07_one_silent_object_opens_no_circuit(fake: FakeS3) -> None:
         async def once(watch: Watch, _: str) -> None:
             await refused(504, "origin_timeout")(watch, "repeated0")
 
-        watch.again(once, lambda _: SILENCE, **ALL_AT_ONCE)
+        watch.again(once, lambda _: SILENCE, origin=SILENT, at_once=PER_ROUND)
 
 
 async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
@@ -253,7 +259,7 @@ async def test_a09_slow_name(fake: FakeS3, names: Names) -> None:
             await everybody.wait()
             names.answering.set()
 
-        watch.again(once, keeps_circuit_closed=True, **ALL_AT_ONCE)
+        watch.again(once, origin=SILENT, at_once=PER_ROUND, keeps_circuit_closed=True)
 
 
 async def test_a09_changed_address(fake: FakeS3, names: Names) -> None:
