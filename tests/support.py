@@ -102,6 +102,15 @@ def idle_connections(pool: Pool) -> int:
     return sum(handler.is_connected() for idle in kept for handler, _ in idle)
 
 
+def close_idle_connections(pool: Pool) -> None:
+    """Let go of the origin connections that a pool keeps for later."""
+    for connector in pool.connectors:
+        for idle in connector._conns.values():
+            for handler, _ in idle:
+                handler.close()
+        connector._conns.clear()
+
+
 def pool_waiters(pool: Pool) -> int:
     """How many requests wait inside a pool for a connection."""
     return sum(len(queue) for connector in pool.connectors for queue in connector._waiters.values())

@@ -174,6 +174,11 @@ def every_other(broken: Fault) -> Fault:
     return lambda answer: broken(answer) if next(turns) else answer
 
 
+def when_good(fault: Fault) -> Fault:
+    """Leave errors as they are."""
+    return lambda answer: fault(answer) if answer.status < HTTPStatus.MULTIPLE_CHOICES else answer
+
+
 def after_doing(action: Callable[[], object], then: Fault | None = None) -> Fault:
     """Do something once this answer is decided, such as replacing the object."""
 
@@ -184,12 +189,12 @@ def after_doing(action: Callable[[], object], then: Fault | None = None) -> Faul
     return fault
 
 
+def with_a_flipped_byte(body: bytes, offset: int) -> bytes:
+    flipped = bytearray(body)
+    flipped[offset] ^= 0xFF
+    return bytes(flipped)
+
+
 def corrupted(offset: int) -> Fault:
     """One byte of the body is another."""
-
-    def fault(answer: Answer) -> Answer:
-        body = bytearray(answer.body)
-        body[offset] ^= 0xFF
-        return replace(answer, body=bytes(body))
-
-    return fault
+    return lambda answer: replace(answer, body=with_a_flipped_byte(answer.body, offset))

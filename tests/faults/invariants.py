@@ -8,46 +8,48 @@ I3  two seconds later nothing is held: tasks, descriptors, connections, slots, w
 I4  counters rose by exactly what happened, and every response is one access line under its id;
 I5  no secret, no traceback and no error that nobody handled, in the log or in a response;
 I6  another object is served within a second, during the fault and after it;
-I7  repetitions leave no memory behind (:mod:`tests.faults.memory`).
+I7  repetitions leave no memory behind (:mod:`tests.faults.leaks`, :mod:`tests.faults.memory`).
 
-:func:`watched` checks I3, I5, I6 and the second half of I4 when it is left; the rest is checked
-by the methods with which a test asks.
+:func:`watched` checks I3, I5, I6, I7 and the second half of I4 when it is left; the rest is
+checked by the methods with which a test asks. For I7 a test says how its fault is repeated
+(:meth:`Watch.again`), and one that does not fails. For servers that are processes of their own
+there is :mod:`tests.faults.processes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from rangeserver.app import METRICS
+from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS
 from tests.exposition import Scrape, scrape
-from tests.fakes.faults import Fault
 from tests.fakes.s3 import FakeS3
+from tests.faults.footprint import Footprint, settled
+from tests.faults.leaks import PER_ROUND, freeze, leaves_nothing
 from tests.faults.logs import LogWatch, keeping_no_lines, reading_along
 from tests.faults.memory import AT_ONCE, memory_stays
+from tests.faults.repeating import FaultFor, Once, Repetition
+from tests.faults.responses import Received, check
 from tests.support import (
     RawClient,
-    RawResponse,
     RunningApp,
+    close_idle_connections,
     config_for,
     eventually,
-    open_descriptors,
-    pool_waiters,
     running_app,
 )
 
 SETTLED_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 
-_PROBE_KEY = "probe.bin"
-_PROBE_BODY = bytes(range(256)) * 16
+PROBE_KEY = "probe.bin"
+PROBE_BODY = bytes(range(256)) * 16
 _REPEATED = bytes(range(251)) * 8
 
 # Quick enough to test, slow enough for a busy machine. Hedges would blur exact counts of requests;
@@ -63,40 +65,6 @@ DEADLINES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What the server holds. The fake's tasks and sockets are not counted, nor are the idle
-    connections that the pool keeps for some seconds.
-    """
-
-    tasks: int
-    descriptors: int
-    connections: int
-    exchanges: int
-    acquired: int
-    waiters: int
-    in_use: float
-    waiting: float
-    slots: int
-    questions: int
-
-    @classmethod
-    def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
-        now = scrape(app.app[METRICS])
-        return cls(
-            tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=open_descriptors() - app.idle - fake.open_connections,
-            connections=app.server.open_connections,
-            exchanges=len(app.active),
-            acquired=app.acquired,
-            waiters=pool_waiters(app.pool),
-            in_use=now("rangeserver_origin_connections", state="in_use"),
-            waiting=now("rangeserver_origin_connections", state="waiting"),
-            slots=app.s3.upstream.slots.in_use,
-            questions=len(app.facts._asked),
-        )
-
-
 @dataclass(slots=True, eq=False)
 class Watch:
     """A running server, its origin, and what was seen of both."""
@@ -105,8 +73,11 @@ class Watch:
     fake: FakeS3
     log: LogWatch
     before: Scrape
+    baseline: Footprint
+    reachable: bool
     versions: dict[str, bytes] = field(default_factory=dict)
     asked: int = 0
+    repetition: Repetition[Watch] | None = None
 
     def put(self, key: str, body: bytes, **headers: str) -> str:
         """Store a version of an object, and remember it by its ETag, which is returned."""
@@ -127,11 +98,11 @@ class Watch:
         async with await RawClient.connect(self.app.port) as client:
             response = await client.get(target, method=method, **headers)
             seconds = time.monotonic() - asked
-            self._check(response, method)
+            check(response, self.versions, bucket=self.fake.bucket, method=method)
             if response.complete and goes_on:
                 self.asked += 1
-                again = await client.get(f"/{_PROBE_KEY}")
-                assert (again.status, again.body) == (200, _PROBE_BODY)
+                again = await client.get(f"/{PROBE_KEY}")
+                assert (again.status, again.body) == (200, PROBE_BODY)
             received = Received(response, seconds, client.was_reset)
         await eventually(lambda: received.request_id in self.log.access, SETTLED_SECONDS)
         line = self.log.access.pop(received.request_id)
@@ -141,8 +112,8 @@ class Watch:
 
     async def probe(self) -> None:
         """I6: another object is served, and soon."""
-        received = await self.get(f"/{_PROBE_KEY}", goes_on=False)
-        assert (received.status, received.body) == (200, _PROBE_BODY)
+        received = await self.get(f"/{PROBE_KEY}", goes_on=False)
+        assert (received.status, received.body) == (200, PROBE_BODY)
         assert received.seconds < PROBE_SECONDS
 
     def rose(self, name: str, **labels: str) -> float:
@@ -157,18 +128,22 @@ class Watch:
         await eventually(lambda: self.rose(name, **labels) >= expected, SETTLED_SECONDS)
         assert self.rose(name, **labels) == expected, f"{name}{labels}"
 
-    async def leaves_no_memory(
-        self, once: Callable[[str], Awaitable[object]], make: Callable[[], Fault], times: int = 1000
-    ) -> None:
-        """I7: with the fault that ``make`` makes for each key, asked for by one at a time."""
-        keys = [f"repeated{number}" for number in range(AT_ONCE)]
-        for key in keys:
-            self.put(key, _REPEATED)
-            self.fake.misbehave(make(), key=key)
+    def again(self, once: Once[Watch], fault: FaultFor | None = None, **how: Any) -> None:
+        """Say how the fault is repeated when the case is over (I7).
+
+        The arguments are those of :class:`~tests.faults.repeating.Repetition`.
+        """
+        self.repetition = Repetition(once, fault, **how)
+
+    async def leaves_no_memory(self, once: Once[Watch], fault: FaultFor, times: int = 1000) -> None:
+        """I7, of resident memory, and then like :meth:`again`."""
+        self.again(once, fault, at_once=PER_ROUND)
+        assert self.repetition is not None
+        keys = self._with_keys(self.repetition, AT_ONCE)
 
         async def on_a_free_key() -> None:
             key = keys.pop()
-            await once(key)
+            await once(self, key)
             keys.append(key)
             if len(self.fake.requests) > 1000:
                 self.fake.requests.clear()
@@ -176,61 +151,59 @@ class Watch:
         with keeping_no_lines(self.log):
             await memory_stays(on_a_free_key, times)
 
-    def _check(self, response: RawResponse, method: str) -> None:
-        headers = response.headers
-        self.log.check(repr(headers))
-        if response.status in {200, 206}:
-            assert method == "HEAD" or self._is_of_one_version(response), headers
-        elif method != "HEAD" and response.body:
-            error = json.loads(response.body)["error"]
-            assert error["request_id"] == headers["x-request-id"]
-            text = response.body.decode()
-            self.log.check(text)
-            assert self.fake.bucket not in text
+    async def repeat(self, repetition: Repetition[Watch]) -> None:
+        """I7 in numbers of objects, and I6 once in each round."""
+        keys = self._with_keys(repetition, repetition.at_once)
 
-    def _is_of_one_version(self, response: RawResponse) -> bool:
-        version = self.versions[response.headers["etag"]]
-        start, stop = 0, len(version)
-        if response.status == 206:
-            found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers["content-range"])
-            assert found is not None
-            start, stop = int(found[1]), int(found[2]) + 1
-            assert int(found[3]) == len(version)
-        assert int(response.headers["content-length"]) == stop - start
-        return version[start : start + len(response.body)] == response.body
+        async def round_() -> None:
+            asked = [repetition.times(self, key) for key in keys]
+            if self.reachable and repetition.others_are_served:
+                asked.append(self.probe())
+            await asyncio.gather(*asked)
+            await eventually(self.is_at_rest)
+            # How many are kept is chance, and each is a hundred objects.
+            close_idle_connections(self.app.pool)
+            await eventually(lambda: not self.fake.open_connections)
+            for _ in range(2):
+                await asyncio.sleep(0)  # callbacks that are due hold what they are for
+            self.fake.requests.clear()
+            self.log.lines.clear()
+            self.log.access.clear()
+            self.app.s3.upstream._lateness._seen.clear()  # it holds so many and no more
+            for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
+                self.app.s3.upstream.retry_tokens.succeeded()  # the next round is to have as many
 
+        with keeping_no_lines(self.log):
+            async with repetition.conditions():
+                await leaves_nothing(round_)
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A response that passed, how long it took, and whether its connection ended in an RST."""
+    def _with_keys(self, repetition: Repetition[Watch], number: int) -> list[str]:
+        """Objects of which each has the fault."""
+        keys = [f"repeated{each}" for each in range(number)]
+        for key in keys:
+            self.put(key, _REPEATED)
+            if repetition.fault is not None:
+                self.fake.misbehave(repetition.fault(key), key=key, method=None)
+        return keys
 
-    response: RawResponse
-    seconds: float
-    was_reset: bool
+    def is_at_rest(self) -> bool:
+        """Nothing goes on, on either side, but connections that are kept for later."""
+        tasks = len(asyncio.all_tasks()) - self.fake.open_connections
+        return (
+            self.app.server.open_connections == 0
+            and self.app.s3.upstream.slots.in_use == 0
+            and self.fake.open_connections <= self.app.idle
+            and tasks <= self.baseline.tasks
+        )
 
-    @property
-    def status(self) -> int:
-        return self.response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self.response.headers
-
-    @property
-    def body(self) -> bytes:
-        return self.response.body
-
-    @property
-    def complete(self) -> bool:
-        return self.response.complete
-
-    @property
-    def request_id(self) -> str:
-        return self.response.headers["x-request-id"]
-
-    @property
-    def error_code(self) -> str:
-        return str(json.loads(self.body)["error"]["code"])
+    async def over(self) -> None:
+        """The fault is over: I3, I6 and I4's second half."""
+        self.fake.behave()
+        if self.reachable:
+            await self.probe()
+        await settled(self.app, self.fake, self.baseline, SETTLED_SECONDS)
+        counted = self.rose("rangeserver_responses_total")
+        assert counted == self.asked, f"{counted:g} responses counted of {self.asked}"
 
 
 @asynccontextmanager
@@ -246,41 +219,40 @@ async def watched(
     ``reachable``: the origin serves at the beginning, so that the server is warm when its
     footprint is taken, and at the end.
     """
-    fake.put(_PROBE_KEY, _PROBE_BODY)
-    config = config_for(fake, origin={**DEADLINES, **(origin or {})}, admin=admin)
+    settings = {**DEADLINES, **(origin or {})}
+    fake.put(PROBE_KEY, PROBE_BODY)
+    freeze()
     with reading_along() as log:
-        async with running_app(config) as app:
-            watch = Watch(app, fake, log, scrape(app.app[METRICS]))
-            watch.versions[fake.etag(_PROBE_KEY)] = _PROBE_BODY
-            if reachable:
-                await watch.probe()
-            await eventually(lambda: not app.server.open_connections, SETTLED_SECONDS)
-            baseline = Footprint.of(app, fake)
-            watch.before, watch.asked = scrape(app.app[METRICS]), 0
-            fake.requests.clear()
+        async with _watching(fake, log, settings, admin=admin, reachable=reachable) as watch:
             yield watch
-            fake.behave()
-            if reachable:
-                await watch.probe()
-            await _settled(app, fake, baseline)
-            counted = watch.rose("rangeserver_responses_total")
-            assert counted == watch.asked, f"{counted:g} responses counted of {watch.asked}"
+            await watch.over()
+            repetition = watch.repetition
+            if repetition is not None and repetition.origin is None:
+                await watch.repeat(repetition)
+                await watch.over()
+        if repetition is not None and repetition.origin is not None:
+            settings |= repetition.origin
+            async with _watching(fake, log, settings, admin=admin, reachable=reachable) as other:
+                other.versions |= watch.versions
+                await other.repeat(repetition)
+                await other.over()
         gc.collect()
     assert not log.forbidden, log.forbidden
+    assert repetition is not None, "the case does not say how its fault is repeated (I7)"
 
 
-async def _settled(app: RunningApp, fake: FakeS3, baseline: Footprint) -> None:
-    """I3."""
-    deadline = time.monotonic() + SETTLED_SECONDS
-    while True:
-        left = {
-            name: value
-            for name, value in asdict(Footprint.of(app, fake)).items()
-            # Of descriptors there may be fewer: one that was on its way out is no base line.
-            if value != (base := getattr(baseline, name))
-            and not (name == "descriptors" and value < base)
-        }
-        if not left:
-            return
-        assert time.monotonic() < deadline, f"{left} is left, {baseline} was there before"
-        await asyncio.sleep(0.01)
+@asynccontextmanager
+async def _watching(
+    fake: FakeS3, log: LogWatch, origin: Mapping[str, Any], *, admin: bool, reachable: bool
+) -> AsyncIterator[Watch]:
+    async with running_app(config_for(fake, origin=origin, admin=admin)) as app:
+        nothing = scrape(app.app[METRICS])
+        watch = Watch(app, fake, log, nothing, Footprint.of(app, fake), reachable)
+        watch.versions[fake.etag(PROBE_KEY)] = PROBE_BODY
+        if reachable:
+            await watch.probe()
+        await eventually(watch.is_at_rest, SETTLED_SECONDS)
+        watch.baseline = Footprint.of(app, fake)
+        watch.before, watch.asked = scrape(app.app[METRICS]), 0
+        fake.requests.clear()
+        yield watch

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import DEADLINE_SECONDS, RawClient, RawResponse
+from tests.support import DEADLINE_SECONDS, RawClient
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -70,11 +70,6 @@ class Namespace:
     async def connect(self, port: int) -> RawClient:
         """A client of this network."""
         return await RawClient.connect(port, sock=self.new_socket())
-
-    async def get(self, port: int, target: str, **headers: str) -> RawResponse:
-        """One request on a connection of its own."""
-        async with await self.connect(port) as client:
-            return await client.get(target, **headers)
 
 
 @asynccontextmanager

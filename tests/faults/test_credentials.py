@@ -7,6 +7,7 @@ import functools
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -19,10 +20,14 @@ from tests.fakes.aws import FakeAws
 from tests.fakes.moto import moto_with
 from tests.fakes.s3 import FakeS3
 from tests.fakes.strict import ClockedS3, ExpiringS3, access_key
-from tests.faults.invariants import DEADLINES, Watch, watched
+from tests.faults.invariants import PROBE_BODY, PROBE_KEY, Watch, watched
+from tests.faults.leaks import PER_ROUND
 from tests.faults.logs import FORBIDDEN
+from tests.faults.processes import watched_process
+from tests.faults.repeating import refused
+from tests.faults.repeating import served as served_in_part
 from tests.faults.tools import needs
-from tests.support import RawClient, RawResponse, config_for, eventually, running_app
+from tests.support import RawClient, RawResponse, eventually
 
 MIB = 1 << 20
 FILM = random.Random(1).randbytes(4 * MIB)
@@ -62,6 +67,7 @@ async def test_d02_no_credentials(fake: FakeS3, monkeypatch: pytest.MonkeyPatch)
         assert b"redentials" not in received.body  # that is for the log
         assert watch.log.said("(?i)credentials")
         assert fake.requests == []
+        watch.again(refused(502, "origin_refused"))
 
 
 REFRESHES = "rangeserver_credentials_refreshes_total"
@@ -108,6 +114,18 @@ async def test_d03_expired_token(imds: FakeAws) -> None:
         await served_again(watch)
         await ready(watch.app.admin_port)
         assert imds.imds.hits == looked + 1
+        watch.again(
+            refused(502, "origin_refused"), during=expired(fake, imds), others_are_served=False
+        )
+
+
+@asynccontextmanager
+async def expired(fake: ExpiringS3, imds: FakeAws) -> AsyncIterator[None]:
+    fake.expired.add(imds.imds.latest)
+    try:
+        yield
+    finally:
+        fake.expired.clear()
 
 
 async def test_d03_expired_token_and_new_ones(imds: FakeAws) -> None:
@@ -128,6 +146,13 @@ async def test_d03_expired_token_and_new_ones(imds: FakeAws) -> None:
         assert 1 <= len(refused) <= 100
         assert len(fake.requests) == 100 + len(refused)
         assert watch.rose("rangeserver_origin_retries_total") == 0
+
+        async def once(watch: Watch, key: str) -> None:
+            fake.expired = {imds.imds.latest}
+            received = await watch.get(f"/{key}", goes_on=False)
+            assert received.status in {200, 502}  # new ones are not looked for all the time
+
+        watch.again(once, during=expired(fake, imds), others_are_served=False)
 
 
 class Clock:
@@ -168,33 +193,43 @@ async def test_d04_metadata_service(
         watch.put("film", FILM)
         old, looked = imds.imds.latest, imds.imds.hits
         calm = await latencies(watch)
-        match fault:
-            case "down":
-                await imds.refuse()
-            case "slow":
-                imds.imds.stall()
-            case _:
-                imds.imds.status = 500
-        clock.moved = imds.imds.life_seconds - 300
-        if fault == "slow":
-            await eventually(lambda: imds.imds.stalled > 0)
-        else:
-            await eventually(lambda: watch.rose(REFRESHES, outcome="failed") >= 1)
-        assert watch.log.said("are good until") or fault == "slow"
-        fake.requests.clear()
-        during = await latencies(watch)
-        assert {access_key(request) for request in fake.requests} == {old}
-        assert during < max(2 * calm, 0.1), f"p99 {during:.3f} s, {calm:.3f} s before"
-        assert imds.imds.hits <= looked + 1
-        if fault == "down":
-            await imds.listen()
-        imds.imds.status = 200
-        imds.imds.release()
+        async with failing(imds, fault, clock):
+            if fault == "slow":
+                await eventually(lambda: imds.imds.stalled > 0)
+            else:
+                await eventually(lambda: watch.rose(REFRESHES, outcome="failed") >= 1)
+            assert watch.log.said("are good until") or fault == "slow"
+            fake.requests.clear()
+            during = await latencies(watch)
+            assert {access_key(request) for request in fake.requests} == {old}
+            assert during < max(2 * calm, 0.1), f"p99 {during:.3f} s, {calm:.3f} s before"
+            assert imds.imds.hits <= looked + 1
         await eventually(
             lambda: imds.imds.latest != old and watch.rose(REFRESHES, outcome="ok") > 0
         )
         assert (await watch.get("/film", goes_on=False)).complete
         assert access_key(fake.requests[-1]) == imds.imds.latest
+        watch.again(served_in_part, during=failing(imds, fault, clock))
+
+
+@asynccontextmanager
+async def failing(imds: FakeAws, fault: str, clock: Clock) -> AsyncIterator[None]:
+    """The metadata service has the fault and credentials are about to expire."""
+    match fault:
+        case "down":
+            await imds.refuse()
+        case "slow":
+            imds.imds.stall()
+        case _:
+            imds.imds.status = 500
+    clock.moved = imds.imds.life_seconds - 300
+    try:
+        yield
+    finally:
+        if fault == "down":
+            await imds.listen()
+        imds.imds.status = 200
+        imds.imds.release()
 
 
 async def latencies(watch: Watch) -> float:
@@ -230,54 +265,62 @@ async def in_twenty_minutes() -> dict[str, str]:
 @needs("faketime")
 async def test_d05_clock_skew() -> None:
     """The server's clock is 20 minutes fast; the fake, like S3, allows 15."""
-    async with ClockedS3() as fake:
-        fake.put("film", FILM)
-        async with served(
+    async with (
+        ClockedS3() as fake,
+        served(
             *("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url),
             environ={
                 "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
                 **(await in_twenty_minutes()),
             },
-        ) as server:
-            async with await RawClient.connect(server.port) as client:
-                response = await client.get("/film")
-            assert response.status == 502
-            assert b'"origin_clock_skew"' in response.body
-            line = await server.line_with("origin_clock_skew")
-            assert "clock" in line["message"]
-            assert response.headers["x-request-id"] in line["message"]
-            assert "clock" in await not_ready(server.admin_port)
-            async with await RawClient.connect(server.admin_port) as client:
-                assert (await client.get("/healthz")).status == 200  # to restart it helps nothing
+        ) as server,
+        watched_process(server, fake, probe=("film", FILM), reachable=False) as watch,
+    ):
+        response = await watch.get("/film")
+        assert response.status == 502
+        assert b'"origin_clock_skew"' in response.body
+        line = await watch.logged("origin_clock_skew")
+        assert "clock" in line["message"]
+        assert response.headers["x-request-id"] in line["message"]
+        assert "clock" in await not_ready(server.admin_port)
+        await watch.alive()  # to restart it helps nothing
+
+        async def once() -> None:
+            assert (await watch.get("/film")).status == 502
+
+        await watch.repeat(once)
 
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    with moto_with({"film": FILM}) as url:
+    with moto_with({"film": FILM, PROBE_KEY: PROBE_BODY}) as url:
         yield url
 
 
 @pytest.mark.parametrize(("key", "status"), [("film", 200), ("nothing", 404)])
 async def test_a13_no_such_key_on_moto(fake: FakeS3, moto: str, key: str, status: int) -> None:
-    config = config_for(fake, origin={**DEADLINES, "endpoint_url": moto}, admin=True)
-    async with running_app(config) as app:
-        await ready(app.admin_port)
-        async with await RawClient.connect(app.port) as client:
-            response = await client.get(f"/{key}")
-        assert response.status == status
-        assert b"films" not in response.body[:200]
+    async with watched(fake, origin={"endpoint_url": moto}, admin=True) as watch:
+        await ready(watch.app.admin_port)
+        watch.put("film", FILM)
+        received = await watch.get(f"/{key}")
+        assert received.status == status
+
+        async def once(watch: Watch, _: str) -> None:
+            received = await watch.get(f"/{key}", goes_on=False, Range="bytes=0-9")
+            assert received.status == {200: 206}.get(status, status)
+
+        watch.again(once)
 
 
 async def test_a13_d07_no_such_bucket_on_moto(fake: FakeS3, moto: str) -> None:
-    origin = {**DEADLINES, "endpoint_url": moto, "bucket": "nobody-s"}
-    async with running_app(config_for(fake, origin=origin, admin=True)) as app:
-        assert "NoSuchBucket" in await not_ready(app.admin_port)
-        async with await RawClient.connect(app.port) as client:
-            for _ in range(2):  # and is not mistaken for a missing object the second time
-                response = await client.get("/film")
-                assert response.status == 502
-                assert b'"origin_refused"' in response.body
-                assert b"nobody-s" not in response.body
+    origin = {"endpoint_url": moto, "bucket": "nobody-s"}
+    async with watched(fake, origin=origin, admin=True, reachable=False) as watch:
+        assert "NoSuchBucket" in await not_ready(watch.app.admin_port)
+        for _ in range(2):  # and is not mistaken for a missing object the second time
+            received = await watch.get("/film", goes_on=False)
+            assert (received.status, received.error_code) == (502, "origin_refused")
+            assert b"nobody-s" not in received.body
+        watch.again(refused(502, "origin_refused"))
 
 
 @pytest.mark.parametrize(
@@ -292,11 +335,16 @@ async def test_d07_wrong_region(fake: FakeS3, status: int, code: str) -> None:
         assert code in await not_ready(watch.app.admin_port)
         received = await watch.get("/film", goes_on=False)
         assert (received.status, received.error_code) == (502, "origin_refused")
+        watch.again(refused(502, "origin_refused"), lambda _: faults.error(status, code))
 
 
 async def test_d07_nothing_listens_at_the_start(fake: FakeS3) -> None:
-    origin = {**DEADLINES, "endpoint_url": f"http://127.0.0.1:{unused_port()}"}
-    async with running_app(config_for(fake, origin=origin, admin=True)) as app:
-        await not_ready(app.admin_port)
-        async with await RawClient.connect(app.port) as client:
-            assert (await client.get("/film")).status in {502, 503}
+    origin = {"endpoint_url": f"http://127.0.0.1:{unused_port()}"}
+    async with watched(fake, origin=origin, admin=True, reachable=False) as watch:
+        await not_ready(watch.app.admin_port)
+        assert (await watch.get("/film", goes_on=False)).status in {502, 503}
+
+        async def once(watch: Watch, key: str) -> None:
+            assert (await watch.get(f"/{key}", goes_on=False)).status == 502
+
+        watch.again(once, at_once=PER_ROUND, keeps_circuit_closed=True)

@@ -8,16 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import Served, served
-from tests.exposition import Scrape, parsed
+from tests.cli.commands import served
 from tests.fakes.s3 import FakeS3
-from tests.faults.logs import FORBIDDEN, SECRET_KEY
-from tests.faults.memory import ALLOWED_GROWTH, resident_bytes
+from tests.faults.logs import SECRET_KEY
 from tests.faults.namespace import Namespace, namespace
+from tests.faults.processes import ProcessWatch, watched_process
 from tests.faults.tools import needs
 from tests.support import RawResponse, eventually
 
@@ -52,25 +50,10 @@ class Network:
 
     inside: Namespace
     fake: FakeS3
-    server: Served
+    watch: ProcessWatch
 
     async def get(self, target: str, **headers: str) -> RawResponse:
-        return await self.inside.get(self.server.port, target, **headers)
-
-    async def metrics(self) -> Scrape:
-        response = await self.inside.get(self.server.admin_port, "/metrics", Connection="close")
-        return parsed(response.body.decode())
-
-    async def alive(self) -> None:
-        """The server itself answers within a second."""
-        async with asyncio.timeout(1):
-            assert (await self.inside.get(self.server.admin_port, "/healthz")).status == 200
-
-    @property
-    def descriptors(self) -> int:
-        """What the server has open; not the origin connections that it keeps for later."""
-        opened = len(list(Path(f"/proc/{self.server.process.pid}/fd").iterdir()))
-        return opened - self.fake.open_connections
+        return await self.watch.get(target, **headers)
 
     async def rule(self, action: str, *rule: str) -> None:
         """Add (-A) or delete (-D) a rule of the packet filter."""
@@ -79,9 +62,7 @@ class Network:
 
 @asynccontextmanager
 async def network(**deadlines: float) -> AsyncIterator[Network]:
-    """On leaving, with the fault undone, the server must have got over it: nothing held, nothing
-    secret or unexpected in its log, and the next request is served.
-    """
+    """On leaving, with the fault undone, the invariants are checked."""
     async with (
         namespace() as inside,
         FakeS3(listener=inside.listener()) as fake,
@@ -91,40 +72,15 @@ async def network(**deadlines: float) -> AsyncIterator[Network]:
             prefix=inside.prefix,
         ) as server,
     ):
-        fake.put("small", SMALL)
-        fake.put("film", FILM)
-        own = Network(inside, fake, server)
         await eventually(lambda: fake.requests != [])  # the readiness probe came through
-        assert (await own.get("/film")).body == FILM
-        descriptors, resident = own.descriptors, resident_bytes(server.process.pid)
-        yield own
-        await over(own, descriptors)
-        assert resident_bytes(server.process.pid) <= resident * ALLOWED_GROWTH
-        server.process.terminate()
-        _, log = await server.process.communicate()
-        assert server.process.returncode == 0
-        assert not FORBIDDEN.search(log.decode()), log
+        async with watched_process(server, fake, inside.connect, probe=("small", SMALL)) as watch:
+            watch.put("film", FILM)
+            assert (await watch.get("/film")).body == FILM
+            yield Network(inside, fake, watch)
 
 
 def _variable(setting: str) -> str:
     return f"RANGESERVER_ORIGIN__{setting.upper()}"
-
-
-async def over(network: Network, descriptors: int) -> None:
-    """The server serves again, and lets go of all that the fault made it hold."""
-    async with asyncio.timeout(15):  # the origin may have been given up on for some seconds
-        while (await network.get("/small")).body != SMALL:  # noqa: ASYNC110 (asked from outside)
-            await asyncio.sleep(0.1)
-        while True:
-            now = await network.metrics()
-            held = (
-                now("rangeserver_active_streams"),
-                now("rangeserver_origin_connections", state="in_use"),
-                now("rangeserver_origin_connections", state="waiting"),
-            )
-            if not any(held) and network.descriptors <= descriptors:
-                return
-            await asyncio.sleep(0.05)
 
 
 async def test_a08_syn_blackhole() -> None:
@@ -139,7 +95,12 @@ async def test_a08_syn_blackhole() -> None:
             assert b"origin_timeout" in response.body or b"origin_suspended" in response.body
             # The first may meet a connection that stood before, and wait for its answer.
             assert took < RESPONSE_SECONDS + SLACK_SECONDS
-            await net.alive()
+            await net.watch.alive()
+
+        async def once() -> None:
+            assert (await net.get("/small")).status in {503, 504}
+
+        await net.watch.repeat(once)
         await net.rule("-D", *drop)
 
 
@@ -152,13 +113,18 @@ async def test_a25_one_megabit() -> None:
             *("tc", "qdisc", "add", "dev", "lo", "root"),
             *("tbf", "rate", "1mbit", "burst", "32kbit", "latency", "400ms"),
         )
-        before = await net.metrics()
+        before = await net.watch.metrics()
         began = time.monotonic()
         response = await net.get("/film", Range="bytes=0-119999")
         assert time.monotonic() - began > 1  # it was narrow
         assert response.body == FILM[:120_000]
-        now = await net.metrics()
+        now = await net.watch.metrics()
         assert now("rangeserver_origin_resumes_total") == before("rangeserver_origin_resumes_total")
+
+        async def once() -> None:
+            assert (await net.get("/film", Range="bytes=0-99")).complete
+
+        await net.watch.repeat(once)
         await net.inside.run("tc", "qdisc", "delete", "dev", "lo", "root")
 
 
@@ -180,6 +146,11 @@ async def test_a26_two_percent_loss() -> None:
                 assert response.body == FILM[start:stop]
 
         await asyncio.gather(*(client(seed) for seed in range(8)))
+
+        async def once() -> None:
+            assert (await net.get("/film", Range="bytes=0-9999")).complete
+
+        await net.watch.repeat(once)
         await net.rule("-D", *lose)
 
 
@@ -196,7 +167,7 @@ async def test_a27_blackhole_after_100_kilobytes() -> None:
         await net.rule("-A", *silence)
         film = asyncio.create_task(net.get("/film"))
         assert (await net.get("/small")).body == SMALL  # on a connection of its own
-        await net.alive()
+        await net.watch.alive()
         began = time.monotonic()
         response = await net.get("/film", Range="bytes=0-199999")
         assert time.monotonic() - began < 4 * IDLE_SECONDS + 2 * SLACK_SECONDS
@@ -204,6 +175,11 @@ async def test_a27_blackhole_after_100_kilobytes() -> None:
         cut_off = await film
         assert not cut_off.complete
         assert cut_off.body == FILM[: len(cut_off.body)]
-        now = await net.metrics()
+        now = await net.watch.metrics()
         assert now("rangeserver_origin_resumes_total") >= 4
+
+        async def once() -> None:
+            assert (await net.get("/film", Range="bytes=0-109999")).complete
+
+        await net.watch.repeat(once)
         await net.rule("-D", *silence)

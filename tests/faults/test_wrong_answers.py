@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.fakes import faults
 from tests.fakes.faults import Fault
 from tests.fakes.s3 import FakeS3
-from tests.faults.invariants import Received, Watch, watched
+from tests.faults.invariants import Watch, watched
+from tests.faults.leaks import PER_ROUND
+from tests.faults.repeating import ALL_AT_ONCE, refused, served, served_by_head
+from tests.faults.responses import Received
 from tests.support import eventually
 
 MIB = 1 << 20
 FILM = random.Random(1).randbytes(MIB)
 RETRIES = "rangeserver_origin_retries_total"
 RESPONSES = "rangeserver_responses_total"
-
-
-def refused(watch: Watch, status: int, code: str) -> Callable[[str], Awaitable[None]]:
-    """Ask for a part of a key, and be refused."""
-
-    async def once(key: str) -> None:
-        received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1009")
-        assert (received.status, received.error_code) == (status, code)
-
-    return once
-
-
-def served(watch: Watch) -> Callable[[str], Awaitable[None]]:
-    """Ask for a part of a key, and get it."""
-
-    async def once(key: str) -> None:
-        received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1009")
-        assert (received.status, received.complete) == (206, True)
-
-    return once
 
 
 @pytest.mark.parametrize(
@@ -61,13 +45,30 @@ async def test_a11_failed_once(fake: FakeS3, method: str, status: int, code: str
         await watch.counts(1, RETRIES)
         own, after = 1, method == "GET"  # the other object on the same connection
         await watch.counts(own + after, RESPONSES, outcome="complete", status="200", method=method)
+        once = served if method == "GET" else served_by_head
+        failing = faults.error(status, code)
+        watch.again(
+            once,
+            lambda _: faults.every_other(failing),
+            at_once=PER_ROUND,
+            during=brief_pauses(),
+            keeps_circuit_closed=True,  # to which a 504 is a request without an answer
+        )
+
+
+@asynccontextmanager
+async def brief_pauses() -> AsyncIterator[None]:
+    """An origin that asks for peace is given less of it than half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rangeserver.origin.retrying._THROTTLED_PAUSE_SECONDS", 0.05)
+        yield
 
 
 async def test_a11_repetitions(fake: FakeS3) -> None:
     """Fewer of them: each waits before it tries again, and retries have a budget."""
     async with watched(fake) as watch:
         fault = faults.error(500, "InternalError")
-        await watch.leaves_no_memory(served(watch), lambda: rarely(fault, 10), times=500)
+        await watch.leaves_no_memory(served, lambda _: rarely(fault, 10), times=500)
 
 
 def rarely(fault: Fault, one_in: int) -> Fault:
@@ -88,13 +89,16 @@ async def test_a12_access_denied(
         assert received.status == status
         await watch.probe()
         await watch.counts(0, RETRIES)
+        code = "not_found" if as_not_found else "access_denied"
+        watch.again(
+            refused(status, code, method=method), lambda _: faults.error(403, "AccessDenied")
+        )
 
 
 async def test_a12_repetitions(fake: FakeS3) -> None:
     async with watched(fake) as watch:
-        fake.misbehave(faults.error(403, "AccessDenied"), key="repeated0", method="HEAD")
         await watch.leaves_no_memory(
-            refused(watch, 403, "access_denied"), lambda: faults.error(403, "AccessDenied")
+            refused(403, "access_denied"), lambda _: faults.error(403, "AccessDenied")
         )
 
 
@@ -107,6 +111,9 @@ async def test_a13_no_such_key(fake: FakeS3, method: str) -> None:
             assert received.error_code == "not_found"
         await watch.probe()
         await watch.counts(0, RETRIES)
+        watch.again(
+            refused(404, "not_found", method=method), lambda _: faults.error(404, "NoSuchKey")
+        )
 
 
 async def test_a14_whole_object_for_a_range(fake: FakeS3) -> None:
@@ -115,11 +122,12 @@ async def test_a14_whole_object_for_a_range(fake: FakeS3) -> None:
         fake.misbehave(faults.whole_object, key="film")
         await unusable(watch)
 
-        async def once(key: str) -> None:
-            received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1009")
-            assert received.status in {206, 502}
+        await watch.leaves_no_memory(served_or_not, lambda _: faults.whole_object)
 
-        await watch.leaves_no_memory(once, lambda: faults.whole_object)
+
+async def served_or_not(watch: Watch, key: str) -> None:
+    received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1009")
+    assert received.status in {206, 502}
 
 
 async def unusable(watch: Watch) -> Received:
@@ -141,7 +149,7 @@ async def test_a15_error_document_with_status_200(fake: FakeS3) -> None:
         fake.behave()
         assert (await watch.get("/film")).body == FILM  # nothing of it was kept
         await watch.leaves_no_memory(
-            refused(watch, 502, "origin_protocol_error"), lambda: faults.error(200, "InternalError")
+            refused(502, "origin_protocol_error"), lambda _: faults.error(200, "InternalError")
         )
 
 
@@ -172,6 +180,7 @@ async def test_a16_contradictions(fake: FakeS3, fault: Fault) -> None:
         received = await unusable(watch)
         assert not (received.status == 206 and received.complete)
         await watch.probe()
+        watch.again(served_or_not, lambda _: fault, **ALL_AT_ONCE)
 
 
 @pytest.mark.parametrize("framing", [faults.chunked, faults.until_close])
@@ -181,13 +190,14 @@ async def test_a16_missing_length_and_all_bytes(fake: FakeS3, framing: Fault) ->
         fake.misbehave(framing, key="film")
         received = await unusable(watch)
         assert received.complete
+        watch.again(served, lambda _: framing)
 
 
 async def test_a16_repetitions(fake: FakeS3) -> None:
     async with watched(fake) as watch:
         await watch.leaves_no_memory(
-            refused(watch, 502, "origin_protocol_error"),
-            lambda: faults.header("Content-Range", "bytes 0-999/2008"),
+            refused(502, "origin_protocol_error"),
+            lambda _: faults.header("Content-Range", "bytes 0-999/2008"),
         )
 
 
@@ -202,14 +212,16 @@ async def test_a19_redirect(fake: FakeS3, method: str, status: int) -> None:
         received = await watch.get("/film", method=method)
         assert received.status == 502
         await watch.probe()
-        assert elsewhere.requests == []
+        code = "origin_refused" if status == 301 else "origin_protocol_error"
+        watch.again(refused(502, code, method=method), lambda _: fault)
+    assert elsewhere.requests == []
 
 
 async def test_a19_repetitions(fake: FakeS3) -> None:
     async with FakeS3() as elsewhere, watched(fake) as watch:
         await watch.leaves_no_memory(
-            refused(watch, 502, "origin_protocol_error"),
-            lambda: faults.redirect(307, f"{elsewhere.endpoint_url}/films/film"),
+            refused(502, "origin_protocol_error"),
+            lambda _: faults.redirect(307, f"{elsewhere.endpoint_url}/films/film"),
         )
         assert elsewhere.requests == []
 
@@ -220,6 +232,10 @@ METADATA = {
     "utf-8": "\xf0\x9f\x8e\xac",
     "20-kB": "x" * 20_000,
 }
+
+
+async def served_or_refused(watch: Watch, key: str) -> None:
+    assert (await watch.get(f"/{key}", goes_on=False)).status in {200, 502}
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -233,16 +249,15 @@ async def test_a20_metadata(fake: FakeS3, name: str) -> None:
         assert received.complete
         assert METADATA[name] not in str(received.headers)
         await watch.probe()
+        watch.again(served_or_refused, lambda _: fault)
 
 
 async def test_a20_repetitions(fake: FakeS3) -> None:
     values = itertools.cycle(METADATA.values())
     async with watched(fake) as watch:
-
-        async def once(key: str) -> None:
-            assert (await watch.get(f"/{key}", goes_on=False)).status in {200, 502}
-
-        await watch.leaves_no_memory(once, lambda: faults.header("x-amz-meta-title", next(values)))
+        await watch.leaves_no_memory(
+            served_or_refused, lambda _: faults.header("x-amz-meta-title", next(values))
+        )
         await eventually(lambda: watch.app.acquired == 0)
 
 
@@ -255,3 +270,4 @@ async def test_a21_wrong_checksum(fake: FakeS3, name: str) -> None:
         received = await watch.get("/film", Range="bytes=10-500009")
         assert (received.status, received.complete) == (206, True)
         assert name.lower() not in received.headers
+        watch.again(served, lambda _: faults.header(name, "AAAAAA=="))
