@@ -219,7 +219,10 @@ class Fill:
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
+            # Until it is done these blocks stay ours: the next fill of this process would share
+            # the lock, and lose it when we let go.
             job.add_done_callback(lambda done: _let_go(file, done))
+            await asyncio.wait([job])
             raise
 
     async def _reserve(self, needed: int) -> None:
@@ -260,7 +263,7 @@ class Fill:
         async for part in parts:
             skip = max(self.landed - position, 0)
             position += len(part)
-            data = memoryview(part)[skip:]
+            data = memoryview(part)[skip : max(len(part) - max(position - span.stop, 0), 0)]
             if not data:
                 continue
             done = await self._means.disk.run(self._write, data, self.landed)
