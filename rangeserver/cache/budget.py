@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 from rangeserver.errors import OriginBusy
 
@@ -47,7 +48,9 @@ class Budget:
             if turn.done() and not turn.cancelled():
                 self.give(count)  # it was our turn in the same moment
             else:
-                self._waiting.remove(waiting)
+                # Whoever gave bytes back in the meantime may have thrown it out already.
+                with suppress(ValueError):
+                    self._waiting.remove(waiting)
                 self._let_in()
             if isinstance(error, TimeoutError):
                 msg = f"no room within {within:g} s for {count} more bytes on their way"

@@ -37,6 +37,9 @@ _SWEEP_PART = 64
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
 
+NEVER = 0.0
+"""When the origin was last asked, of facts of which that is not known."""
+
 _OTHERS_OPENING_SECONDS = 20.0
 _LOOK_AGAIN_SECONDS = 0.01
 
@@ -81,6 +84,8 @@ class Cache:
         if error.errno in _FULL:
             self._full = True
             self._sweep_wanted.set()
+        elif error.errno == errno.ENOENT:
+            self._sweep_wanted.set()  # the directory is made anew there
 
     def wrote(self, count: int) -> None:
         """Bytes were written; enough of them are a reason to look for space."""
@@ -122,13 +127,18 @@ class Cache:
         if entry.due_to_be_touched():
             self.disk.begin(self._touch, entry.file)
 
-    async def create(self, place: str, facts: ObjectFacts) -> Entry | None:
+    async def create(
+        self, place: str, facts: ObjectFacts, *, checked: float = NEVER
+    ) -> Entry | None:
         """The entry of a version of an object, or of that which another process made of the
         object meanwhile; ``None`` if there can be none now.
+
+        ``checked`` is when the origin told these facts, if that is known: nobody shall believe
+        them for longer because a file is made for them late.
         """
         if not self.may_write():
             return None
-        header = Header(place, facts, int(self.config.block_bytes), time.time())
+        header = Header(place, facts, int(self.config.block_bytes), checked)
         try:
             file = await self.disk.run(self.directory.create, header)
         except OSError as error:
@@ -153,7 +163,7 @@ class Cache:
         except OSError as error:
             self.write_failed(error)
         except ValueError:
-            await self.drop(entry.place)
+            await self.drop(entry)
 
     async def reread(self, entry: Entry) -> None:
         """Learn what other processes have noted of an entry."""
@@ -162,15 +172,15 @@ class Cache:
         except (NotOurs, OSError):
             self.metrics.failed("read")  # what is known of it stays as it is
 
-    async def drop(self, place: str, *, unless: str | None = None) -> None:
-        """Remove the entry of an object, but not that of the version ``unless``."""
-        entry = self._entries.get(place)
-        if entry is not None and entry.etag != unless:
+    async def drop(self, entry: Entry) -> None:
+        """Remove an entry, but not another that came into its place."""
+        place = entry.place
+        if self._entries.get(place) is entry:
             del self._entries[place]
         if not self._opened:
             return
         try:
-            await self.disk.run(self.directory.remove_place, place, unless)
+            await self.disk.run(self.directory.remove_file, place, entry.file)
         except OSError as error:
             self.write_failed(error)
 
@@ -201,12 +211,14 @@ class Cache:
         it is cancelled.
         """
         while True:
-            if not self._opened:
-                await self._try_to_open()
+            await self._try_to_open()
             if self._opened:
                 await self._sweep()
+            self._close_removed()
+            # Where space is short, the next look is due before the next write.
+            pause = _SWEEP_SECONDS if self.may_write() else _RETRY_SECONDS * 0.9
             try:
-                async with asyncio.timeout(_SWEEP_SECONDS if self._opened else _RETRY_SECONDS):
+                async with asyncio.timeout(pause):
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 pass
@@ -214,6 +226,7 @@ class Cache:
 
     async def stop(self) -> None:
         """Stop every fill. For as long as there is an origin to read from."""
+        await asyncio.sleep(0)  # one that has not had its first turn would not clean up
         for task in tuple(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -237,14 +250,26 @@ class Cache:
                     break
         return entry
 
+    def _close_removed(self) -> None:
+        """Let go of the files that a sweep of any process has removed: their space is free only
+        when nobody has them open.
+        """
+        removed = [place for place, entry in self._entries.items() if not entry.file.is_current()]
+        for place in removed:
+            del self._entries[place]
+
     async def _try_to_open(self) -> None:
+        """Make the directory ready, or whole again where somebody has removed parts of it."""
+        usable = self._opened
         try:
             await self.open()
         except OSError as error:
+            self._opened = False
             self.metrics.failed("write")
             log.warning("cache: %s cannot be used: %s", self.directory.path, error)
         else:
-            log.info("cache: %s can be used now", self.directory.path)
+            if not usable:
+                log.info("cache: %s can be used now", self.directory.path)
 
     async def _sweep(self) -> None:
         try:
@@ -256,6 +281,8 @@ class Cache:
             return
         if swept is not None:
             self._take_notice(swept)
+        elif full:
+            self._full = True  # whoever is at it may not know
 
     def _take_notice(self, swept: Swept) -> None:
         self.metrics.disk_bytes = swept.disk_bytes

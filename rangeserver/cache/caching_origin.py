@@ -16,6 +16,7 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
+from rangeserver.cache.header import Header
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.reading import CachedRead
 from rangeserver.config import OriginConfig
@@ -29,6 +30,7 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.origin.base import Opened, Origin, Part, current_report
+from rangeserver.protocol.cache_control import may_be_believed, may_be_stale, may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -80,7 +82,7 @@ class CachingOrigin:
             ) as cached:
                 yield cached
         except (ObjectChanged, ObjectNotFound):
-            await self.cache.drop(entry.place)
+            await self.cache.drop(entry)
             raise
 
     async def _opened(
@@ -95,9 +97,10 @@ class CachingOrigin:
                     return await self._first(stack, key, place, wanted)
         if self._ttl:
             await self.cache.reread(entry)
-            age = time.time() - entry.file.header.checked
-            if 0 <= age < self._ttl:
-                return Opened(entry.file.header.facts, believed=True, age=age)
+            known = entry.file.header
+            age = time.time() - known.checked
+            if 0 <= age < self._ttl and may_be_believed(known.facts.cache_control):
+                return Opened(known.facts, believed=True, age=age)
         return await self._checked(key, entry)
 
     async def _first(
@@ -110,10 +113,11 @@ class CachingOrigin:
         opened = await inner.enter_async_context(self.inner.open(key, self._whole_blocks(wanted)))
         if opened.parts is None:
             return opened
-        if may_be_stored(opened.facts):
-            entry = await self.cache.create(place, opened.facts)
-            if entry is not None and entry.etag == opened.facts.etag:
+        if may_be_stored(opened.facts.cache_control):
+            entry = await self.cache.create(place, opened.facts, checked=time.time())
+            if entry is not None and _is_of(entry, opened.facts):
                 await self._take_over(entry, opened, opened.parts, inner)
+                await inner.aclose()  # if it was not taken over, nobody will read it
                 return Opened(opened.facts)
         span = wanted.span(opened.facts.size)
         span = ByteSpan(max(span.start, opened.span.start), min(span.stop, opened.span.stop))
@@ -144,33 +148,36 @@ class CachingOrigin:
             facts = await self.inner.describe(key)
         except ObjectNotFound:
             if entry is not None:
-                await self.cache.drop(entry.place)
+                await self.cache.drop(entry)
             raise
         except _NO_ANSWER as error:
             known = entry.file.header if entry is not None else None
-            if known is None or time.time() - known.checked > self._stale_if_error:
+            if known is None or not self._may_tell(known):
                 raise
             log.info("cache: %s is taken to be as it was: %s", key, error)
             self.cache.metrics.served_stale()
             return Opened(known.facts, believed=True)
         if entry is not None:
-            if entry.etag == facts.etag and entry.layout.size == facts.size:
+            if _is_of(entry, facts) and may_be_stored(facts.cache_control):
                 await self.cache.checked(entry, facts)
             else:
-                await self.cache.drop(entry.place, unless=facts.etag)
+                await self.cache.drop(entry)
         return Opened(facts)
+
+    def _may_tell(self, known: Header) -> bool:
+        """Whether what is known may be told while the origin cannot be asked."""
+        age = time.time() - known.checked
+        return age <= self._stale_if_error and may_be_stale(known.facts.cache_control)
 
     async def _entry(self, facts: ObjectFacts) -> Entry | None:
         """The entry of just this version, if there is or can be one."""
-        if not facts.size or not may_be_stored(facts):
+        if not facts.size or not may_be_stored(facts.cache_control):
             return None
         place = self._place(facts.key)
         entry = await self.cache.find(place) or await self.cache.create(place, facts)
         # Another version: somebody knows better than we do, or will have noticed by the next
         # time the origin is asked.
-        if entry is None or entry.etag != facts.etag or entry.layout.size != facts.size:
-            return None
-        return entry
+        return entry if entry is not None and _is_of(entry, facts) else None
 
     def _place(self, key: ObjectKey) -> str:
         config = self._config
@@ -188,12 +195,9 @@ class CachingOrigin:
         return AskedRange(first, last)
 
 
-def may_be_stored(facts: ObjectFacts) -> bool:
-    """Whether a shared cache may keep an object (RFC 9111 §5.2.2.5, §5.2.2.7)."""
-    if facts.cache_control is None:
-        return True
-    directives = {part.partition("=")[0].strip().lower() for part in facts.cache_control.split(",")}
-    return directives.isdisjoint({"no-store", "private"})
+def _is_of(entry: Entry, facts: ObjectFacts) -> bool:
+    """Whether the bytes of an entry are those of just this version."""
+    return entry.etag == facts.etag and entry.layout.size == facts.size
 
 
 async def _cut(

@@ -56,15 +56,18 @@ class Directory:
         self._mark = -1
 
     def open(self) -> None:
-        """Make the directory where it is missing. Raises ``OSError``."""
+        """Make the directory, or what is missing of it. Raises ``OSError``."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark = self.path / MARK
         if not mark.exists() and any(self.path.iterdir()):
             self._refuse_other_directories()
         self._objects.mkdir(mode=0o700, exist_ok=True)
         self._new.mkdir(mode=0o700, exist_ok=True)
-        if self._mark < 0:
+        if self._mark < 0 or not os.fstat(self._mark).st_nlink:
+            before = self._mark
             self._mark = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if before >= 0:
+                self._close(before)
 
     def _refuse_other_directories(self) -> None:
         entries = {entry.name for entry in self.path.iterdir()}
@@ -127,18 +130,16 @@ class Directory:
             return False
         return True
 
-    def remove_place(self, place: str, etag: str | None = None) -> bool:
-        """Remove the file of an object, unless its version is ``etag``; whether there was one."""
+    def remove_file(self, place: str, file: CacheFile) -> bool:
+        """Remove the file of an object if it is still this one; whether it was. Raises
+        ``OSError``.
+        """
         path = self._path(place)
-        if etag is not None:
-            try:
-                found = CacheFile.opened(path, close=os.close)
-            except (FileNotFoundError, NotOurs):
-                pass
-            else:
-                if found.header.facts.etag == etag:
-                    return False
-        return self.remove(path)
+        try:
+            named = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(file.fileno())) and self.remove(path)
 
     def files(self) -> Iterator[Found]:
         """Every object's file. What is gone by the time it is looked at is left out."""

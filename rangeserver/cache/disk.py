@@ -25,6 +25,7 @@ class Disk:
         # A descriptor's last owner may be dropped anywhere, in the midst of a call that holds a
         # lock as well. Putting into this queue is safe even there, unlike into a pool's.
         self._closing: SimpleQueue[int | None] = SimpleQueue()
+        self._over = False
         self._closer = threading.Thread(target=self._close_all, name="cache-close", daemon=True)
         self._closer.start()
 
@@ -39,11 +40,15 @@ class Disk:
 
     def close_later(self, descriptor: int) -> None:
         """Close a descriptor, which may take a while where a deleted file goes with it."""
-        self._closing.put(descriptor)
+        if self._over:
+            os.close(descriptor)
+        else:
+            self._closing.put(descriptor)
 
     def shut_down(self) -> None:
         """End when all that was begun is done; does not wait for it."""
         self._threads.shutdown(wait=False)
+        self._over = True
         self._closing.put(None)
 
     def _close_all(self) -> None:

@@ -234,7 +234,10 @@ class Fill:
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
+            # Until it is done these blocks stay ours: the next fill of this process would share
+            # the lock, and lose it when we let go.
             job.add_done_callback(lambda done: _let_go(file, done))
+            await asyncio.wait([job])
             raise
 
     def _lock(self, run: tuple[int, int]) -> None:

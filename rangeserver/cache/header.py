@@ -79,15 +79,19 @@ def read_header(raw: bytes) -> Header:
     if len(text) != length or zlib.crc32(text, zlib.crc32(fixed)) != checksum:
         msg = "damaged header"
         raise NotOurs(msg)
-    described = json.loads(text)
-    facts = described["facts"]
-    header = Header(
-        place=described["place"],
-        facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
-        block_bytes=block_bytes,
-        checked=described["checked"],
-    )
-    if facts["size"] != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:
+    try:
+        described = json.loads(text)
+        facts = described["facts"]
+        header = Header(
+            place=described["place"],
+            facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
+            block_bytes=block_bytes,
+            checked=described["checked"],
+        )
+    except (KeyError, TypeError, ValueError):
+        msg = "facts of another kind"
+        raise NotOurs(msg) from None
+    if header.facts.size != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:
         msg = "contradicts itself"
         raise NotOurs(msg)
     return header

@@ -87,14 +87,14 @@ class CachedRead:
             end = entry.available(self._position, at_most)
             if not self._complete:
                 self._look_ahead()
-            if end > self._position:
-                if await self._in_memory(end):
-                    return self._slice(end, fetched=fetched)
-                continue
             try:
-                fetched = await self._wait()
+                if end == self._position:
+                    fetched = await self._wait()
+                elif await self._in_memory(end):
+                    return self._slice(end, fetched=fetched)
             except CacheFailed:
-                return await self._go_past()
+                break
+        return await self._go_past()
 
     def _slice(self, end: int, *, fetched: bool) -> FileSlice:
         length = end - self._position
@@ -110,18 +110,21 @@ class CachedRead:
 
     async def _in_memory(self, end: int) -> bool:
         """Whether the bytes up to ``end`` can be sent without waiting for the disk. If not, they
-        can be the next time, or are no longer said to be here.
+        are no longer said to be here. Raises :class:`CacheFailed` if they have only just come.
         """
-        file, layout = self._entry.file, self._entry.layout
+        entry, layout = self._entry, self._entry.layout
         span = ByteSpan(self._position, end)
-        if is_resident(file.fileno(), layout.data_offset + span.start, span.length):
-            return True
         try:
-            await self._shared.disk.run(file.warm, span)
-        except OSError:
+            if not is_resident(entry.file.fileno(), layout.data_offset + span.start, span.length):
+                await self._shared.disk.run(entry.file.warm, span)
+        except OSError as error:
             self._shared.metrics.failed("read")
-            self._entry.doubt(*layout.blocks_of(span))
+            first, stop = layout.blocks_of(span)
+            entry.doubt(first, stop)
             self._complete = False
+            if any(block in entry.filling for block in range(first, stop)):
+                # They count as landed until their fill is over: looking again would find no more.
+                raise CacheFailed(str(error)) from error
             return False
         return True
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 _PAGE_BYTES = 4096
 _CACHESTAT = 451
-"""The number of the system call, the same on every architecture."""
+"""The number of the system call, the same on all architectures that Python runs on but Alpha."""
 
 _PROBE_EVERY_BYTES = 64 * 1024
 

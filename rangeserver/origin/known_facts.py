@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Opened, Origin, P
+from rangeserver.protocol.cache_control import may_be_believed, may_be_stale
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -68,10 +69,11 @@ class KnownFacts(Generic[P]):
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of a version that was current not longer ago than the time to live."""
         known = self._believed(key)
-        if known is None:
-            known, _ = await self._told_by_others(key)
         if known is not None:
             return known
+        told, _ = await self._told_by_others(key)
+        if told is not None:
+            return told.facts
         with self._leading(key) as question:
             facts = await self.inner.describe(key)
             question.told(facts)
@@ -85,15 +87,16 @@ class KnownFacts(Generic[P]):
             with self._forgetting(believed):
                 yield Opened(believed, believed=True)
             return
-        known, facts_only = await self._told_by_others(key)
-        if known is not None:
-            yield Opened(known)
+        told, facts_only = await self._told_by_others(key)
+        if told is not None:
+            with self._forgetting(told.facts):
+                yield told
         elif facts_only:
             yield Opened(await self.describe(key))
         else:
             with self._leading(key) as question:
                 async with self.inner.open(key, wanted) as opened:
-                    question.told(opened.facts, opened.age)
+                    question.told(opened.facts, opened.age, believed=opened.believed)
                     with self._forgetting(opened.facts):
                         yield opened
 
@@ -121,7 +124,7 @@ class KnownFacts(Generic[P]):
             return None
         facts, until = known
         if until <= now:
-            if until + self._stale <= now:
+            if until + self._stale <= now or not may_be_stale(facts.cache_control):
                 return None
             self._refresh(key)
         self._known.move_to_end(key)
@@ -154,7 +157,7 @@ class KnownFacts(Generic[P]):
         except OriginError as error:
             log.info("the facts of %s could not be renewed: %s", key, error)
 
-    async def _told_by_others(self, key: ObjectKey) -> tuple[ObjectFacts | None, bool]:
+    async def _told_by_others(self, key: ObjectKey) -> tuple[Opened[P] | None, bool]:
         """The facts, if someone is asking; if not, whether to ask for nothing but them: an answer
         that brought none left many waiting.
 
@@ -170,10 +173,10 @@ class KnownFacts(Generic[P]):
                 raise type(told)(told.detail, headers=told.headers) from told
             elif told is not None:
                 self._metrics.facts("shared")
-                return told, False
+                return Opened(told, believed=question.believed), False
             believed = self._believed(key)
             if believed is not None:  # learned meanwhile by one who did not wait
-                return believed, False
+                return Opened(believed, believed=True), False
         return None, facts_only
 
     @contextmanager
@@ -209,7 +212,8 @@ class KnownFacts(Generic[P]):
                 _keep(self._missing, key, (told.detail, now + self._missing_seconds))
         elif isinstance(told, ObjectFacts):
             self._missing.pop(key, None)
-            if self._ttl > age and _size(told) <= MAX_FACTS_BYTES and not _changes(told):
+            kept = self._ttl > age and may_be_believed(told.cache_control)
+            if kept and _size(told) <= MAX_FACTS_BYTES:
                 _keep(self._known, key, (told, now + self._ttl - age))
             else:
                 self._known.pop(key, None)
@@ -222,12 +226,6 @@ def _keep(kept: OrderedDict[ObjectKey, T], key: ObjectKey, value: T) -> None:
         kept.popitem(last=False)
 
 
-def _changes(facts: ObjectFacts) -> bool:
-    """Whether nothing may be believed of an object without asking (RFC 9111 §5.2.2.4)."""
-    directives = (facts.cache_control or "").split(",")
-    return any(part.strip().lower() == "no-cache" for part in directives)
-
-
 def _size(facts: ObjectFacts) -> int:
     return sum(len(value) for value in astuple(facts) if isinstance(value, str))
 
@@ -236,6 +234,8 @@ class _Question:
     """One request for facts, and all who wait for its answer."""
 
     def __init__(self, settled: Callable[[ObjectFacts | OriginError | None, float], None]) -> None:
+        self.believed = False
+        """Whether its answer was but believed by whoever gave it."""
         self._settled = settled
         self._done: asyncio.Future[ObjectFacts | OriginError | None]
         self._done = asyncio.get_running_loop().create_future()
@@ -244,8 +244,9 @@ class _Question:
         """What came of it; ``None`` if whoever asked has left."""
         return await asyncio.shield(self._done)
 
-    def told(self, facts: ObjectFacts, age: float = 0.0) -> None:
+    def told(self, facts: ObjectFacts, age: float = 0.0, *, believed: bool = False) -> None:
         """The facts have come; the origin told them ``age`` seconds ago."""
+        self.believed = believed
         self._settle(facts, age)
 
     def failed(self, error: OriginError) -> None:

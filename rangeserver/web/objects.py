@@ -23,6 +23,7 @@ from rangeserver.origin.base import Opened, Origin, Part, reporting
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
+from rangeserver.protocol.ranges import AskedRange
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
@@ -46,6 +47,10 @@ _MAX_LOGGED_PATH = 512
 _VERSIONS_TRIED = 3
 """How often an answer is planned when the object is replaced before a byte of it was sent; once
 of these, facts of a moment ago may be to blame."""
+
+
+class _RefusedOnBelief(ObjectChanged):
+    """The origin is to be asked before a request is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +93,16 @@ class ObjectHandler:
             conditions=_conditions(request.headers),
             download=_download(query),
         )
+        sure = False
         for attempt in range(1, _VERSIONS_TRIED + 1):
             try:
                 with reporting(exchange.origin):
-                    return await self._answer(
-                        request, exchange, mounted, key, asked, first=attempt == 1
-                    )
-            except ObjectChanged:
+                    return await self._answer(request, exchange, mounted, key, asked, sure=sure)
+            except ObjectChanged as error:
                 # Raised only before the first byte, when all can still be decided anew.
                 if attempt == _VERSIONS_TRIED:
                     raise
+                sure = isinstance(error, _RefusedOnBelief)
         raise AssertionError
 
     def _find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
@@ -117,11 +122,13 @@ class ObjectHandler:
         key: ObjectKey,
         asked: ObjectRequest,
         *,
-        first: bool,
+        sure: bool,
     ) -> web.StreamResponse:
         origin, rules = mounted.origin, mounted.rules
         async with AsyncExitStack() as stack:
-            opened = await _opened(stack, origin, key, asked, rules)
+            # To be sure, facts alone: what was believed is forgotten, and these a cache asks for.
+            wanted = None if sure else opening_range(asked, rules)
+            opened = await _opened(stack, origin, key, asked, wanted)
             plan = plan_response(
                 asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
             )
@@ -129,11 +136,10 @@ class ObjectHandler:
                 await stack.aclose()
                 opened = Opened(opened.facts)
             if plan.status in _REFUSALS:
-                if first and opened.believed:
-                    # Another process may have told this client of a newer version. What is known
-                    # at the second attempt was learned since the first.
+                if opened.believed:
+                    # Another process may have told this client of a newer version.
                     msg = "refused because of facts of a moment ago"
-                    raise ObjectChanged(msg)
+                    raise _RefusedOnBelief(msg)
                 return error_response(
                     plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
                 )
@@ -149,10 +155,9 @@ async def _opened(
     origin: Origin[Part],
     key: ObjectKey,
     asked: ObjectRequest,
-    rules: PlanRules,
+    wanted: AskedRange | None,
 ) -> Opened[Part]:
     """The object's facts and, where one request brings both, the read that will be needed."""
-    wanted = opening_range(asked, rules)
     if wanted is None:
         return Opened(await origin.describe(key))
     try:

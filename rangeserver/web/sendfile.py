@@ -9,6 +9,7 @@ Over TLS, where the kernel does not know what to send, a thread reads and the tr
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 from contextlib import suppress
@@ -79,12 +80,13 @@ async def send_slice(
     if transport is None:
         msg = "the client left"
         raise ConnectionResetError(msg)
-    if transport.get_extra_info("sslcontext") is not None:
-        await _by_copying(response, part)
-        return
-    request.writer.send_headers()
-    await flush(request)
+    exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
     try:
+        if transport.get_extra_info("sslcontext") is not None:
+            await _by_copying(response, part, exchange)
+            return
+        request.writer.send_headers()
+        await flush(request)
         await _by_kernel(request.app[ROOM], transport, part, exchange)
     finally:
         exchange.bytes_waiting = 0
@@ -96,38 +98,53 @@ async def _by_kernel(
     target = transport.get_extra_info("socket").fileno()
     source, offset, left = part.file.fileno(), part.offset, part.length
     turn = 0
-    while True:
+    while left:
         # Its descriptor is closed with it, and may be another's then.
         if transport.is_closing():
             msg = "the client left"
             raise ConnectionResetError(msg)
         try:
-            sent = os.sendfile(target, source, offset, left)
+            sent = os.sendfile(target, source, offset, min(left, _TURN_BYTES))
         except BlockingIOError:
             exchange.bytes_waiting = left
             await room.wait(target)
             turn = 0
             continue
+        except OSError as error:
+            raise _told_apart(error) from error
         if not sent:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
         offset += sent
         left -= sent
         turn += sent
-        if not left:
-            break
-    if turn >= _TURN_BYTES:
-        await asyncio.sleep(0)
+        if turn >= _TURN_BYTES:
+            exchange.bytes_waiting = left
+            await asyncio.sleep(0)
+            turn = 0
 
 
-async def _by_copying(response: web.StreamResponse, part: FileSlice) -> None:
+def _told_apart(error: OSError) -> ConnectionError:
+    """Whether the disk failed or the connection: that may end in errors of many names, such as
+    ETIMEDOUT and EHOSTUNREACH.
+    """
+    if error.errno == errno.EIO:
+        return StreamAborted(f"a cache file cannot be read: {error}")
+    return ConnectionResetError(f"the client left: {error}")
+
+
+async def _by_copying(response: web.StreamResponse, part: FileSlice, exchange: Exchange) -> None:
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
     while offset < stop:
         wanted = min(_COPY_BYTES, stop - offset)
-        data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
+        try:
+            data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
+        except OSError as error:
+            raise _told_apart(error) from error
         if not data:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
+        exchange.bytes_waiting -= len(data)  # it is the transport's to count now
         await response.write(data)
         offset += len(data)

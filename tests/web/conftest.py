@@ -17,7 +17,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     """The loop of production; clients may leave on either."""
     loops: dict[str, LoopFactory] = {"uvloop": new_event_loop}
-    if item.path.name == "test_leaving.py":
+    if item.path.name in {"test_leaving.py", "test_sendfile.py"}:
         loops["asyncio"] = asyncio.new_event_loop
     return loops
 
