@@ -4,7 +4,7 @@ I1  the bytes of a response are a prefix of one version of its object, the one i
     and all that was promised exactly when it ended cleanly;
 I2  no response ends cleanly before its promised end (the connection takes another request);
 I3  two seconds later nothing is held: tasks, descriptors, connections, slots, waiters, questions
-    for facts;
+    for facts, and of the cache fills, bytes of its budget and files without a name;
 I4  counters rose by exactly what happened, and every response is one access line under its id;
 I5  no secret, no traceback and no error that nobody handled, in the log or in a response;
 I6  another object is served within a second, during the fault and after it;
@@ -22,11 +22,15 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rangeserver.app import METRICS
+from rangeserver.cache.cache import Cache
+from rangeserver.config import Config
+from rangeserver.web.sendfile import ROOM
 from tests.exposition import Scrape, scrape
 from tests.fakes.faults import Fault
 from tests.fakes.s3 import FakeS3
@@ -66,7 +70,7 @@ DEADLINES: dict[str, Any] = {
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What the server holds. The fake's tasks and sockets are not counted, nor are the idle
-    connections that the pool keeps for some seconds.
+    connections that the pool keeps for some seconds, nor the files that the cache keeps open.
     """
 
     tasks: int
@@ -79,13 +83,30 @@ class Footprint:
     waiting: float
     slots: int
     questions: int
+    awaiting_room: int
+    fills: int = 0
+    filling: int = 0
+    budget_taken: int = 0
+    budget_waiters: int = 0
+    nameless_files: int = 0
 
     @classmethod
     def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
         now = scrape(app.app[METRICS])
+        cache = app.cache
+        entries = list(cache._entries.values()) if cache is not None else []
+        of_cache = {}
+        if cache is not None:
+            of_cache = {
+                "fills": len(cache.tasks),
+                "filling": sum(len(entry.filling) for entry in entries),
+                "budget_taken": cache.budget.taken,
+                "budget_waiters": len(cache.budget._waiting),
+                "nameless_files": len(list((cache.directory.path / "new").glob("*"))),
+            }
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=open_descriptors() - app.idle - fake.open_connections,
+            descriptors=(open_descriptors() - app.idle - fake.open_connections - len(entries)),
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,
@@ -94,6 +115,8 @@ class Footprint:
             waiting=now("rangeserver_origin_connections", state="waiting"),
             slots=app.s3.upstream.slots.in_use,
             questions=len(app.facts._asked),
+            awaiting_room=len(app.app[ROOM]._waiting),
+            **of_cache,
         )
 
 
@@ -107,6 +130,12 @@ class Watch:
     before: Scrape
     versions: dict[str, bytes] = field(default_factory=dict)
     asked: int = 0
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of the server, which has one."""
+        assert self.app.cache is not None
+        return self.app.cache
 
     def put(self, key: str, body: bytes, **headers: str) -> str:
         """Store a version of an object, and remember it by its ETag, which is returned."""
@@ -238,16 +267,35 @@ async def watched(
     fake: FakeS3,
     *,
     origin: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
     admin: bool = False,
     reachable: bool = True,
 ) -> AsyncIterator[Watch]:
     """The server over ``fake``; on leaving, the fault over, the invariants are checked.
 
+    ``cache``: with its cache on, in a directory of its own if these settings name none.
     ``reachable``: the origin serves at the beginning, so that the server is warm when its
     footprint is taken, and at the end.
     """
     fake.put(_PROBE_KEY, _PROBE_BODY)
-    config = config_for(fake, origin={**DEADLINES, **(origin or {})}, admin=admin)
+    with ExitStack() as stack:
+        if cache is not None:
+            directory = stack.enter_context(TemporaryDirectory(prefix="rangeserver-"))
+            cache = {"enabled": True, "directory": directory, "min_free_bytes": 0, **cache}
+        config = config_for(
+            fake,
+            server=server,
+            origin={**DEADLINES, **(origin or {})},
+            cache=cache,
+            admin=admin,
+        )
+        async with _watched(fake, config, reachable=reachable) as watch:
+            yield watch
+
+
+@asynccontextmanager
+async def _watched(fake: FakeS3, config: Config, *, reachable: bool) -> AsyncIterator[Watch]:
     with reading_along() as log:
         async with running_app(config) as app:
             watch = Watch(app, fake, log, scrape(app.app[METRICS]))
