@@ -201,6 +201,7 @@ class Cache:
                 await self._try_to_open()
             if self._opened:
                 await self._sweep()
+            self._let_go_of_removed()
             try:
                 async with asyncio.timeout(_SWEEP_SECONDS if self._opened else _RETRY_SECONDS):
                     await self._sweep_wanted.wait()
@@ -257,6 +258,12 @@ class Cache:
             log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
         if swept.short_of_space:
             self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
+
+    def _let_go_of_removed(self) -> None:
+        """Close files without a name, whoever removed them: until then they keep their space."""
+        for entry in tuple(self._entries.values()):
+            if not entry.file.is_current():
+                del self._entries[entry.place]
 
     def _touch(self, file: CacheFile) -> None:
         try:

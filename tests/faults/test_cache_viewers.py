@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -221,11 +222,11 @@ async def test_those_that_run_outlast_a_lack_of_room(fake: FakeS3) -> None:
 
 async def test_eviction_under_viewers(fake: FakeS3) -> None:
     """A cache much smaller than what is watched: it stays small, and nobody notices."""
-    limit = 6 * MIB
+    limit = 16 * MIB
     async with watched(
         fake, cache={"max_bytes": limit, "block_bytes": BLOCK, "ttl_seconds": 60}
     ) as watch:
-        keys = [f"film{number}" for number in range(6)]
+        keys = [f"film{number}" for number in range(8)]
         for number, key in enumerate(keys):
             watch.put(key, FILM[number : number + 3 * MIB])
         largest = 0
@@ -245,9 +246,20 @@ async def test_eviction_under_viewers(fake: FakeS3) -> None:
         measuring = asyncio.create_task(measure())
         await asyncio.gather(*(viewer(seed) for seed in range(10)))
         measuring.cancel()
-        print(largest/limit)
         assert watch.rose("rangeserver_cache_evictions_total") > 0
-        assert largest <= limit * 1.25, f"{largest / limit:.2f} of the limit"
+        # What comes while a sweep looks is on top; a real limit is 600 times this one.
+        assert largest <= limit * 1.1, f"{largest / limit:.2f} of the limit"
+        directory = str(watch.cache.directory.path)
+        await eventually(lambda: not any(removed_but_open(directory)), 2.0)
+
+
+def removed_but_open(directory: str) -> Iterator[str]:
+    """Files below a directory that have no name any more, and take space none the less."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            path = os.readlink(f"/proc/self/fd/{number}")
+            if path.startswith(directory) and not os.fstat(int(number)).st_nlink:
+                yield path
 
 
 def disk_usage(directory: Path) -> int:
