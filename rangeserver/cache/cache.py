@@ -81,6 +81,9 @@ class Cache:
         if error.errno in _FULL:
             self._full = True
             self._sweep_wanted.set()
+        if error.errno == errno.ENOENT:  # somebody removed it
+            self._opened = False
+            self._sweep_wanted.set()
 
     def wrote(self, count: int) -> None:
         """Bytes were written; enough of them are a reason to look for space."""
@@ -155,8 +158,12 @@ class Cache:
         """Learn what other processes have noted of an entry."""
         try:
             await self.disk.run(entry.file.reread_header)
-        except (NotOurs, OSError):
+        except OSError:
             self.metrics.failed("read")  # what is known of it stays as it is
+        except NotOurs as error:
+            log.warning("cache: a file was dropped: %s", error)
+            self.metrics.failed("foreign")
+            await self.drop(entry.place)
 
     async def drop(self, place: str, *, unless: str | None = None) -> None:
         """Remove the entry of an object, but not that of the version ``unless``."""

@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from stat import S_ISREG
 
 from rangeserver.cache import locks
 from rangeserver.cache.blocks import (
@@ -30,6 +31,9 @@ CHECK_BYTES = 2 << 20
 """As much is checked for one who asks: a disk reads it in some milliseconds."""
 
 _READ_BYTES = 256 * 1024
+
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+"""What a symbolic link, a directory and a socket cannot be opened for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +67,26 @@ class CacheFile:
     @classmethod
     def opened(cls, path: str, *, close: Callable[[int], object]) -> CacheFile:
         """Open a file that exists. Raises :class:`NotOurs` and ``OSError``."""
+        # Neither through a symbolic link nor waiting for the other end of a FIFO.
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDWR | flags)
             writable = True
         except OSError as error:
+            if error.errno in _NO_FILE:
+                msg = "not a file"
+                raise NotOurs(msg) from None
             if not is_read_only(error):
                 raise
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | flags)
             writable = False
         try:
+            stat = os.fstat(descriptor)
+            if not S_ISREG(stat.st_mode):
+                msg = "not a file"
+                raise NotOurs(msg)
             header = read_header(os.pread(descriptor, HEADER_BYTES, 0))
-            if os.fstat(descriptor).st_size != header.layout.file_bytes:
+            if stat.st_size != header.layout.file_bytes:
                 msg = "wrong length"
                 raise NotOurs(msg)
         except BaseException:

@@ -12,6 +12,7 @@ open may go on with it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from rangeserver.cache import locks
 from rangeserver.cache.cache_file import CacheFile
@@ -56,15 +58,21 @@ class Directory:
         self._mark = -1
 
     def open(self) -> None:
-        """Make the directory where it is missing. Raises ``OSError``."""
+        """Make the directory where it is missing, perhaps for the second time: it was removed.
+
+        Raises ``OSError``.
+        """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark = self.path / MARK
         if not mark.exists() and any(self.path.iterdir()):
             self._refuse_other_directories()
         self._objects.mkdir(mode=0o700, exist_ok=True)
         self._new.mkdir(mode=0o700, exist_ok=True)
-        if self._mark < 0:
-            self._mark = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Locks on a mark that was removed would exclude nobody.
+        opened = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        former, self._mark = self._mark, opened
+        if former >= 0:
+            os.close(former)
 
     def _refuse_other_directories(self) -> None:
         entries = {entry.name for entry in self.path.iterdir()}
@@ -89,6 +97,10 @@ class Directory:
             return None
         except NotOurs:
             self.remove(path)
+            raise
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self.remove(path)
             raise
         if found.header.place != place:
             self.remove(path)
@@ -120,10 +132,13 @@ class Directory:
                 temporary.unlink()
 
     def remove(self, path: str) -> bool:
-        """Take a file's name away; whether it had one. Raises ``OSError``."""
+        """Take a file's name away; whether it had one. Raises ``OSError``.
+
+        A directory in its place stays: it may hold what is not ours.
+        """
         try:
             os.unlink(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return False
         return True
 
@@ -148,12 +163,14 @@ class Directory:
                     continue  # not ours, and not ours to remove
                 with suppress(FileNotFoundError):
                     stat = entry.stat(follow_symlinks=False)
+                    if not S_ISREG(stat.st_mode):
+                        continue
                     yield Found(entry.path, stat.st_blocks * 512, stat.st_mtime)
 
     def remove_abandoned(self) -> None:
         """Remove files whose makers died before they gave them a name."""
         for entry in _entries(self._new):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
 
