@@ -9,6 +9,7 @@ Over TLS, where the kernel does not know what to send, a thread reads and the tr
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 from contextlib import suppress
@@ -21,6 +22,7 @@ from rangeserver.web.exchange import Exchange
 from rangeserver.web.flush import flush
 
 _COPY_BYTES = 256 * 1024
+_OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
 _TURN_BYTES = 1 << 20
 """After as much was taken over without a wait, others have their turn."""
 
@@ -108,6 +110,8 @@ async def _by_kernel(
             await room.wait(target)
             turn = 0
             continue
+        except OSError as error:
+            raise _ended_by(error) from error
         if not sent:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
@@ -120,12 +124,27 @@ async def _by_kernel(
         await asyncio.sleep(0)
 
 
+def _ended_by(error: OSError) -> ConnectionError:
+    """What an error of sendfile(2) means: it does not say whether it is the file's or the socket's,
+    of which not all are connection errors to Python (a network that is gone, a peer that is).
+    """
+    if isinstance(error, ConnectionError):
+        return error
+    if error.errno in _OF_THE_FILE:
+        return StreamAborted(f"a cache file could not be read while it was sent: {error}")
+    return ConnectionResetError(f"the client left: {error}")
+
+
 async def _by_copying(response: web.StreamResponse, part: FileSlice) -> None:
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
     while offset < stop:
         wanted = min(_COPY_BYTES, stop - offset)
-        data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
+        try:
+            data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
+        except OSError as error:
+            msg = f"a cache file could not be read while it was sent: {error}"
+            raise StreamAborted(msg) from error
         if not data:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
