@@ -85,6 +85,14 @@ class Cache:
             self._opened = False
             self._sweep_wanted.set()
 
+    def unreadable(self, entry: Entry, error: OSError) -> None:
+        """Remove a file that the disk cannot read; the next reader begins another."""
+        self.metrics.failed("read")
+        log.warning("cache: a file is removed: %s", error)
+        if self._entries.get(entry.place) is entry:
+            del self._entries[entry.place]
+        self.disk.begin(self._remove, entry.place)
+
     def wrote(self, count: int) -> None:
         """Bytes were written; enough of them are a reason to look for space."""
         self._written += count
@@ -94,7 +102,7 @@ class Cache:
 
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
-        await self.disk.run(self.directory.open)
+        await self.disk.run_long(self.directory.open)
         self._opened = True
 
     async def find(self, place: str) -> Entry | None:
@@ -250,7 +258,7 @@ class Cache:
     async def _sweep(self) -> None:
         try:
             full, self._full = self._full, False
-            swept = await self.disk.run(sweep, self.directory, self._limits, full=full)
+            swept = await self.disk.run_long(sweep, self.directory, self._limits, full=full)
         except OSError as error:
             self.metrics.failed("read")
             log.warning("cache: cannot look for space: %s", error)
@@ -265,6 +273,12 @@ class Cache:
             log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
         if swept.short_of_space:
             self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
+
+    def _remove(self, place: str) -> None:
+        try:
+            self.directory.remove_place(place)
+        except OSError:
+            self.metrics.failed("write")
 
     def _let_go_of_removed(self) -> None:
         """Close files without a name, whoever removed them: until then they keep their space."""
