@@ -96,7 +96,9 @@ class Footprint:
         cache = app.cache
         entries = list(cache._entries.values()) if cache is not None else []
         of_cache = {}
+        files = len(entries)
         if cache is not None:
+            files += cache.directory._mark >= 0
             of_cache = {
                 "fills": len(cache.tasks),
                 "filling": sum(len(entry.filling) for entry in entries),
@@ -106,7 +108,7 @@ class Footprint:
             }
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=(open_descriptors() - app.idle - fake.open_connections - len(entries)),
+            descriptors=(open_descriptors() - app.idle - fake.open_connections - files),
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,
