@@ -18,6 +18,8 @@ from aiohttp import web
 from botocore.loaders import create_loader
 
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
+from rangeserver.cache.cache import Cache
+from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.config import Config
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Part
@@ -207,10 +209,18 @@ class RunningApp:
     @property
     def s3(self) -> S3Origin:
         """The innermost origin."""
-        resuming = self.facts.inner
+        resuming: object = self.facts.inner
+        if isinstance(resuming, CachingOrigin):
+            resuming = resuming.inner
         assert isinstance(resuming, ResumingOrigin)
         assert isinstance(resuming.inner, S3Origin)
         return resuming.inner
+
+    @property
+    def cache(self) -> Cache | None:
+        """The cache, if there is one."""
+        caching = self.facts.inner
+        return caching.cache if isinstance(caching, CachingOrigin) else None
 
     @property
     def facts(self) -> KnownFacts[Part]:

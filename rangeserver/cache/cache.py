@@ -84,8 +84,17 @@ class Cache:
         if error.errno in _FULL:
             self._full = True
             self._sweep_wanted.set()
-        elif error.errno == errno.ENOENT:
-            self._sweep_wanted.set()  # the directory is made anew there
+        if error.errno == errno.ENOENT:  # somebody removed it; it is made anew
+            self._opened = False
+            self._sweep_wanted.set()
+
+    def unreadable(self, entry: Entry, error: OSError) -> None:
+        """Remove a file that the disk cannot read; the next reader begins another."""
+        self.metrics.failed("read")
+        log.warning("cache: a file is removed: %s", error)
+        if self._entries.get(entry.place) is entry:
+            del self._entries[entry.place]
+        self.disk.begin(self._remove, entry)
 
     def wrote(self, count: int) -> None:
         """Bytes were written; enough of them are a reason to look for space."""
@@ -96,7 +105,7 @@ class Cache:
 
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
-        await self.disk.run(self.directory.open)
+        await self.disk.run_long(self.directory.open)
         self._opened = True
 
     async def find(self, place: str) -> Entry | None:
@@ -113,7 +122,7 @@ class Cache:
         try:
             file = await self.disk.run(self.directory.find, place)
         except NotOurs as error:
-            log.warning("cache: a file was dropped: %s", error)
+            log.warning("cache: a file was dropped: %s", str(error))
             self.metrics.failed("foreign")
             return None
         except OSError as error:
@@ -145,7 +154,7 @@ class Cache:
             self.write_failed(error)
             return None
         except (NotOurs, ValueError) as error:
-            log.warning("cache: %s is not cached: %s", place, error)
+            log.warning("cache: %s is not cached: %s", place, str(error))
             return None
         return self._keep(place, file)
 
@@ -169,8 +178,12 @@ class Cache:
         """Learn what other processes have noted of an entry."""
         try:
             await self.disk.run(entry.file.reread_header)
-        except (NotOurs, OSError):
+        except OSError:
             self.metrics.failed("read")  # what is known of it stays as it is
+        except NotOurs as error:
+            log.warning("cache: a file was dropped: %s", str(error))
+            self.metrics.failed("foreign")
+            await self.drop(entry)
 
     async def drop(self, entry: Entry) -> None:
         """Remove an entry, but not another that came into its place."""
@@ -214,7 +227,7 @@ class Cache:
             await self._try_to_open()
             if self._opened:
                 await self._sweep()
-            self._close_removed()
+            self._let_go_of_removed()
             # Where space is short, the next look is due before the next write.
             pause = _SWEEP_SECONDS if self.may_write() else _RETRY_SECONDS * 0.9
             try:
@@ -250,14 +263,6 @@ class Cache:
                     break
         return entry
 
-    def _close_removed(self) -> None:
-        """Let go of the files that a sweep of any process has removed: their space is free only
-        when nobody has them open.
-        """
-        removed = [place for place, entry in self._entries.items() if not entry.file.is_current()]
-        for place in removed:
-            del self._entries[place]
-
     async def _try_to_open(self) -> None:
         """Make the directory ready, or whole again where somebody has removed parts of it."""
         usable = self._opened
@@ -274,7 +279,7 @@ class Cache:
     async def _sweep(self) -> None:
         try:
             full, self._full = self._full, False
-            swept = await self.disk.run(sweep, self.directory, self._limits, full=full)
+            swept = await self.disk.run_long(sweep, self.directory, self._limits, full=full)
         except OSError as error:
             self.metrics.failed("read")
             log.warning("cache: cannot look for space: %s", error)
@@ -291,6 +296,20 @@ class Cache:
             log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
         if swept.short_of_space:
             self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
+
+    def _remove(self, entry: Entry) -> None:
+        try:
+            self.directory.remove_file(entry.place, entry.file)
+        except OSError:
+            self.metrics.failed("write")
+
+    def _let_go_of_removed(self) -> None:
+        """Close files without a name, whoever removed them: until nobody has them open they keep
+        their space.
+        """
+        for entry in tuple(self._entries.values()):
+            if not entry.file.is_current():
+                del self._entries[entry.place]
 
     def _touch(self, file: CacheFile) -> None:
         try:

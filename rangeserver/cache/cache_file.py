@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from stat import S_ISREG
 
 from rangeserver.cache import locks
 from rangeserver.cache.blocks import (
@@ -36,6 +37,8 @@ _HEADER_READS = 3
 """One who reads a header while another process rewrites it may see half of either (ext4: in 1 of
 400 cases when it is rewritten without a pause), which is no reason to throw the file away.
 """
+_NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+"""What a symbolic link, a directory and a socket cannot be opened for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,26 @@ class CacheFile:
     @classmethod
     def opened(cls, path: str, *, close: Callable[[int], object]) -> CacheFile:
         """Open a file that exists. Raises :class:`NotOurs` and ``OSError``."""
+        # Neither through a symbolic link nor waiting for the other end of a FIFO.
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDWR | flags)
             writable = True
         except OSError as error:
+            if error.errno in _NO_FILE:
+                msg = "not a file"
+                raise NotOurs(msg) from None
             if not is_read_only(error):
                 raise
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | flags)
             writable = False
         try:
+            stat = os.fstat(descriptor)
+            if not S_ISREG(stat.st_mode):
+                msg = "not a file"
+                raise NotOurs(msg)
             header = _header_of(descriptor)
-            if os.fstat(descriptor).st_size != header.layout.file_bytes:
+            if stat.st_size != header.layout.file_bytes:
                 msg = "wrong length"
                 raise NotOurs(msg)
         except BaseException:

@@ -12,6 +12,7 @@ open may go on with it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from rangeserver.cache import locks
 from rangeserver.cache.cache_file import CacheFile
@@ -56,7 +58,10 @@ class Directory:
         self._mark = -1
 
     def open(self) -> None:
-        """Make the directory, or what is missing of it. Raises ``OSError``."""
+        """Make the directory, or what is missing of it: it may have been removed.
+
+        Raises ``OSError``.
+        """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mark = self.path / MARK
         if not mark.exists() and any(self.path.iterdir()):
@@ -93,6 +98,10 @@ class Directory:
         except NotOurs:
             self.remove(path)
             raise
+        except OSError as error:
+            if error.errno == errno.EIO:
+                self.remove(path)
+            raise
         if found.header.place != place:
             self.remove(path)
             msg = "of another object"
@@ -123,10 +132,13 @@ class Directory:
                 temporary.unlink()
 
     def remove(self, path: str) -> bool:
-        """Take a file's name away; whether it had one. Raises ``OSError``."""
+        """Take a file's name away; whether it had one. Raises ``OSError``.
+
+        A directory in its place stays: it may hold what is not ours.
+        """
         try:
             os.unlink(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return False
         return True
 
@@ -149,12 +161,14 @@ class Directory:
                     continue  # not ours, and not ours to remove
                 with suppress(FileNotFoundError):
                     stat = entry.stat(follow_symlinks=False)
+                    if not S_ISREG(stat.st_mode):
+                        continue
                     yield Found(entry.path, stat.st_blocks * 512, stat.st_mtime)
 
     def remove_abandoned(self) -> None:
         """Remove files whose makers died before they gave them a name."""
         for entry in _entries(self._new):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
                     os.unlink(entry.path)
 

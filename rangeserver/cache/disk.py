@@ -1,14 +1,21 @@
-"""The threads that wait for the disk, so that the event loop never does."""
+"""The threads that wait for the disk, so that the event loop never does.
+
+Nor does anybody wait for ever: a disk that hangs takes the threads with it, one after the other,
+and what needs it is told so then, and done without.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,12 +23,30 @@ T = TypeVar("T")
 THREADS = 8
 """Calls to the disk at once. They have nothing to do but to wait for it; more would queue there."""
 
+STUCK_SECONDS = 0.5
+"""The disk counts as stuck while every thread has waited for it for longer."""
+
+CALL_SECONDS = 10.0
+"""How long one call is waited for though others end: a part of the disk may be bad."""
+
+
+class DiskStuck(OSError):
+    """The disk does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "the disk does not answer")
+
 
 class Disk:
     """A pool of threads of its own: others, as for DNS, cannot be held up by a slow disk."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cache")
+        self._began: dict[int, float] = {}
+        """When each thread that is in a call began it."""
+        self._waiting: dict[asyncio.Future[Any], float] = {}
+        """Those who wait for a call, and until when."""
+        self._timer: asyncio.TimerHandle | None = None
         # A descriptor's last owner may be dropped anywhere, in the midst of a call that holds a
         # lock as well. Putting into this queue is safe even there, unlike into a pool's.
         self._closing: SimpleQueue[int | None] = SimpleQueue()
@@ -30,13 +55,31 @@ class Disk:
         self._closer.start()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What a blocking call returns or raises. Cancelled, it leaves the call to its end."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: call(*args, **kwargs))
+        """What a blocking call returns or raises, or :class:`DiskStuck`. Given up or cancelled, it
+        is left to its end.
+        """
+        return await self._run(functools.partial(call, *args, **kwargs), CALL_SECONDS, None)
+
+    async def run_long(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for a call that may well take minutes."""
+        return await self._run(functools.partial(call, *args, **kwargs), math.inf, None)
+
+    async def run_or(
+        self, late: Callable[[T], object], call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for a call with a result that must not be lost: ``late`` is told of it when
+        nobody waits any more.
+        """
+        return await self._run(functools.partial(call, *args, **kwargs), CALL_SECONDS, late)
 
     def begin(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have a call made that nobody waits for; it must not raise."""
-        self._threads.submit(call, *args, **kwargs)
+        self._threads.submit(self._timed, functools.partial(call, *args, **kwargs))
+
+    def is_stuck(self) -> bool:
+        """Whether no thread is free, and none has been for a while."""
+        began = list(self._began.values())
+        return len(began) >= THREADS and time.monotonic() - max(began) > STUCK_SECONDS
 
     def close_later(self, descriptor: int) -> None:
         """Close a descriptor, which may take a while where a deleted file goes with it."""
@@ -47,9 +90,49 @@ class Disk:
 
     def shut_down(self) -> None:
         """End when all that was begun is done; does not wait for it."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._threads.shutdown(wait=False)
         self._over = True
         self._closing.put(None)
+
+    async def _run(
+        self, call: Callable[[], T], seconds: float, late: Callable[[T], object] | None
+    ) -> T:
+        if self.is_stuck():
+            raise DiskStuck
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[T] = loop.create_future()
+        job = loop.run_in_executor(self._threads, self._timed, call)
+        job.add_done_callback(lambda job: _settle(job, waiter, late))
+        self._waiting[waiter] = time.monotonic() + seconds
+        if self._timer is None:
+            self._timer = loop.call_later(STUCK_SECONDS / 2, self._look)
+        try:
+            return await waiter
+        finally:
+            del self._waiting[waiter]
+            if late is None:
+                job.cancel()  # need not be begun any more
+
+    def _timed(self, call: Callable[[], T]) -> T:
+        thread = threading.get_ident()
+        self._began[thread] = time.monotonic()
+        try:
+            return call()
+        finally:
+            del self._began[thread]
+
+    def _look(self) -> None:
+        """Tell those who have waited for too long."""
+        stuck, now = self.is_stuck(), time.monotonic()
+        for waiter, until in self._waiting.items():
+            if (stuck or now > until) and not waiter.done():
+                waiter.set_exception(DiskStuck())
+        self._timer = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(STUCK_SECONDS / 2, self._look)
 
     def _close_all(self) -> None:
         while True:
@@ -57,3 +140,18 @@ class Disk:
             if descriptor is None:
                 break
             os.close(descriptor)
+
+
+def _settle(
+    job: asyncio.Future[T], waiter: asyncio.Future[T], late: Callable[[T], object] | None
+) -> None:
+    if job.cancelled():
+        return
+    error = job.exception()
+    if waiter.done():
+        if error is None and late is not None:
+            late(job.result())
+    elif error is not None:
+        waiter.set_exception(error)
+    else:
+        waiter.set_result(job.result())

@@ -12,6 +12,7 @@ there, or until the lock is free because that process gave up or died, and fetch
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -63,6 +64,10 @@ class Means(Protocol):
 
     def write_failed(self, error: OSError) -> None:
         """It could not be written to."""
+        ...
+
+    def unreadable(self, entry: Entry, error: OSError) -> None:
+        """The file of an entry could not be read."""
         ...
 
     def wrote(self, count: int) -> None:
@@ -168,7 +173,10 @@ class Fill:
         try:
             await work
         except OSError as error:
-            self._means.write_failed(error)
+            if error.errno == errno.EIO and not self.fetching:
+                self._means.unreadable(self._entry, error)
+            else:
+                self._means.write_failed(error)
             self.error = CacheFailed(str(error))
         except (OriginError, CacheFailed) as error:
             self.error = error
@@ -228,17 +236,9 @@ class Fill:
 
     async def _claim(self, *, fetch: bool) -> Claim:
         file = self._entry.file
-        job = asyncio.ensure_future(
-            self._means.disk.run(file.claim, self.first, self.stop, fetch=fetch)
+        return await self._means.disk.run_or(
+            lambda claim: _let_go(file, claim), file.claim, self.first, self.stop, fetch=fetch
         )
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            # Until it is done these blocks stay ours: the next fill of this process would share
-            # the lock, and lose it when we let go.
-            job.add_done_callback(lambda done: _let_go(file, done))
-            await asyncio.wait([job])
-            raise
 
     def _lock(self, run: tuple[int, int]) -> None:
         """Take note of the lock on ``run``; blocks that were left to others meanwhile are freed."""
@@ -364,7 +364,7 @@ class Fill:
             self.task.cancel()
 
 
-def _let_go(file: CacheFile, done: asyncio.Future[Claim]) -> None:
-    """Free what was locked for a fill that was cancelled meanwhile."""
-    if not done.cancelled() and done.exception() is None and (run := done.result().run):
-        file.release(run)
+def _let_go(file: CacheFile, claim: Claim) -> None:
+    """Free what was locked for a fill that is over meanwhile."""
+    if claim.run is not None:
+        file.release(claim.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Protocol, Self
@@ -10,7 +11,7 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import CacheFailed, Fill, Means, Source
 from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
 from rangeserver.cache.residency import is_resident
-from rangeserver.errors import OriginError
+from rangeserver.errors import OriginBusy, OriginError
 from rangeserver.origin.base import FileSlice, Part, ReadReport
 from rangeserver.protocol.ranges import ByteSpan
 
@@ -19,6 +20,10 @@ TURN_BYTES = 2 << 20
 
 _PATIENCE_BYTES = 1 << 20
 """A fetch whose bytes are so far from those needed is not waited for."""
+
+
+_BUSY_SECONDS = 30.0
+"""How long one in the middle of its body waits until the origin can be asked for more."""
 
 
 class Shared(Means, Protocol):
@@ -61,6 +66,7 @@ class CachedRead:
         self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
+        self._busy_since: float | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,6 +112,7 @@ class CachedRead:
         offset = self._entry.layout.data_offset + self._position
         self._position = end
         self._shared.in_use(self._entry)
+        self._busy_since = None
         return FileSlice(self._entry.file, offset, length)
 
     async def _in_memory(self, end: int) -> bool:
@@ -149,11 +156,23 @@ class CachedRead:
         if fill.landed > self._position or fill.error is None:
             return fill.fetching
         if isinstance(fill.error, OriginError):
+            if isinstance(fill.error, OriginBusy) and self._may_wait_on():
+                return True
             if fill.ahead:
                 fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
                 return True
             raise type(fill.error)(fill.error.detail, headers=fill.error.headers) from fill.error
         raise fill.error
+
+    def _may_wait_on(self) -> bool:
+        """Whether to ask again though there was no room: one whose response has begun cannot be
+        told to come back later, and must not suffer for what others have asked for.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._busy_since is None:
+            self._busy_since = now
+        begun = self._report.cached + self._report.fetched > 0
+        return begun and now - self._busy_since < _BUSY_SECONDS
 
     def _look_ahead(self) -> None:
         """Have what comes next fetched, as far as the window goes."""

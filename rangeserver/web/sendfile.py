@@ -22,6 +22,7 @@ from rangeserver.web.exchange import Exchange
 from rangeserver.web.flush import flush
 
 _COPY_BYTES = 256 * 1024
+_OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
 _TURN_BYTES = 1 << 20
 """After as much was taken over without a wait, others have their turn."""
 
@@ -111,7 +112,7 @@ async def _by_kernel(
             turn = 0
             continue
         except OSError as error:
-            raise _told_apart(error) from error
+            raise _ended_by(error) from error
         if not sent:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
@@ -124,12 +125,14 @@ async def _by_kernel(
             turn = 0
 
 
-def _told_apart(error: OSError) -> ConnectionError:
-    """Whether the disk failed or the connection: that may end in errors of many names, such as
-    ETIMEDOUT and EHOSTUNREACH.
+def _ended_by(error: OSError) -> ConnectionError:
+    """What an error of sendfile(2) means: it does not say whether it is the file's or the socket's,
+    of which not all are connection errors to Python (a network that is gone, a peer that is).
     """
-    if error.errno == errno.EIO:
-        return StreamAborted(f"a cache file cannot be read: {error}")
+    if isinstance(error, ConnectionError):
+        return error
+    if error.errno in _OF_THE_FILE:
+        return StreamAborted(f"a cache file could not be read while it was sent: {error}")
     return ConnectionResetError(f"the client left: {error}")
 
 
@@ -141,7 +144,8 @@ async def _by_copying(response: web.StreamResponse, part: FileSlice, exchange: E
         try:
             data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
         except OSError as error:
-            raise _told_apart(error) from error
+            msg = f"a cache file could not be read while it was sent: {error}"
+            raise StreamAborted(msg) from error
         if not data:
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ class FakeS3:
     """Keep what is replaced or deleted; it is read by its version id."""
     requests: list[SeenRequest] = field(default_factory=list)
     on_request: Callable[[SeenRequest], None] | None = None
+    sent: Counter[str] = field(default_factory=Counter)
+    """Body bytes sent of each key, but for those of a HEAD's answer, which are none."""
     stalled: int = 0
     port: int = 0
     _objects: dict[str, StoredObject] = field(default_factory=dict)
@@ -141,6 +144,9 @@ class FakeS3:
 
     def etag(self, key: str) -> str:
         return self._objects[key].etag
+
+    def body(self, key: str) -> bytes:
+        return self._objects[key].body
 
     def delete(self, key: str) -> None:
         del self._objects[key]
@@ -263,6 +269,7 @@ class FakeS3:
                 break
             stop = min(offset + step, len(body), stall_at if offset < stall_at else len(body))
             writer.write(framed(body[offset:stop], answer.framing))
+            self.sent[request.key] += stop - offset
             offset = stop
             if answer.drip_bytes:
                 await self._pause(answer.drip_seconds)

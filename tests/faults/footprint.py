@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from rangeserver.app import METRICS
+from rangeserver.web.sendfile import ROOM
 from tests.exposition import scrape
 from tests.fakes.s3 import FakeS3
 from tests.support import RunningApp, open_descriptors, pool_waiters
@@ -15,7 +16,7 @@ from tests.support import RunningApp, open_descriptors, pool_waiters
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What the server holds. The fake's tasks and sockets are not counted, nor are the idle
-    connections that the pool keeps for some seconds.
+    connections that the pool keeps for some seconds, nor the files that the cache keeps open.
     """
 
     tasks: int
@@ -28,13 +29,32 @@ class Footprint:
     waiting: float
     slots: int
     questions: int
+    awaiting_room: int
+    fills: int = 0
+    filling: int = 0
+    budget_taken: int = 0
+    budget_waiters: int = 0
+    nameless_files: int = 0
 
     @classmethod
     def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
         now = scrape(app.app[METRICS])
+        cache = app.cache
+        entries = list(cache._entries.values()) if cache is not None else []
+        of_cache = {}
+        files = len(entries)
+        if cache is not None:
+            files += cache.directory._mark >= 0
+            of_cache = {
+                "fills": len(cache.tasks),
+                "filling": sum(len(entry.filling) for entry in entries),
+                "budget_taken": cache.budget.taken,
+                "budget_waiters": len(cache.budget._waiting),
+                "nameless_files": len(list((cache.directory.path / "new").glob("*"))),
+            }
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=open_descriptors() - app.idle - fake.open_connections,
+            descriptors=open_descriptors() - app.idle - fake.open_connections - files,
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,
@@ -43,6 +63,8 @@ class Footprint:
             waiting=now("rangeserver_origin_connections", state="waiting"),
             slots=app.s3.upstream.slots.in_use,
             questions=len(app.facts._asked),
+            awaiting_room=len(app.app[ROOM]._waiting),
+            **of_cache,
         )
 
 

@@ -4,7 +4,7 @@ I1  the bytes of a response are a prefix of one version of its object, the one i
     and all that was promised exactly when it ended cleanly;
 I2  no response ends cleanly before its promised end (the connection takes another request);
 I3  two seconds later nothing is held: tasks, descriptors, connections, slots, waiters, questions
-    for facts;
+    for facts, and of the cache fills, bytes of its budget and files without a name;
 I4  counters rose by exactly what happened, and every response is one access line under its id;
 I5  no secret, no traceback and no error that nobody handled, in the log or in a response;
 I6  another object is served within a second, during the fault and after it;
@@ -22,11 +22,13 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rangeserver.app import METRICS
+from rangeserver.cache.cache import Cache
 from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS
 from tests.exposition import Scrape, scrape
 from tests.fakes.s3 import FakeS3
@@ -78,6 +80,12 @@ class Watch:
     versions: dict[str, bytes] = field(default_factory=dict)
     asked: int = 0
     repetition: Repetition[Watch] | None = None
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of the server, which has one."""
+        assert self.app.cache is not None
+        return self.app.cache
 
     def put(self, key: str, body: bytes, **headers: str) -> str:
         """Store a version of an object, and remember it by its ETag, which is returned."""
@@ -211,19 +219,39 @@ async def watched(
     fake: FakeS3,
     *,
     origin: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
     admin: bool = False,
     reachable: bool = True,
 ) -> AsyncIterator[Watch]:
     """The server over ``fake``; on leaving, the fault over, the invariants are checked.
 
+    ``cache``: with its cache on, in a directory of its own if these settings name none.
     ``reachable``: the origin serves at the beginning, so that the server is warm when its
     footprint is taken, and at the end.
     """
-    settings = {**DEADLINES, **(origin or {})}
     fake.put(PROBE_KEY, PROBE_BODY)
     freeze()
+    with ExitStack() as stack:
+        if cache is not None:
+            directory = stack.enter_context(TemporaryDirectory(prefix="rangeserver-"))
+            cache = {"enabled": True, "directory": directory, "min_free_bytes": 0, **cache}
+        settings = {
+            "server": server,
+            "origin": {**DEADLINES, **(origin or {})},
+            "cache": cache,
+            "admin": admin,
+        }
+        async with _watched(fake, settings, reachable=reachable) as watch:
+            yield watch
+
+
+@asynccontextmanager
+async def _watched(
+    fake: FakeS3, settings: dict[str, Any], *, reachable: bool
+) -> AsyncIterator[Watch]:
     with reading_along() as log:
-        async with _watching(fake, log, settings, admin=admin, reachable=reachable) as watch:
+        async with _watching(fake, log, settings, reachable=reachable) as watch:
             yield watch
             await watch.over()
             repetition = watch.repetition
@@ -231,21 +259,23 @@ async def watched(
                 await watch.repeat(repetition)
                 await watch.over()
         if repetition is not None and repetition.origin is not None:
-            settings |= repetition.origin
-            async with _watching(fake, log, settings, admin=admin, reachable=reachable) as other:
+            settings["origin"] |= repetition.origin
+            async with _watching(fake, log, settings, reachable=reachable) as other:
                 other.versions |= watch.versions
                 await other.repeat(repetition)
                 await other.over()
         gc.collect()
     assert not log.forbidden, log.forbidden
-    assert repetition is not None, "the case does not say how its fault is repeated (I7)"
+    # Faults of the cache are not of a request, and not all can be had twice.
+    said = repetition is not None or settings["cache"] is not None
+    assert said, "the case does not say how its fault is repeated (I7)"
 
 
 @asynccontextmanager
 async def _watching(
-    fake: FakeS3, log: LogWatch, origin: Mapping[str, Any], *, admin: bool, reachable: bool
+    fake: FakeS3, log: LogWatch, settings: Mapping[str, Any], *, reachable: bool
 ) -> AsyncIterator[Watch]:
-    async with running_app(config_for(fake, origin=origin, admin=admin)) as app:
+    async with running_app(config_for(fake, **settings)) as app:
         nothing = scrape(app.app[METRICS])
         watch = Watch(app, fake, log, nothing, Footprint.of(app, fake), reachable)
         watch.versions[fake.etag(PROBE_KEY)] = PROBE_BODY

@@ -44,6 +44,8 @@ class LogWatch(logging.Handler):
         text = self.format(record) if access is None else json.dumps(access)
         self.lines.append(text)
         self.check(text)
+        # As the real one does: an error in a record that is kept keeps all that it came through.
+        record.msg, record.args = record.getMessage(), None
 
     def check(self, text: str) -> None:
         if FORBIDDEN.search(text):
