@@ -1,10 +1,11 @@
 """What a stalled client costs: memory of the server process, and of the kernel for its sockets.
 
-Clients ask for a film and stop reading. Run: ``python -m bench.stalled_clients [clients]``.
+Clients ask for a film and stop reading. Run: ``python -m bench.stalled_clients [CLIENTS]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
@@ -17,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
+
+from bench.command import at_least_one, run
 
 CLIENTS = 200
 WAVES = 5
@@ -109,6 +112,15 @@ async def main(clients: int) -> None:
             "RANGESERVER_ORIGIN__MAX_CONNECTIONS": str(clients + 1),
         },
     )
+    try:
+        await _measure(server, clients)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        await server.wait()
+        await runner.cleanup()
+
+
+async def _measure(server: asyncio.subprocess.Process, clients: int) -> None:
     assert server.stderr is not None
     port = int((await server.stderr.readline()).decode().rpartition(":")[2].strip('"}\n '))
     for _ in range(3):  # what is loaded once must not count
@@ -124,10 +136,21 @@ async def main(clients: int) -> None:
         for sock in stalled:
             sock.close()
         await settled(server.pid)
-    server.send_signal(signal.SIGTERM)
-    await server.wait()
-    await runner.cleanup()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "clients",
+        metavar="CLIENTS",
+        nargs="?",
+        type=at_least_one,
+        default=CLIENTS,
+        help=f"how many stall at a time; {CLIENTS} if not given",
+    )
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else CLIENTS))
+    arguments = _options()
+    run(lambda: main(arguments.clients))
