@@ -72,7 +72,7 @@ class CacheFile:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             writable = False
         try:
-            header = read_header(os.pread(descriptor, HEADER_BYTES, 0))
+            header = _read_header(descriptor)
             if os.fstat(descriptor).st_size != header.layout.file_bytes:
                 msg = "wrong length"
                 raise NotOurs(msg)
@@ -121,7 +121,7 @@ class CacheFile:
 
     def reread_header(self) -> Header:
         """The header as others have left it. Raises :class:`NotOurs` and ``OSError``."""
-        self.header = read_header(os.pread(self._descriptor, HEADER_BYTES, 0))
+        self.header = _read_header(self._descriptor)
         return self.header
 
     def claim(self, first: int, stop: int, *, fetch: bool) -> Claim:
@@ -234,6 +234,14 @@ class CacheFile:
         if missing < stop:
             self.release((missing, stop))
         return first, missing
+
+
+def _read_header(descriptor: int) -> Header:
+    try:
+        return read_header(os.pread(descriptor, HEADER_BYTES, 0))
+    except NotOurs:
+        # Another process may have been writing it: a read is not atomic, and sees some of both.
+        return read_header(os.pread(descriptor, HEADER_BYTES, 0))
 
 
 def is_read_only(error: OSError) -> bool:
