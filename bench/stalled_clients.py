@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,7 +90,7 @@ async def stall(port: int) -> socket.socket:
     return sock
 
 
-async def main(clients: int) -> None:
+async def main(clients: int, *, cached: bool) -> None:
     """Start origin and server, stall the clients, print what each of them costs."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", film)
@@ -98,6 +99,7 @@ async def main(clients: int) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     origin = runner.addresses[0][1]
+    directory = Path(tempfile.mkdtemp(prefix="stalled-clients-"))
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rangeserver", "serve", "--bucket", "bench", "--port", "0"),
         *("--endpoint-url", f"http://127.0.0.1:{origin}"),
@@ -109,15 +111,20 @@ async def main(clients: int) -> None:
             "AWS_DEFAULT_REGION": "us-east-1",
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
             "RANGESERVER_ADMIN__ENABLED": "false",
+            "RANGESERVER_CACHE__ENABLED": str(cached),
+            "RANGESERVER_CACHE__DIRECTORY": str(directory),
             "RANGESERVER_ORIGIN__MAX_CONNECTIONS": str(clients + 1),
         },
     )
     try:
+        how = "read from the cache" if cached else "each with an origin connection"
+        print(f"{clients} stalled clients of one film, {how}")
         await _measure(server, clients)
     finally:
         server.send_signal(signal.SIGTERM)
         await server.wait()
         await runner.cleanup()
+        shutil.rmtree(directory)
 
 
 async def _measure(server: asyncio.subprocess.Process, clients: int) -> None:
@@ -126,7 +133,6 @@ async def _measure(server: asyncio.subprocess.Process, clients: int) -> None:
     for _ in range(3):  # what is loaded once must not count
         (await stall(port)).close()
     before = await settled(server.pid)
-    print(f"{clients} stalled clients of one film, each with an origin connection")
     for wave in range(1, WAVES + 1):
         stalled = [await stall(port) for _ in range(clients)]
         held = (await settled(server.pid) - before) / clients / 1024
@@ -148,9 +154,10 @@ def _options() -> argparse.Namespace:
         default=CLIENTS,
         help=f"how many stall at a time; {CLIENTS} if not given",
     )
+    parser.add_argument("--cached", action="store_true", help="let the server have its cache")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     arguments = _options()
-    run(lambda: main(arguments.clients))
+    run(lambda: main(arguments.clients, cached=arguments.cached))
