@@ -1,10 +1,11 @@
 """What a stalled client costs: memory of the server process, and of the kernel for its sockets.
 
-Clients ask for a film and stop reading. Run: ``python -m bench.stalled_clients [clients]``.
+Clients ask for a film and stop reading. Run: ``python -m bench.stalled_clients [CLIENTS]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
@@ -13,10 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from aiohttp import web
+
+from bench.command import at_least_one, run
 
 CLIENTS = 200
 WAVES = 5
@@ -86,7 +90,7 @@ async def stall(port: int) -> socket.socket:
     return sock
 
 
-async def main(clients: int) -> None:
+async def main(clients: int, *, cached: bool) -> None:
     """Start origin and server, stall the clients, print what each of them costs."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", film)
@@ -95,6 +99,7 @@ async def main(clients: int) -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     origin = runner.addresses[0][1]
+    directory = Path(tempfile.mkdtemp(prefix="stalled-clients-"))
     server = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rangeserver", "serve", "--bucket", "bench", "--port", "0"),
         *("--endpoint-url", f"http://127.0.0.1:{origin}"),
@@ -106,15 +111,28 @@ async def main(clients: int) -> None:
             "AWS_DEFAULT_REGION": "us-east-1",
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
             "RANGESERVER_ADMIN__ENABLED": "false",
+            "RANGESERVER_CACHE__ENABLED": str(cached),
+            "RANGESERVER_CACHE__DIRECTORY": str(directory),
             "RANGESERVER_ORIGIN__MAX_CONNECTIONS": str(clients + 1),
         },
     )
+    try:
+        how = "read from the cache" if cached else "each with an origin connection"
+        print(f"{clients} stalled clients of one film, {how}")
+        await _measure(server, clients)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        await server.wait()
+        await runner.cleanup()
+        shutil.rmtree(directory)
+
+
+async def _measure(server: asyncio.subprocess.Process, clients: int) -> None:
     assert server.stderr is not None
     port = int((await server.stderr.readline()).decode().rpartition(":")[2].strip('"}\n '))
     for _ in range(3):  # what is loaded once must not count
         (await stall(port)).close()
     before = await settled(server.pid)
-    print(f"{clients} stalled clients of one film, each with an origin connection")
     for wave in range(1, WAVES + 1):
         stalled = [await stall(port) for _ in range(clients)]
         held = (await settled(server.pid) - before) / clients / 1024
@@ -124,10 +142,22 @@ async def main(clients: int) -> None:
         for sock in stalled:
             sock.close()
         await settled(server.pid)
-    server.send_signal(signal.SIGTERM)
-    await server.wait()
-    await runner.cleanup()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "clients",
+        metavar="CLIENTS",
+        nargs="?",
+        type=at_least_one,
+        default=CLIENTS,
+        help=f"how many stall at a time; {CLIENTS} if not given",
+    )
+    parser.add_argument("--cached", action="store_true", help="let the server have its cache")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else CLIENTS))
+    arguments = _options()
+    run(lambda: main(arguments.clients, cached=arguments.cached))

@@ -16,7 +16,7 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.config import Config, OriginConfig
+from rangeserver.config import Config, Mount, OriginConfig
 from rangeserver.errors import ConfigError
 from rangeserver.metrics import Metrics, OriginMetrics
 from rangeserver.origin.health import OriginHealth, keep_probing
@@ -125,12 +125,9 @@ async def _open_mounts(
             upstream = await stack.enter_async_context(open_upstream(origin, metrics))
             upstreams[origin.endpoint()] = upstream
         s3 = S3Origin(upstream, origin, health=health[mount.path])
-        policy = RetryPolicy(origin.max_attempts, origin.max_resumes, origin.response_seconds)
-        resuming = ResumingOrigin(s3, policy, tokens=upstream.retry_tokens, metrics=metrics)
-        # Under SSE-C the store keeps nothing that can be read without the key; nor do we.
-        cached = cache is not None and not origin.sse_customer_key_file
+        resuming = _resuming(s3, origin, metrics)
         known = KnownFacts(
-            CachingOrigin(resuming, cache, origin) if cache is not None and cached else resuming,
+            _cached(resuming, cache, origin) or resuming,
             config.cache.ttl_seconds,
             clock=time.monotonic,
             metrics=metrics,
@@ -143,6 +140,41 @@ async def _open_mounts(
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))
     return mounts
+
+
+def _resuming(s3: S3Origin, origin: OriginConfig, metrics: OriginMetrics) -> ResumingOrigin:
+    policy = RetryPolicy(origin.max_attempts, origin.max_resumes, origin.response_seconds)
+    return ResumingOrigin(s3, policy, tokens=s3.upstream.retry_tokens, metrics=metrics)
+
+
+def _cached(
+    resuming: ResumingOrigin, cache: Cache | None, origin: OriginConfig
+) -> CachingOrigin | None:
+    """With the cache in front, if there is one that may keep what comes from there."""
+    # Under SSE-C the store keeps nothing that can be read without the key; nor do we.
+    if cache is None or origin.sse_customer_key_file:
+        return None
+    return CachingOrigin(resuming, cache, origin)
+
+
+@asynccontextmanager
+async def cache_alone(config: Config, mount: Mount) -> AsyncIterator[CachingOrigin]:
+    """The objects of one mount behind its cache, put together as for a server, without one.
+
+    Raises :class:`ConfigError` if there is no cache for them, or it cannot be used.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        if not config.cache.enabled:
+            raise ConfigError(["cache.enabled: is false, so nothing is kept"])
+        cache = await _open_cache(config, metrics, stack)
+        upstream = await stack.enter_async_context(open_upstream(mount.origin, metrics.origin))
+        resuming = _resuming(S3Origin(upstream, mount.origin), mount.origin, metrics.origin)
+        caching = _cached(resuming, cache, mount.origin)
+        if caching is None:
+            problem = "is set, and what the store encrypts with it is not kept here either"
+            raise ConfigError([f"{mount.section}.sse_customer_key_file: {problem}"])
+        yield caching
 
 
 async def _open_cache(config: Config, metrics: Metrics, stack: AsyncExitStack) -> Cache:

@@ -79,7 +79,8 @@ class Cache:
         """Leave the directory alone for a while; what is in it is still read."""
         self.metrics.failed("write")
         if self.may_write():
-            log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, error)
+            reason = error.strerror or error
+            log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, reason)
         self._left_alone_until = time.monotonic() + _RETRY_SECONDS
         if error.errno in _FULL:
             self._full = True

@@ -54,7 +54,7 @@ class CachingOrigin:
         """The facts of the current version; while the origin cannot be asked, those of the
         version in the cache.
         """
-        return (await self._checked(key, await self.cache.find(self._place(key)))).facts
+        return (await self._checked(key, await self.cache.find(self.place(key)))).facts
 
     @asynccontextmanager
     async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[Part]]:
@@ -88,7 +88,7 @@ class CachingOrigin:
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
     ) -> Opened[Part]:
-        place = self._place(key)
+        place = self.place(key)
         entry = await self.cache.find(place)
         if entry is None:
             async with self.cache.asking_first(place):
@@ -173,13 +173,14 @@ class CachingOrigin:
         """The entry of just this version, if there is or can be one."""
         if not facts.size or not may_be_stored(facts.cache_control):
             return None
-        place = self._place(facts.key)
+        place = self.place(facts.key)
         entry = await self.cache.find(place) or await self.cache.create(place, facts)
         # Another version: somebody knows better than we do, or will have noticed by the next
         # time the origin is asked.
         return entry if entry is not None and _is_of(entry, facts) else None
 
-    def _place(self, key: ObjectKey) -> str:
+    def place(self, key: ObjectKey) -> str:
+        """Where the cache has an object."""
         config = self._config
         return place_of(config.endpoint_url, config.bucket, config.prefix + key)
 

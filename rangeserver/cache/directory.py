@@ -30,6 +30,8 @@ from rangeserver.cache.header import Header, NotOurs
 
 MARK = "rangeserver-cache-1"
 _SUFFIX = ".rsc"
+_OWN = {"objects", "new", MARK, "lost+found"}
+_GROUP = re.compile(r"[0-9a-f]{2}")
 _NAME = re.compile(r"[0-9a-f]{40}\.rsc")
 _ABANDONED_SECONDS = 60.0
 """A file gets its name within milliseconds; without one after this, its maker is dead."""
@@ -76,7 +78,7 @@ class Directory:
 
     def _refuse_other_directories(self) -> None:
         entries = {entry.name for entry in self.path.iterdir()}
-        if not entries <= {"objects", "new", MARK, "lost+found"}:
+        if not entries <= _OWN:
             msg = "it holds other files; name a directory of its own"
             raise OSError(0, msg)
 
@@ -86,11 +88,15 @@ class Directory:
             os.close(self._mark)
             self._mark = -1
 
+    def is_there(self) -> bool:
+        """Whether a cache was made here, by whomever. Raises ``OSError``."""
+        return (self.path / MARK).is_file()
+
     def find(self, place: str) -> CacheFile | None:
         """The file of an object, if there is one. Raises :class:`NotOurs`, which removes what was
         found instead, and ``OSError``.
         """
-        path = self._path(place)
+        path = self.path_of(place)
         try:
             found = CacheFile.opened(path, close=self._close)
         except FileNotFoundError:
@@ -114,7 +120,7 @@ class Directory:
         Raises ``OSError``, and ``ValueError`` for facts that no header can hold.
         """
         temporary = self._new / f"{os.getpid()}-{secrets.token_hex(8)}"
-        path = self._path(header.place)
+        path = self.path_of(header.place)
         try:
             made = CacheFile.created(str(temporary), header, close=self._close)
             with suppress(FileExistsError):
@@ -146,7 +152,7 @@ class Directory:
         """Remove the file of an object if it is still this one; whether it was. Raises
         ``OSError``.
         """
-        path = self._path(place)
+        path = self.path_of(place)
         try:
             named = os.lstat(path)
         except FileNotFoundError:
@@ -163,7 +169,25 @@ class Directory:
                     stat = entry.stat(follow_symlinks=False)
                     if not S_ISREG(stat.st_mode):
                         continue
-                    yield Found(entry.path, stat.st_blocks * 512, stat.st_mtime)
+                    yield _found(entry.path, stat)
+
+    def found(self, place: str) -> Found | None:
+        """The file of an object, by its name alone. Raises ``OSError``."""
+        path = self.path_of(place)
+        try:
+            return _found(path, os.stat(path, follow_symlinks=False))
+        except FileNotFoundError:
+            return None
+
+    def strangers(self) -> Iterator[str]:
+        """The paths of what no cache has put there; a directory of them counts once."""
+        yield from (entry.path for entry in _entries(self.path) if entry.name not in _OWN)
+        for group in _entries(self._objects):
+            if _GROUP.fullmatch(group.name) and group.is_dir(follow_symlinks=False):
+                files = _entries(group.path)
+                yield from (file.path for file in files if not _NAME.fullmatch(file.name))
+            else:
+                yield group.path
 
     def remove_abandoned(self) -> None:
         """Remove files whose makers died before they gave them a name."""
@@ -197,7 +221,8 @@ class Directory:
         """Let others."""
         locks.unlock(self._mark, _JANITOR, 1)
 
-    def _path(self, place: str) -> str:
+    def path_of(self, place: str) -> str:
+        """Where the file of an object is, or would be."""
         name = _digest(place)
         return f"{self._objects}/{name[:2]}/{name}{_SUFFIX}"
 
@@ -207,9 +232,19 @@ def place_of(endpoint_url: str, bucket: str, key: str) -> str:
     return f"{endpoint_url.rstrip('/') or 'aws'} {bucket} {key}"
 
 
+def read_place(place: str) -> tuple[str, str, str]:
+    """The endpoint's URL (``aws`` for AWS), the bucket and the key that a place is made of."""
+    endpoint, bucket, key = place.split(" ", 2)
+    return endpoint, bucket, key
+
+
 def used_now(file: CacheFile) -> None:
     """Note that a file is of use: what was not for longest goes first. Raises ``OSError``."""
     os.utime(file.fileno())
+
+
+def _found(path: str, stat: os.stat_result) -> Found:
+    return Found(path, stat.st_blocks * 512, stat.st_mtime)
 
 
 def _digest(place: str) -> str:

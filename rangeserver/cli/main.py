@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from rangeserver import __version__
+from rangeserver.cli.cache import cache
 from rangeserver.cli.check import check
 from rangeserver.cli.config import config
 from rangeserver.cli.demo import demo
@@ -19,5 +20,6 @@ def main() -> None:
 
 main.add_command(serve)
 main.add_command(check)
+main.add_command(cache)
 main.add_command(config)
 main.add_command(demo)

@@ -1,4 +1,4 @@
-"""The options that ``serve`` and ``check`` share: each is a setting of the configuration."""
+"""The options that commands share: each is a setting of the configuration."""
 
 from __future__ import annotations
 
@@ -43,8 +43,14 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def config_from(options: dict[str, Any]) -> Config:
-    """The configuration that file, environment and these options make; exits when unusable."""
+def config_from(
+    options: dict[str, Any], *, needs_bucket: bool = True, needs_secrets: bool = True
+) -> Config:
+    """The configuration that file, environment and these options make; exits when unusable.
+
+    It is usable without a bucket where none is needed, and without the files that secrets are in
+    where the origin is not asked.
+    """
     flags = {
         "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
         "server": {key: options[key] for key in ("host", "port")},
@@ -56,8 +62,9 @@ def config_from(options: dict[str, Any]) -> Config:
         "log": {"format": options["log_format"]},
     }
     try:
-        config = load_config(options["config_file"], flags=flags)
-        _try_customer_keys(config)
+        config = load_config(options["config_file"], flags=flags, needs_bucket=needs_bucket)
+        if needs_secrets:
+            _try_customer_keys(config)
     except ConfigError as error:
         exit_with_problems(error)
     return config

@@ -22,8 +22,9 @@ def load_config(
     *,
     environ: Mapping[str, str] = os.environ,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
+    needs_bucket: bool = True,
 ) -> Config:
-    """Read and check the configuration.
+    """Read and check the configuration, which must name a bucket if one is needed.
 
     ``flags`` holds settings by section and key; ``None`` values count as not given. Raises
     :class:`ConfigError` with every problem found, each one line that names its key.
@@ -46,7 +47,8 @@ def load_config(
     else:
         problems += contradictions(config)
     origin = tree.get("origin")
-    if not (isinstance(origin, dict) and origin.get("bucket")) and not tree.get("mounts"):
+    named = (isinstance(origin, dict) and origin.get("bucket")) or tree.get("mounts")
+    if needs_bucket and not named:
         problems.append("origin.bucket: must name the bucket to serve")
     if problems or config is None:
         raise ConfigError(problems)

@@ -15,6 +15,9 @@ from rangeserver.config.tree import Config, table_model
 _CUTOFF = 0.6
 """How alike a misspelt name and a hint must be, from 0 to 1."""
 
+_ANY = "0.0.0.0"  # noqa: S104 (compared with, not listened on)
+"""Every address of IPv4; sockets of IPv6 leave those alone."""
+
 _TEXTS = {
     "missing": "must be set",
     "model_type": "must be a table",
@@ -30,12 +33,25 @@ def problems_of(error: ValidationError) -> list[str]:
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """What is wrong with settings that are right one by one, in [origin] or a mount."""
+    """What is wrong with settings that are right one by one."""
+    if _same_address(config):
+        yield (
+            f"admin.port: must differ from server.port, both are {config.admin.port}: "
+            "each has a listener of its own"
+        )
     yield from _contradictions("origin", config.origin, set(OriginConfig.model_fields))
     for index, mount in enumerate(config.mounts):
         yield from _contradictions(
             f"mounts[{index}]", mount.over(config.origin), mount.model_fields_set
         )
+
+
+def _same_address(config: Config) -> bool:
+    """Whether both listeners are told to take one port of one address."""
+    server, admin = config.server, config.admin
+    if not admin.enabled or server.port != admin.port or not server.port:
+        return False
+    return server.host == admin.host or _ANY in {server.host, admin.host}
 
 
 def _contradictions(section: str, origin: OriginConfig, own: set[str]) -> Iterator[str]:

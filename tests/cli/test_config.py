@@ -13,7 +13,8 @@ def test_the_shipped_file_is_what_the_command_prints() -> None:
 
 
 def test_every_command_explains_itself() -> None:
-    for command in ("serve", "check", "config", "demo"):
-        result = CliRunner().invoke(main, [command, "--help"])
+    cache = (f"cache {name}" for name in ("stats", "list", "verify", "purge", "warm"))
+    for command in ("serve", "check", "config", "demo", "cache", *cache):
+        result = CliRunner().invoke(main, [*command.split(), "--help"])
         assert result.exit_code == 0
         assert "Usage:" in result.stdout

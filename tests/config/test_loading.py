@@ -128,3 +128,10 @@ def test_flags_and_environment_set_what_mounts_inherit(tmp_path: Path) -> None:
     assert (mounted.origin.bucket, root.origin.bucket) == ("cuts", "films")
     for origin in (mounted.origin, root.origin):
         assert (origin.region, origin.endpoint_url) == ("eu-west-1", "https://store")
+
+
+def test_a_bucket_is_named_unless_none_is_needed() -> None:
+    with pytest.raises(ConfigError, match=r"^origin\.bucket: must name the bucket to serve$"):
+        load_config(environ={})
+    config = load_config(environ={}, needs_bucket=False)
+    assert config.mounted() == ()

@@ -160,3 +160,27 @@ def test_who_pays_signs(tmp_path: Path) -> None:
     assert problems(text + "anonymous = true\n" + MOUNT, tmp_path) == [f"origin.{UNSIGNED}"]
     assert problems(text + MOUNT + "anonymous = true\n", tmp_path) == [f"mounts[0].{UNSIGNED}"]
     loaded(text + MOUNT + "anonymous = true\nrequest_payer = false\n", tmp_path)
+
+
+@pytest.mark.parametrize("hosts", [("127.0.0.1",) * 2, ("0.0.0.0", "127.0.0.1"), ("::", "0.0.0.0")])
+def test_one_port_for_both_listeners(hosts: tuple[str, str], tmp_path: Path) -> None:
+    text = f"""
+    origin.bucket = "films"
+    server = {{host = "{hosts[0]}", port = 8080}}
+    admin = {{host = "{hosts[1]}", port = 8080}}
+    """
+    assert problems(text, tmp_path) == [
+        "admin.port: must differ from server.port, both are 8080: each has a listener of its own"
+    ]
+
+
+@pytest.mark.parametrize(
+    "listeners",
+    [
+        "server.port = 0\nadmin.port = 0",
+        'server.port = 9090\nadmin.host = "::1"',
+        "server.port = 9090\nadmin.enabled = false",
+    ],
+)
+def test_ports_that_do_not_meet(listeners: str, tmp_path: Path) -> None:
+    loaded(f'origin.bucket = "films"\n{listeners}', tmp_path)

@@ -1,0 +1,128 @@
+"""What is in a cache directory, for those who look at it from outside. Blocks.
+
+Servers may be at work in it meanwhile: files come and go, and blocks are added. What is told was
+so when it was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.header import Header, NotOurs
+from rangeserver.protocol.ranges import ByteSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An object of which ``cached_bytes`` are there."""
+
+    found: Found
+    header: Header
+    cached_bytes: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.cached_bytes == self.header.facts.size
+
+    @property
+    def percent(self) -> int:
+        """How much of it is there, rounded down: 100 is all."""
+        size = self.header.facts.size
+        return self.cached_bytes * 100 // size if size else 100
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A file that is named as ours are and cannot be used. A server that comes upon it removes
+    it.
+    """
+
+    found: Found
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A cache in figures: ``disk_bytes`` as du counts them, times of last use in seconds since
+    the epoch, ``None`` where there is no object; ``strangers`` are the paths of what is not ours.
+    """
+
+    objects: int
+    complete: int
+    cached_bytes: int
+    disk_bytes: int
+    oldest_use: float | None
+    newest_use: float | None
+    unusable: int
+    strangers: tuple[str, ...]
+
+
+def contents(directory: Directory) -> Iterator[Kept | Unusable]:
+    """Every file, the one used last first. Raises ``OSError``."""
+    for found in sorted(directory.files(), key=lambda file: -file.used):
+        looked_at = look_at(directory, found)
+        if looked_at is not None:
+            yield looked_at
+
+
+def look_at(directory: Directory, found: Found) -> Kept | Unusable | None:
+    """What a file holds; ``None`` if it is gone."""
+    try:
+        file = open_in_place(directory, found)
+        return Kept(found, file.header, cached_bytes(file)) if file is not None else None
+    except NotOurs as error:
+        return Unusable(found, str(error))
+    except OSError as error:
+        return Unusable(found, f"cannot be read: {error.strerror}")
+
+
+def open_in_place(directory: Directory, found: Found) -> CacheFile | None:
+    """Open a file; ``None`` if it is gone. Raises ``OSError``, and :class:`NotOurs` also if its
+    name is that of another object.
+    """
+    try:
+        file = directory.opened(found)
+    except FileNotFoundError:
+        return None
+    if directory.path_of(file.header.place) != found.path:
+        msg = "of another object"
+        raise NotOurs(msg)
+    return file
+
+
+def cached_bytes(file: CacheFile, span: ByteSpan | None = None) -> int:
+    """How many bytes are in blocks that have a record; of the blocks of a span, if one is given.
+    Raises ``OSError``.
+    """
+    layout = file.layout
+    first, stop = layout.blocks_of(span) if span is not None else (0, layout.blocks)
+    present = [block for block in file.present() if first <= block < stop]
+    if not present:
+        return 0
+    # All have the same length but perhaps the last.
+    return (len(present) - 1) * layout.block_bytes + layout.span(
+        present[-1], present[-1] + 1
+    ).length
+
+
+def summarize(directory: Directory) -> Summary:
+    """The figures of a cache. Raises ``OSError``."""
+    objects = complete = cached = disk_bytes = unusable = 0
+    newest: float | None = None
+    oldest: float | None = None
+    for each in contents(directory):
+        disk_bytes += each.found.disk_bytes
+        if isinstance(each, Unusable):
+            unusable += 1
+            continue
+        objects += 1
+        complete += each.complete
+        cached += each.cached_bytes
+        oldest = each.found.used
+        newest = oldest if newest is None else newest
+    strangers = tuple(directory.strangers())
+    return Summary(objects, complete, cached, disk_bytes, oldest, newest, unusable, strangers)

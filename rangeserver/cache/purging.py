@@ -1,0 +1,55 @@
+"""Removing objects from a cache by hand, beside servers that use it. Blocks.
+
+A file loses its name. Servers notice with the next request for the object, and whoever is being
+sent from the file is sent the rest of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.header import NotOurs
+from rangeserver.cache.inspection import open_in_place
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many objects were removed, and the bytes they took of the disk."""
+
+    objects: int = 0
+    disk_bytes: int = 0
+
+
+def purge_place(directory: Directory, place: str) -> Purged:
+    """Remove one object. Raises ``OSError``."""
+    found = directory.found(place)
+    return _removed(directory, [found] if found is not None else [])
+
+
+def purge_where(directory: Directory, wanted: Callable[[str], bool]) -> Purged:
+    """Remove the objects whose places are ``wanted``. Raises ``OSError``."""
+
+    def is_wanted(found: Found) -> bool:
+        try:
+            file = open_in_place(directory, found)
+        except NotOurs:
+            return False  # whose it was cannot be told, and nobody will use it
+        return file is not None and wanted(file.header.place)
+
+    return _removed(directory, filter(is_wanted, directory.files()))
+
+
+def purge_all(directory: Directory) -> Purged:
+    """Remove every object, and whatever else has the name of one. Raises ``OSError``."""
+    return _removed(directory, directory.files())
+
+
+def _removed(directory: Directory, files: Iterable[Found]) -> Purged:
+    objects = disk_bytes = 0
+    for found in files:
+        if directory.remove(found.path):
+            objects += 1
+            disk_bytes += found.disk_bytes
+    return Purged(objects, disk_bytes)

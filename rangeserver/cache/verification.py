@@ -1,0 +1,85 @@
+"""Reading everything in a cache against its checksums, beside servers that use it. Blocks.
+
+A file with a damaged block is removed as a whole. Servers check each block once, before they
+first use it, and trust it from then on; only that a file is gone do they notice at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.header import NotOurs
+from rangeserver.cache.inspection import Kept, look_at, open_in_place
+from rangeserver.cache.residency import is_resident
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file that is not what it says; ``place`` is its object's, if that much can be read."""
+
+    found: Found
+    reason: str
+    place: str | None = None
+
+
+def verify(
+    directory: Directory, found: Found, *, on_bytes: Callable[[int], object]
+) -> Damaged | None:
+    """Read all recorded blocks of a file; ``None`` if they are good, or if the file is gone or goes
+    meanwhile. ``on_bytes`` is told how many bytes were read.
+    """
+    place = None
+    try:
+        file = open_in_place(directory, found)
+        if file is None:
+            return None
+        place = file.header.place
+        recorded = file.present()
+        damaged = 0
+        for block in recorded:
+            damaged += _is_damaged(file, block)
+            on_bytes(file.layout.span(block, block + 1).length)
+        if not damaged or not file.is_current():
+            return None
+    except NotOurs as error:
+        return Damaged(found, str(error))
+    except OSError as error:
+        return Damaged(found, f"cannot be read: {error.strerror}", place)
+    return Damaged(found, f"{damaged} of {len(recorded)} blocks damaged", place)
+
+
+def remove(directory: Directory, damaged: Damaged) -> bool:
+    """Remove what :func:`verify` found; whether it was still there. Raises ``OSError``."""
+    return directory.remove(damaged.found.path)
+
+
+def files_to_verify(directory: Directory) -> Iterator[tuple[Found, int]]:
+    """Every file, and how many bytes :func:`verify` will read of it. Raises ``OSError``."""
+    for found in directory.files():
+        looked_at = look_at(directory, found)
+        if looked_at is not None:
+            yield found, looked_at.cached_bytes if isinstance(looked_at, Kept) else 0
+
+
+def _is_damaged(file: CacheFile, block: int) -> bool:
+    layout = file.layout
+    span = layout.span(block, block + 1)
+    offset = layout.data_offset + span.start
+    in_memory = _is_in_memory(file, offset, span.length)
+    good = file.verify(block)
+    if not in_memory:
+        # Memory is for what viewers ask for: what they have there is not to be pushed out.
+        os.posix_fadvise(file.fileno(), offset, span.length, os.POSIX_FADV_DONTNEED)
+    # A server that came upon it too has taken its record away, and may have fetched it anew.
+    return not good and block in file.present() and not file.verify(block)
+
+
+def _is_in_memory(file: CacheFile, offset: int, length: int) -> bool:
+    try:
+        return is_resident(file.fileno(), offset, length)
+    except OSError:
+        return False  # the disk cannot read it, which reading it will tell

@@ -1,0 +1,86 @@
+"""Having objects in the cache before anyone asks for them.
+
+They come the way of any request: by the same origin, into the same files, shared with servers
+that fetch the same at the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rangeserver.cache.blocks import Layout
+from rangeserver.cache.caching_origin import CachingOrigin
+from rangeserver.cache.eviction import HIGH_WATER
+from rangeserver.cache.inspection import cached_bytes
+from rangeserver.protocol.cache_control import may_be_stored
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+
+
+class NotKept(Exception):
+    """An object cannot be had in the cache; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Of which version what is to be in the cache: whole blocks, of which ``there`` bytes are."""
+
+    facts: ObjectFacts
+    span: ByteSpan
+    there: int
+
+
+async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange) -> Plan:
+    """Ask the origin for the current version, and look what is missing of it.
+
+    Raises :class:`~rangeserver.errors.OriginError` and :class:`NotKept`.
+    """
+    cache = origin.cache
+    facts = await origin.describe(key)
+    if not may_be_stored(facts.cache_control):
+        msg = f"its Cache-Control does not allow to keep it: {facts.cache_control}"
+        raise NotKept(msg)
+    span = wanted.span(facts.size)
+    if facts.size and not span.length:
+        msg = f"the range lies outside the object, which has {facts.size} bytes"
+        raise NotKept(msg)
+    entry = await cache.find(origin.place(key))
+    if entry is not None and entry.etag != facts.etag:
+        entry = None
+    layout = (
+        entry.layout if entry is not None else Layout(facts.size, int(cache.config.block_bytes))
+    )
+    span = layout.span(*layout.blocks_of(span))
+    if span.length > cache.config.max_bytes * HIGH_WATER:
+        msg = f"{span.length} bytes are more than cache.max_bytes has room for"
+        raise NotKept(msg)
+    there = await cache.disk.run(cached_bytes, entry.file, span) if entry is not None else 0
+    return Plan(facts, span, there)
+
+
+async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], object]) -> None:
+    """Have all of it in the cache; ``on_bytes`` is told of what is there, piece by piece.
+
+    What was there is read too, and fetched anew if it is damaged. Raises
+    :class:`~rangeserver.errors.OriginError` and :class:`NotKept`; what has come until then stays.
+    """
+    if not plan.span.length:
+        return
+    async with origin.read(plan.facts, plan.span) as parts:
+        async for part in parts:
+            if isinstance(part, bytes):  # past the cache, which could not take it
+                msg = "the cache cannot be written to"
+                raise NotKept(msg)
+            on_bytes(len(part))
+    cache = origin.cache
+    entry = await cache.find(origin.place(plan.facts.key))
+    kept = 0
+    if entry is not None and entry.etag == plan.facts.etag:
+        kept = await cache.disk.run(cached_bytes, entry.file, plan.span)
+    if kept < plan.span.length:
+        msg = (
+            f"{plan.span.length - kept} bytes of it are gone again: purged, replaced, or removed "
+            "to make room (cache.max_bytes, cache.min_free_bytes)"
+        )
+        raise NotKept(msg)

@@ -1,0 +1,116 @@
+"""``rangeserver cache``: look into the cache directory and put it in order, also while servers
+use it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from rangeserver.cache.addresses import Addresses, mounted_place
+from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_where
+from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
+from rangeserver.cli.cache_access import Names, mounted_key, one_line_errors, opened_directory
+from rangeserver.cli.cache_contents import list_objects, stats
+from rangeserver.cli.options import config_from, config_options
+from rangeserver.cli.warm import warm
+from rangeserver.cli.words import count_text, printable, progress, size_text
+
+
+@click.group()
+def cache() -> None:
+    """Look into the cache and put it in order, also while servers use it.
+
+    A KEY is what stands in the path of a URL, decoded: films/a b.mp4.
+    """
+
+
+@cache.command("verify", short_help="Read everything against its checksums.")
+@config_options
+@click.option("--remove", "removing", is_flag=True, help="Remove what is damaged.")
+def verify_all(*, removing: bool, **options: Any) -> None:
+    """Read everything and compare it with its checksums; exit with 1 if something is damaged.
+
+    An object with a damaged block is removed as a whole: servers would not notice less.
+    """
+    config = config_from(options, needs_bucket=False, needs_secrets=False)
+    with one_line_errors():
+        directory = opened_directory(config)
+        names = Names(Addresses(config.mounted()))
+        files = list(files_to_verify(directory))
+        total = sum(count for _, count in files)
+        damaged: list[Damaged] = []
+        try:
+            with progress(total, "verifying") as advance:
+                for found, _ in files:
+                    damage = verify(directory, found, on_bytes=advance)
+                    if damage is not None:
+                        damaged.append(damage)
+        finally:
+            for each in damaged:
+                what = names.shown(each.place) if each.place else each.found.path
+                click.echo(f"{what}: {each.reason}")
+        if removing:
+            for each in damaged:
+                remove(directory, each)
+    click.echo(f"checked {count_text(len(files), 'object')}, {size_text(total)}: ", nl=False)
+    if not damaged:
+        click.echo("nothing is damaged")
+    elif removing:
+        click.echo(f"{len(damaged)} damaged, removed")
+    else:
+        click.echo(f"{len(damaged)} damaged, left as they are; --remove removes them")
+        sys.exit(1)
+
+
+@cache.command(short_help="Remove objects, below a prefix or all.")
+@click.argument("keys", metavar="[KEY|PREFIX/]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Remove all objects of all buckets.")
+@config_options
+def purge(*, keys: tuple[str, ...], everything: bool, **options: Any) -> None:
+    """Remove objects: each KEY, and whatever is below each PREFIX/.
+
+    Servers ask the origin for them at once; responses that run go on with what they began with.
+    """
+    if bool(keys) == everything:
+        raise click.UsageError("Name a KEY or a PREFIX/, or everything with --all.")
+    config = config_from(options, needs_bucket=not everything, needs_secrets=False)
+    with one_line_errors():
+        directory = opened_directory(config)
+        if everything:
+            _tell_purged("everything", purge_all(directory))
+            return
+        addresses = Addresses(config.mounted())
+        for key in keys:
+            if key.endswith("/"):
+                below = _Below(addresses, key.removeprefix("/"))
+                _tell_purged(printable(key), purge_where(directory, below))
+                continue
+            place = mounted_place(*mounted_key(addresses, config, key))
+            _tell_purged(printable(key), purge_place(directory, place))
+
+
+class _Below:
+    """Whether the object of a place is served below a prefix."""
+
+    def __init__(self, addresses: Addresses, prefix: str) -> None:
+        self._addresses = addresses
+        self._prefix = prefix
+
+    def __call__(self, place: str) -> bool:
+        return any(name.startswith(self._prefix) for name in self._addresses.names(place))
+
+
+def _tell_purged(what: str, purged: Purged) -> None:
+    if not purged.objects:
+        click.echo(f"{what}: nothing in the cache")
+        return
+    removed = f"{count_text(purged.objects, 'object')}, {size_text(purged.disk_bytes)}"
+    click.echo(f"{what}: removed {removed}")
+
+
+cache.add_command(stats)
+cache.add_command(list_objects)
+cache.add_command(warm)

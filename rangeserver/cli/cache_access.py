@@ -1,0 +1,80 @@
+"""What the commands on the cache have in common: its directory, names, and how they end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import click
+
+from rangeserver.cache.addresses import Addresses
+from rangeserver.cache.directory import Directory, read_place
+from rangeserver.cache.location import cache_directory
+from rangeserver.cli.options import exit_with_problems
+from rangeserver.cli.words import printable
+from rangeserver.config import Config, Mount
+from rangeserver.errors import ConfigError
+
+INTERRUPTED = 130
+"""As shells have it for a command that SIGINT ended."""
+
+
+def fail(problem: str, code: int = 1) -> NoReturn:
+    """Print a line and exit."""
+    click.echo(f"rangeserver: cache: {problem}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Tell in a line what the disk refuses, and that the command was interrupted."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads what it prints
+    except OSError as error:
+        fail(f"{error.filename or 'the cache directory'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
+
+
+def opened_directory(config: Config) -> Directory:
+    """The directory of a cache that exists."""
+    try:
+        path = cache_directory(config.cache.directory)
+    except OSError as error:
+        exit_with_problems(ConfigError([f"cache.directory: {error.strerror}"]))
+    directory = Directory(path)
+    if not directory.is_there():
+        fail(f"{path}: there is no cache here")
+    return directory
+
+
+class Names:
+    """How objects are called: as requests do where the configuration serves them."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    def name(self, place: str) -> str | None:
+        """The KEY of an object, if it is served."""
+        return next(self._addresses.names(place), None)
+
+    def shown(self, place: str) -> str:
+        """Its KEY, or in what bucket it is."""
+        name = self.name(place)
+        if name is None:
+            _, bucket, key = read_place(place)
+            name = f"s3://{bucket}/{key}"
+        return printable(name)
+
+
+def mounted_key(addresses: Addresses, config: Config, key: str) -> tuple[Mount, str]:
+    """The mount that a KEY is below, and the key there; exits if there is none."""
+    found = addresses.find(key.removeprefix("/"))
+    if found is None:
+        paths = ", ".join(sorted(mount.path for mount in config.mounted()))
+        fail(f"{key!r} names no object: name one below {paths}", 2)
+    return found

@@ -1,0 +1,131 @@
+"""``rangeserver cache stats`` and ``list``: what is in the cache, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rangeserver.cache.addresses import Addresses
+from rangeserver.cache.directory import read_place
+from rangeserver.cache.inspection import Kept, Summary, contents, summarize
+from rangeserver.cli.cache_access import Names, one_line_errors, opened_directory
+from rangeserver.cli.options import config_from, config_options
+from rangeserver.cli.words import age_text, count_text, printable, size_text
+from rangeserver.config import Config
+
+
+@click.command()
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stats(*, as_json: bool, **options: Any) -> None:
+    """Print how much is in the cache, and how much may be."""
+    config = config_from(options, needs_bucket=False, needs_secrets=False)
+    with one_line_errors():
+        directory = opened_directory(config)
+        summary = summarize(directory)
+        free = directory.free_bytes()
+        if as_json:
+            click.echo(json.dumps(_stats_fields(directory.path, summary, free, config)))
+        else:
+            click.echo("\n".join(_stats_lines(directory.path, summary, free, config)))
+
+
+def _stats_fields(path: Path, summary: Summary, free: int, config: Config) -> dict[str, object]:
+    return {
+        "directory": str(path),
+        "objects": summary.objects,
+        "complete_objects": summary.complete,
+        "partial_objects": summary.objects - summary.complete,
+        "cached_bytes": summary.cached_bytes,
+        "disk_bytes": summary.disk_bytes,
+        "max_bytes": int(config.cache.max_bytes),
+        "free_bytes": free,
+        "min_free_bytes": int(config.cache.min_free_bytes),
+        "oldest_use": _timestamp(summary.oldest_use),
+        "newest_use": _timestamp(summary.newest_use),
+        "unusable_files": summary.unusable,
+        "foreign_files": len(summary.strangers),
+    }
+
+
+def _stats_lines(path: Path, summary: Summary, free: int, config: Config) -> Iterator[str]:
+    limit, reserve = int(config.cache.max_bytes), int(config.cache.min_free_bytes)
+    partial = summary.objects - summary.complete
+    yield f"directory  {path}"
+    yield f"objects    {summary.objects}: {summary.complete} complete, {partial} in part"
+    used = summary.disk_bytes * 100 // limit
+    yield f"on disk    {size_text(summary.disk_bytes)} of {size_text(limit)} ({used} %)"
+    short = ", which is too little" if free < reserve else ""
+    yield f"free       {size_text(free)}, at least {size_text(reserve)} is left{short}"
+    if summary.newest_use is not None and summary.oldest_use is not None:
+        newest, oldest = _age(summary.newest_use), _age(summary.oldest_use)
+        yield f"last used  {newest} ago the newest, {oldest} ago the oldest"
+    if summary.unusable:
+        files = count_text(summary.unusable, "file")
+        yield f"unusable   {files}: `rangeserver cache verify` names them"
+    if summary.strangers:
+        first = printable(min(summary.strangers))
+        yield f"not ours   {count_text(len(summary.strangers), 'file')}, left alone: {first}" + (
+            " ..." if len(summary.strangers) > 1 else ""
+        )
+
+
+@click.command("list")
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def list_objects(*, as_json: bool, **options: Any) -> None:
+    """Print every object, the one used last first."""
+    config = config_from(options, needs_bucket=False, needs_secrets=False)
+    with one_line_errors():
+        directory = opened_directory(config)
+        names = Names(Addresses(config.mounted()))
+        if not as_json:
+            click.echo(_ROW.format("cached", "size", "%", "used", "checked", "etag", "key"))
+        for each in contents(directory):
+            if isinstance(each, Kept):
+                click.echo(json.dumps(_fields(each, names)) if as_json else _row(each, names))
+
+
+_ROW = "{:>10}  {:>10}  {:>3}  {:>6}  {:>7}  {:<34}  {}"
+
+
+def _row(kept: Kept, names: Names) -> str:
+    facts = kept.header.facts
+    sizes = size_text(kept.cached_bytes), size_text(facts.size), kept.percent
+    ages = _age(kept.found.used), _age(kept.header.checked)
+    return _ROW.format(*sizes, *ages, printable(facts.etag), names.shown(kept.header.place))
+
+
+def _fields(kept: Kept, names: Names) -> dict[str, object]:
+    endpoint, bucket, key = read_place(kept.header.place)
+    facts = kept.header.facts
+    return {
+        "key": names.name(kept.header.place),
+        "endpoint": endpoint,
+        "bucket": bucket,
+        "object": key,
+        "size": facts.size,
+        "cached_bytes": kept.cached_bytes,
+        "disk_bytes": kept.found.disk_bytes,
+        "percent": kept.percent,
+        "last_used": _timestamp(kept.found.used),
+        "checked": _timestamp(kept.header.checked),
+        "etag": facts.etag,
+    }
+
+
+def _age(moment: float) -> str:
+    return age_text(time.time() - moment)
+
+
+def _timestamp(moment: float | None) -> str | None:
+    """RFC 3339, in UTC."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.command import ROOT
+
+COMMANDS = ["against_node", "cached_ranges", "hedging", "soak", "stalled_clients", "uncached_relay"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_benchmark_explains_itself(name: str) -> None:
+    command = [sys.executable, "-m", f"bench.{name}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage:")
+    assert not done.stderr

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_where
+from tests.cache.files import keep, opened
+
+
+def test_one_object(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    wanted, other = keep(directory, "a"), keep(directory, "b")
+    size = wanted.stat().st_blocks * 512
+    assert purge_place(directory, "aws films a") == Purged(1, size)
+    assert purge_place(directory, "aws films a") == Purged(0, 0)
+    assert purge_place(directory, "aws others b") == Purged(0, 0)
+    assert (wanted.exists(), other.exists()) == (False, True)
+
+
+def test_some_objects(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    paths = {key: keep(directory, key) for key in ("x/a", "x/y/b", "xy", "z")}
+    broken = keep(directory, "x/broken")
+    broken.write_bytes(b"?")
+    purged = purge_where(directory, lambda place: place.startswith("aws films x/"))
+    assert purged.objects == 2
+    assert {key for key, path in paths.items() if path.exists()} == {"xy", "z"}
+    assert broken.exists()  # whose it was cannot be told
+
+
+def test_all_objects_and_nothing_else(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    keep(directory, "a")
+    keep(directory, "b", bucket="others").write_bytes(b"?")
+    mine = tmp_path / "objects" / "mine"
+    mine.write_bytes(b"mine")
+    assert purge_all(directory).objects == 2
+    assert mine.exists()
+    assert directory.is_there()
+    assert purge_all(directory) == Purged(0, 0)

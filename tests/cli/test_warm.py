@@ -1,0 +1,198 @@
+"""``rangeserver cache warm``, which comes to the cache by the way of any request."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rangeserver.cli.main import main
+from tests.cli.cache_commands import (
+    FILM,
+    MIB,
+    NAME,
+    OTHER,
+    cache_files,
+    command,
+    damage_the_end,
+    origin_of,
+    serving,
+    told,
+)
+from tests.cli.commands import start
+from tests.fakes import faults
+from tests.fakes.s3 import FakeS3
+from tests.support import RawClient, eventually, running_app
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeS3]:
+    async with FakeS3() as fake:
+        fake.put(NAME, FILM)
+        yield fake
+
+
+async def test_warm(fake: FakeS3, tmp_path: Path) -> None:
+    finished = await command(tmp_path, "warm", NAME, fake=fake)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out == "films/a b.mp4: 5.0 MiB from the origin, 0 B were there\n"
+    reads = len(fake.seen("GET"))
+    finished = await command(tmp_path, "warm", "/films/a b.mp4", fake=fake)
+    assert finished.out == "/films/a b.mp4: 0 B from the origin, 5.0 MiB were there\n"
+    assert len(fake.seen("GET")) == reads
+    async with (
+        running_app(serving(fake, tmp_path)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        assert (await client.get("/films/a%20b.mp4")).body == FILM
+    assert len(fake.seen("GET")) == reads
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ("0-1048575", (0, 4)),
+        ("bytes=262143-262144", (0, 2)),
+        ("-500", (20, 21)),
+        ("bytes=-20000", (19, 21)),
+        ("5242880-", (20, 21)),
+    ],
+)
+async def test_warm_a_range(
+    wanted: str, there: tuple[int, int], fake: FakeS3, tmp_path: Path
+) -> None:
+    finished = await command(tmp_path, "warm", NAME, wanted, fake=fake)
+    assert (finished.code, finished.err) == (0, "")
+    (found,) = map(json.loads, (await command(tmp_path, "list", "--json")).out.splitlines())
+    block = 256 * 1024
+    assert found["cached_bytes"] == min(there[1] * block, len(FILM)) - there[0] * block
+
+
+@pytest.mark.parametrize("wanted", ["5-3", "-", "1,2", "0-1,3-4", "items=0-1", "x", ""])
+def test_what_is_no_range(wanted: str) -> None:
+    result = CliRunner().invoke(main, ["cache", "warm", "a", wanted])
+    assert result.exit_code == 2
+    assert "write one like 0-1048575, 1048576- or -500" in result.stderr
+
+
+async def test_warm_takes_the_version_of_now(fake: FakeS3, tmp_path: Path) -> None:
+    await command(tmp_path, "warm", NAME, "0-9", fake=fake)
+    fake.put(NAME, OTHER)
+    finished = await command(tmp_path, "warm", NAME, fake=fake)
+    assert finished.out == "films/a b.mp4: 5.0 MiB from the origin, 0 B were there\n"
+    (found,) = map(json.loads, (await command(tmp_path, "list", "--json")).out.splitlines())
+    assert (found["percent"], found["etag"]) == (100, fake.etag(NAME))
+
+
+async def test_warm_mends_what_is_damaged(fake: FakeS3, tmp_path: Path) -> None:
+    await command(tmp_path, "warm", NAME, fake=fake)
+    damage_the_end(tmp_path)
+    finished = await command(tmp_path, "warm", NAME, fake=fake)
+    assert finished.code == 0
+    assert "1 damaged block" in finished.err
+    assert (await command(tmp_path, "verify")).code == 0
+
+
+async def test_an_empty_object_needs_no_warming(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("empty", b"")
+    finished = await command(tmp_path, "warm", "empty", fake=fake)
+    assert (finished.code, finished.err) == (0, "")
+    assert finished.out == "empty: 0 B from the origin, 0 B were there\n"
+
+
+async def test_what_cannot_be_warmed(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("secret", b"x", Cache_Control="no-store")
+    limits = {"RANGESERVER_CACHE__MAX_BYTES": "4MiB"}
+    for arguments, environ, problem in (
+        (("nix",), {}, "nix: There is no object under this key. (origin answered 404 NoSuchKey"),
+        (("secret",), {}, "secret: its Cache-Control does not allow to keep it: no-store"),
+        ((NAME, "9000000-"), {}, f"{NAME}: the range lies outside the object, which has 5255225"),
+        ((NAME,), limits, f"{NAME}: 5255225 bytes are more than cache.max_bytes has room for"),
+        (("k" * 1025,), {}, f"{'k' * 1025}: The object key is longer than 1024 bytes."),
+    ):
+        finished = await command(tmp_path, "warm", *arguments, fake=fake, **environ)
+        assert finished.code == 1
+        assert told(finished).startswith(f"rangeserver: cache: {problem}")
+    assert not cache_files(tmp_path)
+
+
+async def test_warm_from_an_origin_that_is_down(fake: FakeS3, tmp_path: Path) -> None:
+    await command(tmp_path, "warm", NAME, fake=fake)
+    await fake.refuse()
+    finished = await command(tmp_path, "warm", NAME, fake=fake)
+    assert finished.code == 1
+    problem = "rangeserver: cache: films/a b.mp4: The origin cannot be reached. ("
+    assert told(finished).startswith(problem)
+    await fake.listen()
+    fake.misbehave(faults.error(503, "SlowDown"))
+    await command(tmp_path, "purge", "--all")
+    finished = await command(tmp_path, "warm", NAME, fake=fake)
+    assert finished.code == 1
+    assert "The origin is throttling requests" in told(finished)
+
+
+async def test_warm_where_nothing_can_be_kept(fake: FakeS3, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for directory, environ, problem in (
+        (tmp_path, {"RANGESERVER_CACHE__ENABLED": "false"}, "cache.enabled: is false"),
+        (tmp_path / "file", {}, f"cache.directory: {tmp_path / 'file'} cannot be used: "),
+        (tmp_path, {}, f"cache.directory: {tmp_path} cannot be used: it holds other files"),
+    ):
+        # Where it need not be usable it must be for this.
+        more = {"RANGESERVER_CACHE__REQUIRED": "false", **environ}
+        finished = await command(directory, "warm", NAME, fake=fake, **more)
+        assert finished.code == 78
+        assert told(finished).startswith(f"rangeserver: config: {problem}")
+    key = tmp_path / "key"
+    key.write_bytes(bytes(32))
+    finished = await command(
+        *(tmp_path / "cache", "warm", NAME),
+        fake=fake,
+        RANGESERVER_ORIGIN__SSE_CUSTOMER_KEY_FILE=str(key),
+    )
+    assert finished.code == 78
+    assert told(finished).startswith("rangeserver: config: origin.sse_customer_key_file: is set")
+
+
+async def test_warm_where_too_little_is_free(fake: FakeS3, tmp_path: Path) -> None:
+    finished = await command(
+        *(tmp_path, "warm", NAME), fake=fake, RANGESERVER_CACHE__MIN_FREE_BYTES="8EiB"
+    )
+    assert finished.code == 1
+    line = told(finished)
+    assert "films/a b.mp4: the cache cannot be written to (" in line
+    assert "less is free than cache.min_free_bytes" in line
+
+
+async def test_warm_beside_a_server_that_fetches_the_same(fake: FakeS3, tmp_path: Path) -> None:
+    fake.misbehave(faults.drip(256 * 1024, 0.02))
+    async with (
+        running_app(serving(fake, tmp_path)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        await client.ask("/films/a%20b.mp4")
+        await client.head()
+        finished = await command(tmp_path, "warm", NAME, fake=fake)
+        assert (finished.code, finished.err) == (0, "")
+        assert (await client.receive())[:10] == FILM[:10]
+    spans = [seen.headers["range"].removeprefix("bytes=") for seen in fake.seen("GET")]
+    starts = [span.partition("-")[0] for span in spans]
+    assert len(starts) == len(set(starts))
+
+
+async def test_an_interrupted_warming_keeps_what_has_come(fake: FakeS3, tmp_path: Path) -> None:
+    fake.misbehave(faults.stall_after(MIB // 2), skip=1)
+    arguments = ("cache", "warm", NAME, "--cache-dir", str(tmp_path))
+    process = await start(*arguments, environ=origin_of(fake))
+    await eventually(lambda: fake.stalled > 0)
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"rangeserver: cache: films/a b.mp4: interrupted; what has come is kept\n"
+    (found,) = map(json.loads, (await command(tmp_path, "list", "--json")).out.splitlines())
+    assert found["cached_bytes"] >= MIB
+    assert (await command(tmp_path, "verify")).code == 0
