@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 
 import uvloop
 
+from bench.memory import resident
 from bench.soak_content import KEYS, OBJECT_BYTES, content_of
-from bench.stalled_clients import resident
 from tests.exposition import Scrape, parsed
 from tests.support import RawClient
 
