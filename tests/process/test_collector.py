@@ -16,10 +16,10 @@ class Cycle:
     def __init__(self):
         self.me = self
 
+gc.collect()
 before = len(gc.get_objects())
-Cycle()
 spare_the_loop()
-print(gc.get_freeze_count() >= before, len(gc.get_objects()) < before / 10)
+print(gc.get_freeze_count() > before * 0.9, len(gc.get_objects()) < before * 0.1)
 print(*gc.get_threshold())
 Cycle()
 print(gc.collect() > 0)
