@@ -161,9 +161,16 @@ def _verdict(
 ) -> str:
     for goal in goals.get(name, ()):
         if goal.of == reference:
-            reached = median(ratios(samples[name], samples[reference])) <= goal.times
-            return f"<= {goal.times:g}: {'reached' if reached else 'missed'}"
+            return reached(median(ratios(samples[name], samples[reference])), at_most=goal.times)
     return ""
+
+
+def reached(value: float, *, at_most: float | None = None, at_least: float | None = None) -> str:
+    """The goal, and whether ``value`` reached it."""
+    if at_most is not None:
+        return f"<= {at_most:g}: {'reached' if value <= at_most else 'missed'}"
+    assert at_least is not None
+    return f">= {at_least:g}: {'reached' if value >= at_least else 'missed'}"
 
 
 def spread(values: Sequence[float], form: str) -> str:

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-import aiohttp
-
-from bench.alternating import Goal, Side, compare
-from bench.command import MIB, BenchError, rounds_parser, run
-from bench.load import Target
+from bench.alternating import Goal, compare
+from bench.command import MIB, rounds_parser, run
 from bench.machine import print_machine, print_nginx
 from bench.servers import (
     make_objects,
     nginx_cache,
     nginx_origin,
     rangeserver,
+    read_whole,
     work_directory,
 )
 
@@ -37,20 +34,6 @@ def goals(size: int) -> list[Goal]:
     return [Goal(NGINX_CACHE, 1.0 if size >= MIB else 2.0)]
 
 
-async def fill(side: Side, targets: Sequence[Target]) -> None:
-    """Read every object once, so that all of it is in the cache."""
-    async with aiohttp.ClientSession() as session:
-        for target in targets:
-            url = f"http://127.0.0.1:{side.port}{side.prefix}{target.path}"
-            async with session.get(url) as response:
-                received = 0
-                async for part in response.content.iter_chunked(MIB):
-                    received += len(part)
-            if received != target.size:
-                msg = f"{side.name} sent {received} bytes of {target.size}"
-                raise BenchError(msg)
-
-
 async def benchmark(options: argparse.Namespace) -> None:
     """Start both sides, fill their caches, measure size after size, print as it goes."""
     with work_directory() as directory:
@@ -60,12 +43,11 @@ async def benchmark(options: argparse.Namespace) -> None:
             enter = stack.enter_async_context
             targets = make_objects(directory / "objects")
             origin = await enter(nginx_origin(directory, directory / "objects"))
-            settings = {"RANGESERVER_CACHE__DIRECTORY": str(directory / "own-cache")}
-            own = await enter(rangeserver(OWN, directory, origin, settings))
+            own = await enter(rangeserver(OWN, directory, origin, cache=directory / "own-cache"))
             nginx = await enter(nginx_cache(NGINX_CACHE, directory, origin))
             sides = [own.side, nginx]
             for side in sides:
-                await fill(side, targets)
+                await read_whole(side, targets)
             await asyncio.sleep(0.5)
             await compare(
                 *(sides, targets, options),

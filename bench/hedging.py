@@ -1,29 +1,26 @@
 """What hedging does to the slowest answers, at what cost: ``python -m bench.hedging``.
 
 Each side has an origin of its own, which answers 1 % of its requests a second late. The time to
-the first byte is what the client sees; what the origin was asked, the origin has counted.
+the first byte is what the client sees; what the origin was asked, the origin has counted. The
+cache is off, so that every request is one to the origin.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from bench.alternating import Side, print_table, spread
-from bench.command import CONNECTIONS, KIB, BenchError, at_least_one, run
+from bench.command import CONNECTIONS, KIB, at_least_one, run
+from bench.counting import SlowOrigin, slow_origin, text_of
 from bench.load import Load, Target, percentile, put_load
 from bench.machine import print_machine
-from bench.processes import running
 from bench.servers import knows, rangeserver, work_directory
-from bench.slow_origin import COUNTS_PATH, OBJECT_BYTES
+from bench.slow_origin import OBJECT_BYTES
 
 ROUNDS = 3
 REQUESTS = 20_000
@@ -39,11 +36,11 @@ _HEDGES = re.compile(r'^rangeserver_origin_hedges_total\{result="(\w+)"\} ([0-9.
 
 @dataclass(frozen=True, slots=True)
 class Hedged:
-    """A rangeserver, where its metrics are, and where its origin counts."""
+    """A rangeserver, where its metrics are, and its origin, which counts."""
 
     side: Side
     metrics_url: str
-    counts_url: str
+    origin: SlowOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +97,19 @@ async def _start(
         print("this rangeserver has no hedge_percent; the case without is shown\n")
     sides = []
     for name, settings in variants.items():
-        command = [sys.executable, "-m", "bench.slow_origin", "--seed", str(options.seed)]
-        for option in ("usual_ms", "late_ms", "late_percent"):
-            command += [f"--{option.replace('_', '-')}", str(getattr(options, option))]
-        output = directory / f"origin-of-{name.replace(' ', '-')}"
-        origin = await stack.enter_async_context(running("the slow origin", command, output))
-        port = int(await origin.find_in_output(r"listening at port ([0-9]+)"))
-        own = await stack.enter_async_context(rangeserver(name, directory, port, settings))
-        counts = f"http://127.0.0.1:{port}{COUNTS_PATH.decode()}"
-        sides.append(Hedged(own.side, own.metrics_url, counts))
+        origin = await stack.enter_async_context(
+            slow_origin(
+                *(directory, f"origin of {name}"),
+                usual_ms=options.usual_ms,
+                late_ms=options.late_ms,
+                late_percent=options.late_percent,
+                seed=options.seed,
+            )
+        )
+        own = await stack.enter_async_context(
+            rangeserver(name, directory, origin.port, settings, cache=None)
+        )
+        sides.append(Hedged(own.side, own.metrics_url, origin))
     return sides
 
 
@@ -122,11 +123,11 @@ async def _run(hedged: Hedged, options: argparse.Namespace, requests: int, seed:
         requests=requests,
         pause_seconds=options.pause_ms / 1000,
     )
-    counts, hedges = await _counts(hedged), await _hedges(hedged)
+    counts, hedges = await hedged.origin.counts(), await _hedges(hedged)
     cpu = hedged.side.program.cpu_seconds()
     result = await put_load(hedged.side.port, load)
     cpu = hedged.side.program.cpu_seconds() - cpu
-    counts_after, hedges_after = await _counts(hedged), await _hedges(hedged)
+    counts_after, hedges_after = await hedged.origin.counts(), await _hedges(hedged)
     return Sample(
         {p: percentile(result.first_bytes, p) * 1000 for p in PERCENTILES},
         result.requests,
@@ -136,26 +137,10 @@ async def _run(hedged: Hedged, options: argparse.Namespace, requests: int, seed:
     )
 
 
-async def _counts(hedged: Hedged) -> dict[str, int]:
-    """What the origin was asked so far."""
-    counts: dict[str, int] = json.loads(await _text(hedged.counts_url))
-    return counts
-
-
 async def _hedges(hedged: Hedged) -> dict[str, int]:
     """What became of hedges so far, as the server tells in its metrics."""
-    found = _HEDGES.findall(await _text(hedged.metrics_url))
+    found = _HEDGES.findall(await text_of(hedged.metrics_url))
     return {result: int(float(count)) for result, count in found}
-
-
-async def _text(url: str) -> str:
-    try:
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
-            response.raise_for_status()
-            return await response.text()
-    except aiohttp.ClientError as error:
-        msg = f"{url} cannot be read: {error}"
-        raise BenchError(msg) from error
 
 
 _HEADINGS = (

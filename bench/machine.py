@@ -24,10 +24,10 @@ def print_machine() -> None:
     print(f"rangeserver at {_commit()}; Python {platform.python_version()}, {_packages()}")
 
 
-def print_nginx() -> None:
-    """The version of nginx."""
+def print_nginx(*, origin: bool = True) -> None:
+    """The version of nginx; ``origin``: it is the origin as well."""
     shown = _output(require("nginx", "nginx-light"), "-v")
-    print(f"{shown}; the origin is nginx with static files")
+    print(shown + ("; the origin is nginx with static files" if origin else ""))
 
 
 def print_node() -> None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,20 @@ def work_directory() -> Iterator[Path]:
     """A directory for everything a benchmark writes, gone in the end."""
     with tempfile.TemporaryDirectory(prefix="rangeserver-bench-") as directory:
         yield Path(directory)
+
+
+async def read_whole(side: Side, targets: Sequence[Target]) -> None:
+    """Read every object once, so that all of it is in the side's cache, and in memory."""
+    async with aiohttp.ClientSession() as session:
+        for target in targets:
+            url = f"http://127.0.0.1:{side.port}{side.prefix}{target.path}"
+            async with session.get(url) as response:
+                received = 0
+                async for part in response.content.iter_chunked(MIB):
+                    received += len(part)
+            if received != target.size:
+                msg = f"{side.name} sent {received} bytes of {target.size}"
+                raise BenchError(msg)
 
 
 def make_objects(directory: Path) -> list[Target]:
@@ -151,19 +165,35 @@ def signing_variants() -> Mapping[str, Mapping[str, str]]:
     }
 
 
+def cache_settings(directory: Path | None) -> dict[str, str]:
+    """Settings that keep the cache in ``directory``, never in the user's, or turn it off."""
+    if directory is None:
+        return {"RANGESERVER_CACHE__ENABLED": "false"}
+    return {"RANGESERVER_CACHE__DIRECTORY": str(directory)}
+
+
 @asynccontextmanager
 async def rangeserver(
-    name: str, directory: Path, origin_port: int, settings: Mapping[str, str]
+    name: str,
+    directory: Path,
+    origin_port: int,
+    settings: Mapping[str, str] | None = None,
+    *,
+    cache: Path | None,
 ) -> AsyncIterator[OwnServer]:
-    """rangeserver with its defaults: access log (to a file), metrics and admin listener on."""
+    """rangeserver with its defaults: access log (to a file), metrics and admin listener on.
+
+    ``cache`` is the directory of its cache, which several may share; without, it has none.
+    """
     environ = clean_environment(
         RANGESERVER_ORIGIN__BUCKET=BUCKET,
         RANGESERVER_ORIGIN__ENDPOINT_URL=f"http://127.0.0.1:{origin_port}",
         RANGESERVER_ORIGIN__ADDRESSING_STYLE="path",
         RANGESERVER_SERVER__PORT="0",
         RANGESERVER_ADMIN__PORT="0",
+        **cache_settings(cache),
         **_CREDENTIALS,
-        **settings,
+        **(settings or {}),
     )
     command = (sys.executable, "-m", "rangeserver", "serve")
     log = directory / f"{name.replace(' ', '-')}.log"

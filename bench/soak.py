@@ -2,8 +2,9 @@
 
 Random ranges are asked for by many clients at once, while the origin cuts bodies, stalls, asks
 for peace and replaces objects. Every byte is compared with the version that its response names.
-Run: ``python -m bench.soak [--requests N] [--seconds S] [--clients C] [--seed X]``; it fails if
-anything promised was not kept.
+Run: ``python -m bench.soak [--cache] [--requests N] [--seconds S] [--clients C] [--seed X]``; it
+fails if anything promised was not kept. With ``--cache`` the bodies go through a cache too small
+for the objects, so that what is read is removed and fetched again all the time.
 """
 
 from __future__ import annotations
@@ -11,23 +12,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
-import re
 import statistics
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import uvloop
 
+from bench.memory import resident
+from bench.servers import work_directory
 from bench.soak_content import KEYS, OBJECT_BYTES, content_of
-from bench.stalled_clients import resident
-from tests.exposition import Scrape, parsed
+from bench.soak_processes import Server, origin, serving
+from tests.exposition import Scrape
 from tests.support import RawClient
 
 MAX_RANGE_BYTES = 512 << 10
@@ -36,18 +35,6 @@ SETTLED_SECONDS = 5.0
 ALLOWED_GROWTH = 1.10
 WARM_UP_SHARE = 0.1
 """Of the time: pools fill, and the allocator finds out what is needed."""
-
-_PORT = re.compile(r"at http://127\.0\.0\.1:(\d+)")
-_UNEXPECTED = re.compile("Traceback|never retrieved|unexpected error|[Uu]nhandled")
-
-DEADLINES = {
-    "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
-    "RANGESERVER_ORIGIN__IDLE_SECONDS": "1",
-    "RANGESERVER_ORIGIN__RESPONSE_SECONDS": "5",
-    "AWS_ACCESS_KEY_ID": "soak",
-    "AWS_SECRET_ACCESS_KEY": "soak",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 
 
 @dataclass(slots=True)
@@ -59,76 +46,6 @@ class Findings:
     violations: list[str] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
     received: int = 0
-
-
-@dataclass(slots=True)
-class Server:
-    """The server's process, and what its log said."""
-
-    process: Process
-    port: int = 0
-    admin_port: int = 0
-    lines: Counter[str] = field(default_factory=Counter)
-    unexpected: list[str] = field(default_factory=list)
-
-    async def read_log(self) -> None:
-        """Read until the process ends, so that it never has to drop a line."""
-        assert self.process.stderr is not None
-        async for raw in self.process.stderr:
-            text = raw.decode()
-            if _UNEXPECTED.search(text):
-                self.unexpected.append(text)
-            line = json.loads(text) if text.startswith("{") else {}
-            if line.get("log") == "access":
-                self.lines[line["outcome"]] += 1
-            elif found := _PORT.search(line.get("message", "")):
-                if "metrics" in line["message"]:
-                    self.admin_port = int(found[1])
-                else:
-                    self.port = int(found[1])
-
-    async def metrics(self) -> Scrape:
-        """Read all series."""
-        async with await RawClient.connect(self.admin_port) as client:
-            return parsed((await client.get("/metrics")).body.decode())
-
-
-@asynccontextmanager
-async def origin(seed: int, findings: Findings) -> AsyncIterator[int]:
-    """The misbehaving origin; its port."""
-    command = (sys.executable, "-m", "bench.soak_origin", str(seed))
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-    assert process.stdout is not None
-    yield int(await process.stdout.readline())
-    did, _ = await process.communicate(b"")  # its standard input ends
-    print("origin:  ", ", ".join(f"{count} {what}" for what, count in json.loads(did).items()))
-    if process.returncode:
-        findings.violations.append(f"the origin ended with {process.returncode}")
-
-
-@asynccontextmanager
-async def serving(origin_port: int, findings: Findings) -> AsyncIterator[Server]:
-    """The server, ended by SIGTERM."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rangeserver", "serve", "--bucket", "films"),
-        *("--endpoint-url", f"http://127.0.0.1:{origin_port}", "--port", "0", "--admin-port", "0"),
-        stderr=PIPE,
-        env={**os.environ, **DEADLINES},
-    )
-    server = Server(process)
-    log = asyncio.create_task(server.read_log())
-    try:
-        async with asyncio.timeout(20):
-            while not server.port:  # noqa: ASYNC110 (told by another process)
-                await asyncio.sleep(0.05)
-        yield server
-    finally:
-        process.terminate()
-        await log
-        code = await process.wait()
-    if code:
-        findings.violations.append(f"the server ended with {code}")
-    findings.violations += [f"in the log: {line}" for line in server.unexpected[:10]]
 
 
 async def one_request(client: RawClient, chance: random.Random, findings: Findings) -> bool:
@@ -203,6 +120,7 @@ async def settle(server: Server, findings: Findings) -> Scrape:
             "active streams": now("rangeserver_active_streams"),
             "origin connections in use": now("rangeserver_origin_connections", state="in_use"),
             "waiting for one": now("rangeserver_origin_connections", state="waiting"),
+            "bytes on their way": now("rangeserver_buffered_bytes"),
         }
         if not any(held.values()):
             break
@@ -227,20 +145,34 @@ def show(findings: Findings, metrics: Scrape, lines: Counter[str], seconds: floa
     for name in (
         *("origin_requests_total", "origin_resumes_total", "origin_retries_total"),
         *("origin_hedges_total", "object_facts_total", "process_cpu_seconds_total"),
+        *("cache_hits_total", "cache_misses_total", "cache_bypassed_total"),
+        *("cache_evictions_total", "cache_errors_total", "cache_stale_answers_total"),
+        *("cache_bytes", "origin_bytes_total"),
     ):
         full = name if name.startswith("process") else f"rangeserver_{name}"
         series = {", ".join(v for _, v in sorted(k)): n for k, n in metrics.named(full).items()}
         print(f"  {name}: " + ", ".join(f"{labels} {n:g}".strip() for labels, n in series.items()))
 
 
+def judge_cache(metrics: Scrape, findings: Findings) -> None:
+    """It must have been used, have been too small, and have come to no harm."""
+    for name in ("hits", "misses", "evictions"):
+        if not metrics(f"rangeserver_cache_{name}_total"):
+            findings.violations.append(f"the cache had no {name}")
+    for kind in ("read", "write", "damaged", "foreign"):
+        if count := metrics("rangeserver_cache_errors_total", kind=kind):
+            findings.violations.append(f"{count:.0f} errors of the cache: {kind}")
+
+
 async def main(options: argparse.Namespace) -> int:
     """Run it; the exit code."""
     findings = Findings()
     pause = options.seconds * options.clients / options.requests
-    async with (
-        origin(options.seed, findings) as port,
-        serving(port, findings) as server,
-    ):
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(work_directory())
+        port = await stack.enter_async_context(origin(options.seed, findings.violations))
+        cache = directory / "cache" if options.cache else None
+        server = await stack.enter_async_context(serving(port, findings.violations, cache))
         memory = asyncio.create_task(watch_memory(server.process.pid, findings))
         began = time.monotonic()
         async with asyncio.TaskGroup() as players:
@@ -252,6 +184,8 @@ async def main(options: argparse.Namespace) -> int:
         seconds = time.monotonic() - began
         memory.cancel()
         metrics = await settle(server, findings)
+    if options.cache:
+        judge_cache(metrics, findings)
     show(findings, metrics, server.lines, seconds)
     print("memory:   ", judge_memory(findings))
     if (logged := sum(server.lines.values())) != options.requests:
@@ -266,6 +200,7 @@ async def main(options: argparse.Namespace) -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.soak")
+    parser.add_argument("--cache", action="store_true", help="with a small cache")
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=200)

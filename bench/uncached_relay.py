@@ -1,7 +1,8 @@
 """What relaying a range costs, against nginx: ``python -m bench.uncached_relay``.
 
 All sides relay random ranges, aligned to nothing, from one origin. nginx runs as one worker with
-its defaults and kept connections, and once more with 16 buffers of 64 KiB.
+its defaults and kept connections, and once more with 16 buffers of 64 KiB. rangeserver's cache is
+off: :mod:`bench.cached_ranges` is about that.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ async def benchmark(options: argparse.Namespace) -> None:
             origin = await enter(nginx_origin(directory, directory / "objects"))
             variants = signing_variants()
             own = [
-                await enter(rangeserver(name, directory, origin, settings))
+                await enter(rangeserver(name, directory, origin, settings, cache=None))
                 for name, settings in variants.items()
             ]
             relays = [

@@ -128,10 +128,10 @@ class Directory:
             try:
                 os.link(temporary, path)
             except FileExistsError:
+                del made  # whoever keeps an error keeps this call, and would keep the file open
                 existing = self.find(header.place)
-                if existing is not None:
-                    return existing
-                os.link(temporary, path)
+                # Where it was removed in the meantime there is room for one of ours.
+                return existing if existing is not None else self.create(header)
             return made
         finally:
             with suppress(FileNotFoundError):

@@ -15,6 +15,7 @@ from rangeserver.cli.options import config_from, config_options, exit_with_probl
 from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
+from rangeserver.process.collector import spare_the_loop
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.loop import new_event_loop
 from rangeserver.process.monitoring import Monitoring
@@ -35,6 +36,7 @@ def serve(**options: Any) -> None:
     enough = raise_descriptor_limit(connections)
 
     def announce() -> None:
+        spare_the_loop()
         if not enough:
             needed = descriptors_needed(connections)
             log.warning("the connection limits need %d open files, fewer are allowed", needed)
