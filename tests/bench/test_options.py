@@ -7,7 +7,10 @@ import pytest
 
 from bench.command import ROOT
 
-COMMANDS = ["against_node", "cached_ranges", "hedging", "soak", "stalled_clients", "uncached_relay"]
+COMMANDS = [
+    *("against_node", "cached_ranges", "cold_stream", "hedging", "herd", "paced_players"),
+    *("soak", "stalled_viewers", "uncached_relay"),
+]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
