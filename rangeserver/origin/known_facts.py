@@ -250,7 +250,8 @@ class _Question:
 
     def failed(self, error: OriginError) -> None:
         """The request failed; nothing, if it had brought facts before."""
-        self._settle(error)
+        # Without where it was raised: from there it leads back to this, and to open files.
+        self._settle(type(error)(error.detail, headers=error.headers))
 
     def given_up(self) -> None:
         """Whoever asked goes on to other things; nothing, if it had an answer before."""

@@ -129,16 +129,19 @@ class S3Origin:
         NoSuchKey and NoSuchBucket, AccessDenied and a wrong signature look alike there. A 404 is
         taken at its word while the bucket is known to exist.
         """
-        if isinstance(error, ObjectNotFound) and time.monotonic() < self._proven_until:
-            raise error
-        async with AsyncExitStack() as stack:
-            try:
-                answer = await self._got(stack, Ask("GET", *self._place(key), _PROBE))
-            except ObjectNotFound as explained:
-                raise explained from error
-            except RangeUnsatisfiable:  # it exists after all, and is empty
-                raise error from None
-            facts = answers.facts_of(key, answer.headers, answers.total_size(answer.headers))
+        try:
+            if isinstance(error, ObjectNotFound) and time.monotonic() < self._proven_until:
+                raise error
+            async with AsyncExitStack() as stack:
+                try:
+                    answer = await self._got(stack, Ask("GET", *self._place(key), _PROBE))
+                except ObjectNotFound as explained:
+                    raise explained from error
+                except RangeUnsatisfiable:  # it exists after all, and is empty
+                    raise error from None
+                facts = answers.facts_of(key, answer.headers, answers.total_size(answer.headers))
+        finally:
+            del error  # or it and this frame hold each other, and all that waits above
         self._proved()
         return facts
 
