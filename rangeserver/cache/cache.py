@@ -173,15 +173,17 @@ class Cache:
             self.metrics.failed("foreign")
             await self.drop(entry.place)
 
-    async def drop(self, place: str, *, unless: str | None = None) -> None:
-        """Remove the entry of an object, but not that of the version ``unless``."""
+    async def drop(self, place: str, *, only: str | None = None, unless: str | None = None) -> None:
+        """Remove the entry of an object: of the version ``only`` if given, for another process may
+        have that of the next one already, and not of the version ``unless``.
+        """
         entry = self._entries.get(place)
-        if entry is not None and entry.etag != unless:
+        if entry is not None and entry.etag != unless and only in {None, entry.etag}:
             del self._entries[place]
         if not self._opened:
             return
         try:
-            await self.disk.run(self.directory.remove_place, place, unless)
+            await self.disk.run(self.directory.remove_place, place, only=only, unless=unless)
         except OSError as error:
             self.write_failed(error)
 

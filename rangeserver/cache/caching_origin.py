@@ -80,7 +80,7 @@ class CachingOrigin:
             ) as cached:
                 yield cached
         except (ObjectChanged, ObjectNotFound):
-            await self.cache.drop(entry.place)
+            await self.cache.drop(entry.place, only=facts.etag)
             raise
 
     async def _opened(

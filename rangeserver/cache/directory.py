@@ -142,16 +142,21 @@ class Directory:
             return False
         return True
 
-    def remove_place(self, place: str, etag: str | None = None) -> bool:
-        """Remove the file of an object, unless its version is ``etag``; whether there was one."""
+    def remove_place(
+        self, place: str, *, only: str | None = None, unless: str | None = None
+    ) -> bool:
+        """Remove the file of an object, of the version ``only`` if given, not of the version
+        ``unless``; whether one was removed. Raises ``OSError``.
+        """
         path = self._path(place)
-        if etag is not None:
+        if only is not None or unless is not None:
             try:
                 found = CacheFile.opened(path, close=os.close)
             except (FileNotFoundError, NotOurs):
                 pass
             else:
-                if found.header.facts.etag == etag:
+                etag = found.header.facts.etag
+                if etag == unless or (only is not None and etag != only):
                     return False
         return self.remove(path)
 
