@@ -94,21 +94,18 @@ class Footprint:
     def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
         now = scrape(app.app[METRICS])
         cache = app.cache
-        entries = list(cache._entries.values()) if cache is not None else []
         of_cache = {}
-        files = len(entries)
         if cache is not None:
-            files += cache.directory._mark >= 0
             of_cache = {
                 "fills": len(cache.tasks),
-                "filling": sum(len(entry.filling) for entry in entries),
+                "filling": sum(len(entry.filling) for entry in cache._entries.values()),
                 "budget_taken": cache.budget.taken,
                 "budget_waiters": len(cache.budget._waiting),
                 "nameless_files": len(list((cache.directory.path / "new").glob("*"))),
             }
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=(open_descriptors() - app.idle - fake.open_connections - files),
+            descriptors=open_descriptors() - fake.open_connections - sum(map(_kept_open, _RUNNING)),
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,
@@ -296,10 +293,32 @@ async def watched(
             yield watch
 
 
+_RUNNING: list[RunningApp] = []
+"""All servers that are watched: descriptors are counted of the process."""
+
+
+def _kept_open(app: RunningApp) -> int:
+    """The idle connections of a server, and the files that its cache keeps open."""
+    files = 0
+    if app.cache is not None:
+        files = len(app.cache._entries) + (app.cache.directory._mark >= 0)
+    return app.idle + files
+
+
+@asynccontextmanager
+async def _counted(config: Config) -> AsyncIterator[RunningApp]:
+    async with running_app(config) as app:
+        _RUNNING.append(app)
+        try:
+            yield app
+        finally:
+            _RUNNING.remove(app)
+
+
 @asynccontextmanager
 async def _watched(fake: FakeS3, config: Config, *, reachable: bool) -> AsyncIterator[Watch]:
     with reading_along() as log:
-        async with running_app(config) as app:
+        async with _counted(config) as app:
             watch = Watch(app, fake, log, scrape(app.app[METRICS]))
             watch.versions[fake.etag(_PROBE_KEY)] = _PROBE_BODY
             if reachable:
