@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,28 +31,32 @@ FULL = os.environ.get("FAULTS") == "full"
 """Whether to take the time for what the catalogue asks for, and not a part of it."""
 
 
-def settings(fake: FakeS3, directory: Path, **origin: Any) -> Config:
+def settings(fake: FakeS3, directory: Path, ttl_seconds: float = 60) -> Config:
     cache = {
         "enabled": True,
         "directory": str(directory),
         "min_free_bytes": 0,
         "block_bytes": BLOCK,
-        "ttl_seconds": 60,
+        "ttl_seconds": ttl_seconds,
     }
-    return config_for(fake, cache=cache, origin={**DEADLINES, "idle_seconds": 20.0, **origin})
+    return config_for(fake, cache=cache, origin={**DEADLINES, "idle_seconds": 20.0})
 
 
 @asynccontextmanager
 async def processes(
-    fake: FakeS3, directory: Path, count: int, **constants: Any
+    fake: FakeS3,
+    directory: Path,
+    count: int,
+    *,
+    ttl_seconds: float = 60,
+    constants: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[list[Forked]]:
-    """So many servers on one directory; ``constants`` of fills are others."""
-    named = {f"rangeserver.cache.fill.{name}": value for name, value in constants.items()}
+    """So many servers on one directory."""
     async with AsyncExitStack() as stack:
         servers = []
         for number in range(count):
             log = directory.parent / f"log{number}"
-            server = forked(settings(fake, directory), log, named)
+            server = forked(settings(fake, directory, ttl_seconds), log, constants)
             servers.append(await stack.enter_async_context(server))
         yield servers
 
@@ -98,7 +102,7 @@ async def test_the_one_that_fetches_is_killed(fake: FakeS3, tmp_path: Path) -> N
     fake.misbehave(faults.stall_after(300_000), times=1)
     async with processes(fake, tmp_path / "cache", 2) as (first, second):
         leader = asyncio.create_task(get(first.port))
-        await eventually(lambda: fake.stalled == 1)
+        await eventually(lambda: fake.stalled == 1 and blocks_are_locked(tmp_path / "cache"))
         follower = await looks_for_blocks(second)
         await first.kill()
         assert await follower
@@ -111,9 +115,10 @@ async def test_the_one_that_fetches_is_stopped(fake: FakeS3, tmp_path: Path) -> 
     """It keeps its locks: others do without after a while, here shortened from 10 s."""
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(300_000), times=1)
-    async with processes(fake, tmp_path / "cache", 2, _OTHERS_SECONDS=0.5) as (first, second):
+    soon = {"rangeserver.cache.fill._OTHERS_SECONDS": 0.5}
+    async with processes(fake, tmp_path / "cache", 2, constants=soon) as (first, second):
         leader = asyncio.create_task(get(first.port))
-        await eventually(lambda: fake.stalled == 1)
+        await eventually(lambda: fake.stalled == 1 and blocks_are_locked(tmp_path / "cache"))
         first.send(signal.SIGSTOP)
         assert await is_exact(second.port)
         first.send(signal.SIGCONT)
@@ -140,6 +145,65 @@ async def test_the_one_that_asks_first_is_killed(fake: FakeS3, tmp_path: Path) -
         with pytest.raises((AssertionError, ConnectionError)):
             await leader
     assert fake.sent["film"] == len(FILM)
+
+
+async def test_the_one_that_asks_first_is_stopped(fake: FakeS3, tmp_path: Path) -> None:
+    """Others ask as well, after a while, here shortened from 20 s; both come to one file."""
+    fake.put("film", FILM)
+    fake.misbehave(faults.stall_after(faults.BEFORE_HEADER), times=1)
+    soon = {"rangeserver.cache.cache._OTHERS_OPENING_SECONDS": 0.3}
+    async with processes(fake, tmp_path / "cache", 2, constants=soon) as (first, second):
+        leader = asyncio.create_task(get(first.port))
+        await eventually(lambda: fake.stalled == 1)
+        first.send(signal.SIGSTOP)
+        assert await is_exact(second.port)
+        fake.release()
+        first.send(signal.SIGCONT)
+        assert (await leader).body == FILM
+        assert await is_exact(first.port)
+    assert fake.sent["film"] <= len(FILM) + MIB
+
+
+@pytest.mark.parametrize("ttl_seconds", [0, 60])
+async def test_a17_new_versions_at_two_processes(
+    fake: FakeS3, tmp_path: Path, ttl_seconds: float
+) -> None:
+    """Whatever is served is of one version, the one that its header names."""
+    bodies = [FILM[number : number + MIB + number % 2] for number in range(30)]
+    versions: dict[str, bytes] = {}
+
+    def put(body: bytes) -> None:
+        fake.put("film", body)
+        versions[fake.etag("film")] = body
+
+    put(bodies[0])
+    complete = 0
+    async with processes(fake, tmp_path / "cache", 2, ttl_seconds=ttl_seconds) as servers:
+        author_is_done = asyncio.Event()
+
+        async def viewer(number: int) -> None:
+            nonlocal complete
+            dice = random.Random(number)
+            while not author_is_done.is_set():
+                start = dice.randrange(MIB)
+                response = await get(servers[number % 2].port, Range=f"bytes={start}-")
+                if response.status == 503:
+                    continue
+                version = versions[response.headers["etag"]]
+                assert version[start:].startswith(response.body)
+                complete += response.complete
+
+        async def author() -> None:
+            for body in bodies:
+                put(body)
+                await asyncio.sleep(0.02)
+            author_is_done.set()
+
+        await asyncio.gather(author(), *(viewer(number) for number in range(8)))
+        assert complete > 20
+        if not ttl_seconds:
+            for server in servers:
+                assert await is_exact(server.port, bodies[-1])
 
 
 async def test_c08_stopped_for_two_seconds(fake: FakeS3, tmp_path: Path) -> None:
@@ -183,12 +247,16 @@ async def test_c05_killed_again_and_again(fake: FakeS3, tmp_path: Path) -> None:
                 return not response.complete
 
             viewers = [asyncio.create_task(viewer(server, key)) for key in dice.choices(keys, k=8)]
-            await asyncio.sleep(dice.uniform(0.0, 0.1))
+            enough = fake.sent.total() + dice.randrange(4 * MIB)
+            await eventually(
+                lambda: fake.sent.total() >= enough or all(each.done() for each in viewers)  # noqa: B023
+            )
             await server.kill()
             cut_off += sum(await asyncio.gather(*viewers))
-        assert_nothing_is_locked(directory)
-        if turn % 4 == 3:  # start afresh, or soon all would be there
-            for path in sorted(directory.glob("objects/*/*"))[:3]:
+        assert not is_locked(directory / MARK)
+        assert not blocks_are_locked(directory)
+        if turn % 2:  # start afresh, or soon all would be there
+            for path in sorted(directory.glob("objects/*/*"))[:4]:
                 path.unlink()
     assert cut_off
     for path in directory.glob("new/*"):
@@ -203,16 +271,17 @@ async def test_c05_killed_again_and_again(fake: FakeS3, tmp_path: Path) -> None:
         assert fake.sent.total() == sent
 
 
-def assert_nothing_is_locked(directory: Path) -> None:
-    descriptors = []
+def is_locked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
     try:
-        for path in (directory / MARK, *directory.glob("objects/*/*")):
-            if path.exists():
-                descriptors.append(os.open(path, os.O_RDWR))
-                assert locks.first_locked(descriptors[-1], 0, 0) is None
+        return locks.first_locked(descriptor, 0, 0) is not None
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        os.close(descriptor)
+
+
+def blocks_are_locked(directory: Path) -> bool:
+    """Whether a process fetches blocks of an object."""
+    return any(map(is_locked, directory.glob("objects/*/*")))
 
 
 async def looks_for_blocks(server: Forked) -> asyncio.Task[bool]:
