@@ -120,9 +120,30 @@ class CachingOrigin:
                 await inner.aclose()  # if it was not taken over, nobody will read it
                 return Opened(opened.facts)
         span = wanted.span(opened.facts.size)
-        span = ByteSpan(max(span.start, opened.span.start), min(span.stop, opened.span.stop))
-        parts = _cut(opened.parts, opened.span, span)
+        if span.start < opened.span.start:
+            await inner.aclose()
+            return Opened(opened.facts)
+        self.cache.metrics.bypassed()
+        parts = self._past(opened, opened.parts, inner, span)
         return Opened(opened.facts, span, await stack.enter_async_context(aclosing(parts)))
+
+    async def _past(
+        self,
+        opened: Opened[bytes],
+        parts: AsyncIterator[bytes],
+        stack: AsyncExitStack,
+        wanted: ByteSpan,
+    ) -> AsyncGenerator[bytes]:
+        """What the cache did not take of a read that has begun, and what comes after it."""
+        async with aclosing(_cut(parts, opened.span, wanted)) as begun:
+            async for part in begun:
+                yield part
+        await stack.aclose()
+        rest = ByteSpan(max(wanted.start, opened.span.stop), wanted.stop)
+        if rest.length > 0:
+            async with self.inner.read(opened.facts, rest) as following:
+                async for part in following:
+                    yield part
 
     async def _take_over(
         self,

@@ -162,7 +162,7 @@ class CachedRead:
                 fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
                 return True
             raise type(fill.error)(fill.error.detail, headers=fill.error.headers) from fill.error
-        raise fill.error
+        raise CacheFailed(str(fill.error))
 
     def _may_wait_on(self) -> bool:
         """Whether to ask again though there was no room: one whose response has begun cannot be

@@ -19,6 +19,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import astuple
 from typing import Generic, TypeVar
 
@@ -251,7 +252,9 @@ class _Question:
 
     def failed(self, error: OriginError) -> None:
         """The request failed; nothing, if it had brought facts before."""
-        self._settle(error)
+        # A copy does not know where it was raised: from there it led back to this, and to all that
+        # waits above.
+        self._settle(copy(error))
 
     def given_up(self) -> None:
         """Whoever asked goes on to other things; nothing, if it had an answer before."""

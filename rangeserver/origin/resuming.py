@@ -140,6 +140,10 @@ class ResumingOrigin:
                 raise failure from None
             msg = f"no answer within {seconds:g} s"
             raise OriginTimeout(msg) from None
+        finally:
+            # An error and a frame that it came through must not hold each other: with them they
+            # would hold all that waits above, open files too.
+            failure = None
         raise AssertionError
 
     def _may_retry(self, error: OriginError) -> bool:
@@ -176,7 +180,10 @@ class ResumingOrigin:
                 return
             await stack.aclose()
             rest = ByteSpan(position, span.stop)
-            parts = await self._reopened(facts, rest, stack, attempts, cause)
+            try:
+                parts = await self._reopened(facts, rest, stack, attempts, cause)
+            finally:
+                del cause  # as above
 
     async def _reopened(
         self,
@@ -200,7 +207,10 @@ class ResumingOrigin:
                 cause = error
             except TimeoutError:
                 cause = OriginTimeout(f"no answer within {self._policy.answer_seconds:g} s")
-        raise cause
+        try:
+            raise cause
+        finally:
+            del cause  # as above
 
 
 class _Resumes:

@@ -131,16 +131,19 @@ class S3Origin:
         probe finds nothing by design, and what it gets has to prove something.
         """
         proven = time.monotonic() < self._proven_until and self._health.ready
-        if isinstance(error, ObjectNotFound) and proven:
-            raise error
-        async with AsyncExitStack() as stack:
-            try:
-                answer = await self._got(stack, Ask("GET", *self._place(key), _PROBE))
-            except ObjectNotFound as explained:
-                raise explained from error
-            except RangeUnsatisfiable:  # it exists after all, and is empty
-                raise error from None
-            facts = answers.facts_of(key, answer.headers, answers.total_size(answer.headers))
+        try:
+            if isinstance(error, ObjectNotFound) and proven:
+                raise error
+            async with AsyncExitStack() as stack:
+                try:
+                    answer = await self._got(stack, Ask("GET", *self._place(key), _PROBE))
+                except ObjectNotFound as explained:
+                    raise explained from error
+                except RangeUnsatisfiable:  # it exists after all, and is empty
+                    raise error from None
+                facts = answers.facts_of(key, answer.headers, answers.total_size(answer.headers))
+        finally:
+            del error  # or it and this frame hold each other, and all that waits above
         self._proved()
         return facts
 

@@ -137,7 +137,12 @@ class Connection(web.RequestHandler):
         """Answer by the error contract what never reached, or escaped, the middlewares."""
         exchange = request.get(EXCHANGE) or begin_exchange(request)
         if isinstance(exc, ConnectionError) and exchange.response_begun:
-            raise exc  # the connection is gone; whoever cut it has logged why
+            try:
+                raise exc  # the connection is gone; whoever cut it has logged why
+            finally:
+                # Or this frame and the error hold each other, and with them the whole response,
+                # which may have a cache file open.
+                exc = None
         if status == 400:
             log.debug("request %s: bad request: %s", exchange.request_id, message)
         else:

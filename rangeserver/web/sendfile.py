@@ -111,6 +111,8 @@ async def _by_kernel(
             await room.wait(target)
             turn = 0
             continue
+        except ConnectionError:
+            raise
         except OSError as error:
             raise _ended_by(error) from error
         if not sent:
@@ -129,8 +131,6 @@ def _ended_by(error: OSError) -> ConnectionError:
     """What an error of sendfile(2) means: it does not say whether it is the file's or the socket's,
     of which not all are connection errors to Python (a network that is gone, a peer that is).
     """
-    if isinstance(error, ConnectionError):
-        return error
     if error.errno in _OF_THE_FILE:
         return StreamAborted(f"a cache file could not be read while it was sent: {error}")
     return ConnectionResetError(f"the client left: {error}")

@@ -42,6 +42,7 @@ class Answer:
     ending: Ending = Ending.FIN
     drip_bytes: int = 0
     drip_seconds: float = 0.0
+    late_seconds: float = 0.0
 
     def with_header(self, name: str, value: str | None) -> Answer:
         kept = tuple(line for line in self.headers if line[0].lower() != name.lower())
@@ -155,6 +156,11 @@ def stall_after(offset: int) -> Fault:
 def drip(size: int, seconds: float) -> Fault:
     """``size`` bytes of body at a time, ``seconds`` apart."""
     return lambda answer: replace(answer, drip_bytes=size, drip_seconds=seconds)
+
+
+def late(seconds: float) -> Fault:
+    """The first byte comes after so long."""
+    return lambda answer: replace(answer, late_seconds=seconds)
 
 
 def all_of(*faults: Fault) -> Fault:

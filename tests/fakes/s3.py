@@ -252,6 +252,8 @@ class FakeS3:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        if answer.late_seconds:
+            await self._pause(answer.late_seconds)
         if answer.stall_at == BEFORE_HEADER:
             await self._stall(reader)
         if answer.end_at == BEFORE_HEADER:

@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 
 from rangeserver.app import METRICS
+from rangeserver.config import Config
 from rangeserver.web.sendfile import ROOM
 from tests.exposition import scrape
 from tests.fakes.s3 import FakeS3
-from tests.support import RunningApp, open_descriptors, pool_waiters
+from tests.support import RunningApp, open_descriptors, pool_waiters, running_app
+
+_RUNNING: list[RunningApp] = []
+"""All servers that are watched: descriptors are counted of the process."""
+
+
+def _kept_open(app: RunningApp) -> int:
+    """The idle connections of a server, and the files that its cache keeps open."""
+    files = 0
+    if app.cache is not None:
+        files = len(app.cache._entries) + (app.cache.directory._mark >= 0)
+    return app.idle + files
+
+
+@asynccontextmanager
+async def counted(config: Config) -> AsyncIterator[RunningApp]:
+    """The whole server, as one of those whose descriptors are known."""
+    async with running_app(config) as app:
+        _RUNNING.append(app)
+        try:
+            yield app
+        finally:
+            _RUNNING.remove(app)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +67,7 @@ class Footprint:
         cache = app.cache
         entries = list(cache._entries.values()) if cache is not None else []
         of_cache = {}
-        files = len(entries)
         if cache is not None:
-            files += cache.directory._mark >= 0
             of_cache = {
                 "fills": len(cache.tasks),
                 "filling": sum(len(entry.filling) for entry in entries),
@@ -54,7 +77,7 @@ class Footprint:
             }
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
-            descriptors=open_descriptors() - app.idle - fake.open_connections - files,
+            descriptors=open_descriptors() - fake.open_connections - sum(map(_kept_open, _RUNNING)),
             connections=app.server.open_connections,
             exchanges=len(app.active),
             acquired=app.acquired,

@@ -32,7 +32,7 @@ from rangeserver.cache.cache import Cache
 from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS
 from tests.exposition import Scrape, scrape
 from tests.fakes.s3 import FakeS3
-from tests.faults.footprint import Footprint, settled
+from tests.faults.footprint import Footprint, counted, settled
 from tests.faults.leaks import PER_ROUND, freeze, leaves_nothing
 from tests.faults.logs import LogWatch, keeping_no_lines, reading_along
 from tests.faults.memory import AT_ONCE, memory_stays
@@ -44,7 +44,6 @@ from tests.support import (
     close_idle_connections,
     config_for,
     eventually,
-    running_app,
 )
 
 SETTLED_SECONDS = 2.0
@@ -275,7 +274,7 @@ async def _watched(
 async def _watching(
     fake: FakeS3, log: LogWatch, settings: Mapping[str, Any], *, reachable: bool
 ) -> AsyncIterator[Watch]:
-    async with running_app(config_for(fake, **settings)) as app:
+    async with counted(config_for(fake, **settings)) as app:
         nothing = scrape(app.app[METRICS])
         watch = Watch(app, fake, log, nothing, Footprint.of(app, fake), reachable)
         watch.versions[fake.etag(PROBE_KEY)] = PROBE_BODY

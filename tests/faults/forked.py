@@ -1,0 +1,137 @@
+"""Servers in processes of their own that are there within milliseconds, to be stopped and killed.
+
+They are forked off a process that has imported everything and read botocore's files once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import uvloop
+from botocore.loaders import create_loader
+
+from rangeserver.app import METRICS
+from rangeserver.config import Config
+from tests.exposition import scrape
+from tests.faults.logs import FORBIDDEN
+from tests.support import DEADLINE_SECONDS, eventually, running_app
+
+_loader = functools.cache(create_loader)
+if multiprocessing.parent_process() is not None:
+    for name, kind in (("s3", "service-2"), ("s3", "endpoint-rule-set-1")):
+        _loader().load_service_model(name, kind)
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([__name__])
+
+
+@dataclass(slots=True)
+class Forked:
+    """A server's process; ``port`` is where it listens."""
+
+    process: multiprocessing.process.BaseProcess
+    port: int
+    log: Path
+    told: Connection
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it at once, and wait until it is gone."""
+        self.send(signal.SIGKILL)
+        await asyncio.to_thread(self.process.join)
+
+    async def series(self) -> Mapping[str, float]:
+        """The sums of its metrics by name."""
+        self.told.send("metrics")
+        await eventually(self.told.poll)
+        found: Mapping[str, float] = self.told.recv()
+        return found
+
+
+@asynccontextmanager
+async def forked(
+    config: Config, log: Path, constants: Mapping[str, Any] | None = None
+) -> AsyncIterator[Forked]:
+    """A server; what it logs goes to ``log`` and must not hold what no log may hold.
+
+    ``constants`` replaces some, by their dotted names.
+    """
+    own, other = _context.Pipe()
+    process = _context.Process(
+        target=_serve,
+        args=(config.model_dump(mode="json"), str(log), dict(constants or {}), other),
+        daemon=True,
+    )
+    await asyncio.to_thread(process.start)
+    other.close()
+    try:
+        await eventually(own.poll, DEADLINE_SECONDS)
+        yield Forked(process, own.recv(), log, own)
+        if process.is_alive():
+            own.send("end")
+            os.kill(process.pid or 0, signal.SIGCONT)
+            await asyncio.to_thread(process.join, DEADLINE_SECONDS)
+            assert process.exitcode == 0
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.join)
+        own.close()
+    _check(log)
+
+
+def _check(log: Path) -> None:
+    said = log.read_text()
+    assert not FORBIDDEN.search(said), said
+
+
+def _serve(config: dict[str, Any], log: str, constants: dict[str, Any], pipe: Connection) -> None:
+    handler = logging.FileHandler(log)
+    logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s")
+    with patch("botocore.session.create_loader", _loader):
+        for name, value in constants.items():
+            patch(name, value).start()
+        uvloop.run(_until_told(Config.model_validate(config), pipe))
+
+
+async def _until_told(config: Config, pipe: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+
+    async with running_app(config) as app:
+
+        def told() -> None:
+            try:
+                what = pipe.recv()
+            except EOFError:
+                what = "end"
+            if what == "metrics":
+                sums: dict[str, float] = {}
+                for (name, _), value in scrape(app.app[METRICS]).values.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                pipe.send(sums)
+            else:
+                loop.remove_reader(pipe.fileno())
+                over.set()
+
+        loop.add_reader(pipe.fileno(), told)
+        pipe.send(app.port)
+        await over.wait()
