@@ -311,6 +311,15 @@ class Model(RuleBasedStateMachine):
     def put(self, key: str, size: int, seed: int) -> None:
         self.inner.put(key, RANDOM[seed * 977 : seed * 977 + size])
 
+    @rule(key=keys, seed=st.integers(0, 1000), process=processes)
+    def put_of_the_same_size(self, key: str, seed: int, process: int) -> None:
+        """What one process had read, it and the other read again."""
+        size = self.inner.current[key].size if key in self.inner.current else BLOCK
+        for number in (process, process, 1 - process):
+            self._read(key, number, AskedRange(0, None))
+            if number == process:
+                self.put(key, size, seed)
+
     @rule(key=keys)
     def delete(self, key: str) -> None:
         self.inner.delete(key)
@@ -357,6 +366,8 @@ class Model(RuleBasedStateMachine):
         for path in sorted((self.directory / "objects").glob("*/*")):
             damage(path, chance, how)
         self.processes = [self._started() for _ in range(2)]
+        for number, key in enumerate(("a", "b")):
+            self._read(key, number, AskedRange(0, None))
 
     def _dies(self, number: int) -> None:
         process = self.processes[number]
@@ -393,7 +404,7 @@ def damage(path: Path, chance: random.Random, how: str) -> None:
         if how == "cut":
             file.truncate(chance.randrange(size))
             return
-        for _ in range(3):
+        for _ in range(30):
             at = chance.randrange(first, max(min(stop, size), first + 1))
             file.seek(at)
             old = file.read(1) or b"\0"
@@ -404,7 +415,7 @@ def damage(path: Path, chance: random.Random, how: str) -> None:
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
