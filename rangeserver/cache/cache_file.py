@@ -186,7 +186,8 @@ class CacheFile:
         start = self.layout.data_offset + span.start
         stop = self.layout.data_offset + span.stop
         for offset in range(start, stop, _READ_BYTES):
-            if not os.pread(self._descriptor, min(_READ_BYTES, stop - offset), offset):
+            wanted = min(_READ_BYTES, stop - offset)
+            if len(os.pread(self._descriptor, wanted, offset)) < wanted:
                 msg = "the file was cut short"
                 raise OSError(msg)
 

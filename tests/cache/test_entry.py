@@ -1,0 +1,60 @@
+"""What one process knows of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rangeserver.cache.entry import Entry
+from tests.cache.small_files import BLOCK, DATA, new_file
+
+SIZE = len(DATA)
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    return Entry("a", new_file(tmp_path / "a"))
+
+
+def coming(first: int, stop: int, landed: int) -> Any:
+    return SimpleNamespace(first=first, stop=stop, landed=landed)
+
+
+def test_nothing_is_known_at_first(entry: Entry) -> None:
+    assert entry.available(0, SIZE) == 0
+    assert entry.available(5, SIZE) == 5
+    assert (entry.next_missing(0, 4), entry.missing_run(0, 4)) == (0, 4)
+
+
+def test_whole_blocks_can_be_read(entry: Entry) -> None:
+    entry.has(0)
+    entry.has(1)
+    entry.has(3)
+    assert entry.available(5, SIZE) == 2 * BLOCK
+    assert entry.available(5, 10) == 10
+    assert entry.available(2 * BLOCK + 1, SIZE) == 2 * BLOCK + 1
+    assert entry.available(3 * BLOCK, SIZE) == SIZE
+    assert (entry.next_missing(0, 4), entry.next_missing(3, 4)) == (2, None)
+    assert entry.missing_run(2, 4) == 3
+    entry.doubt(0, 2)
+    assert entry.available(5, SIZE) == 5
+
+
+def test_and_what_has_landed_of_one(entry: Entry) -> None:
+    entry.has(0)
+    entry.filling[1] = entry.filling[2] = coming(1, 3, BLOCK + 100)
+    assert entry.available(5, SIZE) == BLOCK + 100
+    assert entry.available(5, BLOCK + 50) == BLOCK + 50
+    assert entry.available(BLOCK + 99, SIZE) == BLOCK + 100
+    assert entry.available(BLOCK + 500, SIZE) == BLOCK + 500
+    assert entry.available(2 * BLOCK, SIZE) == 2 * BLOCK
+    assert entry.missing_run(3, 4) == 4
+    assert entry.missing_run(0, 4) == 0
+
+
+def test_use_is_noted_now_and_then(entry: Entry) -> None:
+    assert entry.due_to_be_touched()
+    assert not entry.due_to_be_touched()

@@ -1,0 +1,75 @@
+"""The header of a cache file."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rangeserver.cache.blocks import HEADER_BYTES
+from rangeserver.cache.header import FORMAT, NotOurs, pack_header, read_header
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from tests.cache.small_files import BLOCK, FACTS, header
+
+texts = st.none() | st.text(max_size=50)
+
+
+@given(key=st.text(max_size=50), size=st.integers(0, 2**45), kind=texts, version=texts)
+def test_it_is_read_as_it_was_written(
+    key: str, size: int, kind: str | None, version: str | None
+) -> None:
+    facts = ObjectFacts(ObjectKey(key), size, '"v"', 7, content_type=kind, version_id=version)
+    written = header(facts, checked=1234.5)
+    packed = pack_header(written)
+    assert packed is not None
+    assert len(packed) == HEADER_BYTES
+    assert read_header(packed) == written
+
+
+def test_facts_that_do_not_fit() -> None:
+    assert pack_header(header(replace(FACTS, content_type="x" * 9000))) is None
+
+
+@given(st.integers(0, 200), st.integers(1, 255))
+def test_no_byte_can_change_unnoticed(at: int, change: int) -> None:
+    packed = bytearray(pack_header(header()) or b"")
+    packed[at] ^= change
+    with pytest.raises(NotOurs):
+        read_header(bytes(packed))
+
+
+def packed_by_hand(described: object, size: int = FACTS.size, block_bytes: int = BLOCK) -> bytes:
+    """With a checksum that is right, whatever it says."""
+    fixed, text = struct.Struct("<8sIIQII"), json.dumps(described).encode()
+    parts = (b"rangesrv", FORMAT, block_bytes, size, len(text))
+    checksum = zlib.crc32(text, zlib.crc32(fixed.pack(*parts, 0)))
+    return (fixed.pack(*parts, checksum) + text).ljust(HEADER_BYTES, b"\0")
+
+
+FIELDS = {"key": "a", "size": FACTS.size, "etag": '"v1"'}
+GOOD = {"place": "p", "checked": 1.0, "facts": FIELDS}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\0" * HEADER_BYTES,
+        packed_by_hand([]),
+        packed_by_hand({}),
+        packed_by_hand({**GOOD, "facts": {**FIELDS, "colour": "red"}}),
+        packed_by_hand({**GOOD, "facts": {"key": "a"}}),
+        packed_by_hand(GOOD, size=1),
+        packed_by_hand(GOOD, block_bytes=1),
+        packed_by_hand(GOOD, block_bytes=1 << 30),
+    ],
+)
+def test_what_is_none_of_ours(raw: bytes) -> None:
+    assert read_header(packed_by_hand(GOOD)).facts == FACTS
+    with pytest.raises(NotOurs):
+        read_header(raw)
