@@ -8,7 +8,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from rangeserver.cache.budget import Budget
@@ -33,6 +33,11 @@ _RETRY_SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
 _SWEEP_PART = 64
 """A sweep is due after so many seconds, or when this part of ``max_bytes`` was written."""
+
+_UNSWEPT_PART = 32
+_UNSWEPT_SECONDS = 5.0
+"""Writing waits for a sweep when this part of ``max_bytes`` was written since the last one, which
+would have to take long for that; so many seconds at most."""
 
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
@@ -68,6 +73,7 @@ class Cache:
         self._written = 0
         self._full = False
         self._sweep_wanted = asyncio.Event()
+        self._swept = asyncio.Event()
         metrics.in_flight = lambda: self.budget.taken
         metrics.usable = self.may_write
 
@@ -97,11 +103,18 @@ class Cache:
             del self._entries[entry.place]
         self.disk.begin(self._remove, entry)
 
-    def wrote(self, count: int) -> None:
+    async def room_for(self, count: int) -> None:
+        """Account for bytes that will be written, once sweeps keep up with what was."""
+        if self._written > self._limits.max_bytes // _UNSWEPT_PART:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UNSWEPT_SECONDS):
+                    await self._swept.wait()
+        self._wrote(count)
+
+    def _wrote(self, count: int) -> None:
         """Bytes were written; enough of them are a reason to look for space."""
         self._written += count
         if self._written > self._limits.max_bytes // _SWEEP_PART:
-            self._written = 0
             self._sweep_wanted.set()
 
     async def open(self) -> None:
@@ -278,6 +291,7 @@ class Cache:
                 log.info("cache: %s can be used now", self.directory.path)
 
     async def _sweep(self) -> None:
+        written = self._written
         try:
             full, self._full = self._full, False
             swept = await self.disk.run_long(sweep, self.directory, self._limits, full=full)
@@ -285,6 +299,10 @@ class Cache:
             self.metrics.failed("read")
             log.warning("cache: cannot look for space: %s", error)
             return
+        finally:
+            self._written -= written
+            self._swept.set()
+            self._swept = asyncio.Event()
         if swept is not None:
             self._take_notice(swept)
         elif full:

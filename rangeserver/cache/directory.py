@@ -185,7 +185,7 @@ class Directory:
         for group in _entries(self._objects):
             if _GROUP.fullmatch(group.name) and group.is_dir(follow_symlinks=False):
                 files = _entries(group.path)
-                yield from (file.path for file in files if not _NAME.fullmatch(file.name))
+                yield from (file.path for file in files if not _is_named_like_ours(file))
             else:
                 yield group.path
 
@@ -253,6 +253,10 @@ def _digest(place: str) -> str:
 
 def _lock_byte(place: str) -> int:
     return int.from_bytes(hashlib.blake2b(place.encode(), digest_size=7).digest(), "big")
+
+
+def _is_named_like_ours(entry: os.DirEntry[str]) -> bool:
+    return _NAME.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
 
 
 def _entries(path: str | Path) -> list[os.DirEntry[str]]:

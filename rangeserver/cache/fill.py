@@ -70,8 +70,8 @@ class Means(Protocol):
         """The file of an entry could not be read."""
         ...
 
-    def wrote(self, count: int) -> None:
-        """So many bytes were written to it."""
+    async def room_for(self, count: int) -> None:
+        """So many bytes are about to be written to it."""
         ...
 
 
@@ -302,8 +302,8 @@ class Fill:
             data = memoryview(part)[begin:end]
             if not data:
                 continue
+            await self._means.room_for(len(data))
             done = await self._means.disk.run(self._write, data, self.landed)
-            self._means.wrote(len(data))
             self._give_back(min(len(data), self._reserved))
             self.landed += len(data)
             for block in done:

@@ -45,6 +45,8 @@ def _answer(path: Path, environ: WSGIEnvironment) -> Response:
     except OSError:
         return Response(status=404)
     facts = os.fstat(file.fileno())
+    if environ["REQUEST_METHOD"] == "HEAD":
+        file.close()  # of what is not sent, werkzeug closes nothing
     etag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
     # werkzeug does not look at If-Match when there is a Range.
     wanted = parse_etags(environ.get("HTTP_IF_MATCH"))

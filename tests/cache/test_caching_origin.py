@@ -243,7 +243,7 @@ async def test_a_reader_whose_file_was_removed_goes_on(one: Setting) -> None:
     async with one.origin.read(facts, ByteSpan(0, len(DATA))) as parts:
         async for part in parts:
             if not got:
-                one.cache.directory.remove(one.cache.directory._path(PLACE))
+                one.cache.directory.remove(one.cache.directory.path_of(PLACE))
             got += os.pread(part.file.fileno(), part.length, part.offset)  # type: ignore[union-attr]
     assert bytes(got) == DATA
 

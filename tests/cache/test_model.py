@@ -344,7 +344,7 @@ class Model(RuleBasedStateMachine):
     @rule(key=keys)
     def file_is_removed(self, key: str) -> None:
         directory = self.processes[0].cache.directory
-        directory.remove(directory._path(place_of("", "films", key)))
+        directory.remove(directory.path_of(place_of("", "films", key)))
 
     @rule(process=processes)
     def all_is_swept(self, process: int) -> None:
