@@ -103,7 +103,8 @@ async def test_whatever_happens_the_blocks_are_free_again(tmp_path: Path, one: S
     await fill.beyond(0)
     assert fill.error is not None
     async with setting(tmp_path, one.inner) as other:
-        assert await other.read(one.inner.current["a"]) == DATA
+        assert await asyncio.wait_for(other.read(one.inner.current["a"]), 5) == DATA
+        assert other.counted("errors_total", kind="damaged") == 0
 
 
 async def test_too_few_bytes_are_an_error(one: Setting) -> None:

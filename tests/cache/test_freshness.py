@@ -92,7 +92,7 @@ async def test_other_refusals_are_not_kept(
 
 async def test_old_facts_hold_up_nobody(fake: FakeS3, tmp_path: Path) -> None:
     fake.put("film", FILM)
-    settings = {"ttl_seconds": 0.01, "stale_while_revalidate_seconds": LONG}
+    settings: dict[str, Any] = {"ttl_seconds": 0.01, "stale_while_revalidate_seconds": LONG}
     async with servers(fake, tmp_path, **settings) as (client,):
         assert (await client.get("/film")).body == FILM
         fake.misbehave(faults.stall_after(faults.BEFORE_HEADER), times=1, method="HEAD")
@@ -109,7 +109,7 @@ async def test_what_is_kept_is_served_while_the_origin_is_gone(
     fake: FakeS3, tmp_path: Path, seconds: float
 ) -> None:
     fake.put("film", FILM)
-    settings = {"ttl_seconds": 0.0, "stale_if_error_seconds": seconds}
+    settings: dict[str, Any] = {"ttl_seconds": 0.0, "stale_if_error_seconds": seconds}
     async with servers(fake, tmp_path, **settings) as (client,):
         assert (await client.get("/film")).body == FILM
         fake.misbehave(faults.error(500, "InternalError"), method="HEAD")
