@@ -157,7 +157,7 @@ class Fill:
         return stop
 
     async def beyond(self, position: int) -> None:
-        """Wait until it is further than ``position``, or over."""
+        """Wait for news, unless it is further than ``position`` already, or over."""
         if self.landed > position or self.over:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

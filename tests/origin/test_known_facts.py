@@ -417,3 +417,162 @@ async def test_comings_and_goings_at_random_leave_nothing(course: Course) -> Non
     await asyncio.gather(toggle(), *(come_and_go(number) for number in range(500)))
     assert inner.waiting == 0
     assert await course.describe() == FACTS
+
+
+# --- longer than for a moment, while they are asked for
+
+STALE = 10.0
+
+
+@pytest.fixture
+async def lenient() -> AsyncIterator[Course]:
+    """One that tells facts whose time is over, and that a key is missing."""
+    driven = Course()
+    driven.known = KnownFacts(
+        driven.inner,
+        TTL,
+        clock=driven.clock,
+        metrics=driven._metrics.origin,
+        stale_seconds=STALE,
+        missing_seconds=2.0,
+    )
+    yield driven
+    await driven.known.close()
+    assert driven.known._asked == {}
+    assert driven.known._refreshing == set()
+
+
+async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: Course) -> None:
+    await lenient.describe()
+    lenient.clock.now += TTL
+    lenient.inner.facts = replace(FACTS, etag='"v2"')
+    lenient.inner.hold()
+    for _ in range(5):
+        assert await lenient.describe() == FACTS
+        assert await lenient.open() == Opened(FACTS, believed=True)
+        await asyncio.sleep(0)
+    assert (lenient.inner.asked, lenient.inner.waiting) == (2, 1)
+    lenient.inner.release()
+    await eventually(lambda: not lenient.known._refreshing)
+    assert (await lenient.describe()).etag == '"v2"'
+    assert lenient.inner.asked == 2
+
+
+async def test_but_not_for_ever(lenient: Course) -> None:
+    await lenient.describe()
+    lenient.clock.now += TTL + STALE
+    lenient.inner.facts = replace(FACTS, etag='"v2"')
+    assert (await lenient.describe()).etag == '"v2"'
+
+
+@pytest.mark.parametrize("directive", ["must-revalidate", "no-cache"])
+async def test_nor_where_the_object_forbids_it(lenient: Course, directive: str) -> None:
+    lenient.inner.facts = replace(FACTS, cache_control=directive)
+    await lenient.describe()
+    lenient.clock.now += TTL
+    await lenient.describe()
+    assert lenient.inner.asked == 2
+    assert not lenient.known._refreshing
+
+
+async def test_no_cache_is_asked_for_each_time(lenient: Course) -> None:
+    lenient.inner.facts = replace(FACTS, cache_control="max-age=9, No-Cache")
+    for number in range(1, 4):
+        await lenient.describe()
+        assert lenient.inner.asked == number
+
+
+async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> None:
+    await lenient.describe()
+    lenient.clock.now += TTL
+    lenient.inner.error = OriginUnreachable()
+    assert await lenient.describe() == FACTS
+    await eventually(lambda: not lenient.known._refreshing)
+    assert await lenient.describe() == FACTS
+    await eventually(lambda: not lenient.known._refreshing)
+    assert lenient.inner.asked == 3
+
+
+async def test_that_it_is_gone_is_learned_in_the_background(lenient: Course) -> None:
+    await lenient.describe()
+    lenient.clock.now += TTL
+    lenient.inner.error = ObjectNotFound("gone")
+    assert await lenient.describe() == FACTS
+    await eventually(lambda: not lenient.known._refreshing)
+    with pytest.raises(ObjectNotFound, match="gone"):
+        await lenient.describe()
+    assert lenient.inner.asked == 2
+
+
+async def test_closing_ends_the_question(lenient: Course) -> None:
+    await lenient.describe()
+    lenient.clock.now += TTL
+    lenient.inner.hold()
+    await lenient.describe()
+    await eventually(lambda: lenient.inner.waiting == 1)
+    await lenient.known.close()
+    assert (lenient.inner.waiting, lenient.known._refreshing) == (0, set())
+
+
+# --- missing
+
+
+async def test_that_a_key_is_missing_is_believed_for_its_time(lenient: Course) -> None:
+    lenient.inner.error = ObjectNotFound("no such key")
+    for _ in range(3):
+        with pytest.raises(ObjectNotFound, match="no such key"):
+            await lenient.describe()
+        with pytest.raises(ObjectNotFound):
+            await lenient.open()
+    assert lenient.inner.asked == 1
+    lenient.inner.error = None
+    lenient.clock.now += 2.0
+    assert await lenient.describe() == FACTS
+    assert lenient.known._missing == {}
+
+
+@pytest.mark.parametrize("error", [AccessDenied(), OriginUnreachable(), OriginThrottled()])
+async def test_no_other_refusal_is(lenient: Course, error: OriginError) -> None:
+    lenient.inner.error = error
+    for number in range(1, 4):
+        with pytest.raises(type(error)):
+            await lenient.describe()
+        assert lenient.inner.asked == number
+
+
+# --- facts that were believed by whoever told them
+
+
+class Aged(Inner):
+    """Tells facts of some seconds ago."""
+
+    age = 3.0
+
+    @asynccontextmanager
+    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+        self.opened.append((key, wanted))
+        yield Opened(await self._answer(key), believed=True, age=self.age)
+
+
+@pytest.mark.parametrize(("age", "asked"), [(3.0, 1), (TTL, 2)])
+async def test_age_counts(course: Course, age: float, asked: int) -> None:
+    course.known.inner = course.inner = inner = Aged()
+    inner.age = age
+    await course.open()
+    course.clock.now += TTL - 3.0 - 0.01
+    await course.open()
+    assert inner.asked == asked
+    course.clock.now += 0.01
+    await course.open()
+    assert inner.asked == asked + 1
+
+
+async def test_all_are_told_that_it_was_but_believed(course: Course) -> None:
+    course.known.inner = course.inner = Aged()
+    course.inner.hold()
+    tasks = course.started(course.open, 3)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    results = await asyncio.gather(*tasks)
+    assert [each.believed for each in results if isinstance(each, Opened)] == [True] * 3
+    assert course.inner.asked == 1

@@ -1,0 +1,160 @@
+"""Blocks on their way: for all who need them, as long as anyone does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rangeserver.cache import fill as module
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.fill import CacheFailed, Fill
+from rangeserver.errors import OriginProtocolError
+from rangeserver.protocol.ranges import ByteSpan
+from tests.cache.files import BLOCK
+from tests.cache.model_origin import MemoryOrigin
+from tests.cache.setting import Setting, setting
+from tests.support import eventually
+
+DATA = random.Random(3).randbytes(4 * BLOCK)
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Setting]:
+    inner = MemoryOrigin()
+    inner.put("a", DATA)
+    inner.part_bytes = 1000
+    async with setting(tmp_path, inner) as made:
+        yield made
+
+
+async def entry_of(one: Setting) -> Entry:
+    entry = await one.cache.create("aws films a", one.inner.current["a"])
+    assert entry is not None
+    return entry
+
+
+def begun(one: Setting, entry: Entry, first: int = 0, stop: int = 4) -> Fill:
+    made = Fill(one.cache, entry, (first, stop))
+    facts = one.inner.current["a"]
+    made.begin(lambda span: one.inner.read(facts, span), reserved=0)
+    made.wanted_by(one)
+    return made
+
+
+async def test_it_is_read_as_it_comes(one: Setting) -> None:
+    entry = await entry_of(one)
+    one.inner.hold()
+    fill = begun(one, entry)
+    await fill.beyond(0)
+    assert fill.landed == entry.available(0, len(DATA)) == 1000
+    assert one.cache.budget.taken == len(DATA) - 1000
+    one.inner.release()
+    await eventually(lambda: fill.over)
+    assert (fill.over, fill.error, entry.available(0, len(DATA))) == (True, None, len(DATA))
+    assert entry.file.claim(0, 4, fetch=False).good == [0, 1, 2, 3]
+
+
+async def test_it_ends_when_nobody_reads(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.02)
+    entry = await entry_of(one)
+    one.inner.hold()
+    fill = begun(one, entry)
+    await fill.beyond(0)
+    fill.left_by(one)
+    await eventually(lambda: fill.over)
+    assert (fill.error, entry.filling, one.cache.budget.taken) == (None, {}, 0)
+
+
+async def test_with_the_block_it_is_at(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 60.0)
+    entry = await entry_of(one)
+    one.inner.hold()
+    fill = begun(one, entry)
+    await fill.beyond(0)
+    fill.left_by(one)
+    one.inner.release()
+    await eventually(lambda: fill.over)
+    assert entry.available(0, len(DATA)) == BLOCK
+
+
+async def test_one_reader_is_enough(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.01)
+    entry = await entry_of(one)
+    one.inner.hold()
+    fill = begun(one, entry)
+    await fill.beyond(0)
+    fill.left_by(one)
+    fill.wanted_by(entry)
+    await asyncio.sleep(0.03)
+    assert not fill.over
+    one.inner.release()
+    await eventually(lambda: fill.over)
+    assert entry.available(0, len(DATA)) == len(DATA)
+
+
+async def test_whatever_happens_the_blocks_are_free_again(tmp_path: Path, one: Setting) -> None:
+    entry = await entry_of(one)
+    one.inner.refusals = 1
+    fill = begun(one, entry)
+    await fill.beyond(0)
+    assert fill.error is not None
+    async with setting(tmp_path, one.inner) as other:
+        assert await asyncio.wait_for(other.read(one.inner.current["a"]), 5) == DATA
+        assert other.counted("errors_total", kind="damaged") == 0
+
+
+async def test_too_few_bytes_are_an_error(one: Setting) -> None:
+    entry = await entry_of(one)
+    facts = one.inner.current["a"]
+    fill = Fill(one.cache, entry, (0, 4))
+    fill.begin(lambda span: one.inner.read(facts, ByteSpan(0, span.stop - 5)), reserved=0)
+    await eventually(lambda: fill.over)
+    assert isinstance(fill.error, OriginProtocolError)
+    assert entry.available(0, len(DATA)) == 3 * BLOCK
+
+
+async def test_and_too_many_are_not_kept(one: Setting) -> None:
+    entry = await entry_of(one)
+    facts = one.inner.current["a"]
+    one.inner.part_bytes = 7 * BLOCK // 4
+    fill = Fill(one.cache, entry, (0, 2))
+    fill.begin(lambda _: one.inner.read(facts, ByteSpan(0, 4 * BLOCK)), reserved=0)
+    await eventually(lambda: fill.over)
+    assert (fill.landed, fill.error) == (2 * BLOCK, None)
+    assert entry.file.present() == [0, 1]
+    assert entry.file.claim(0, 2, fetch=False).good == [0, 1]
+
+
+async def test_an_error_of_ours_leaves_nobody_waiting(one: Setting) -> None:
+    entry = await entry_of(one)
+    fill = Fill(one.cache, entry, (0, 4))
+    fill.begin(lambda _: 1 // 0, reserved=0)  # type: ignore[arg-type, return-value]
+    await asyncio.wait_for(fill.beyond(0), 5)
+    assert isinstance(fill.error, CacheFailed)
+
+
+async def test_a_process_that_hangs_is_not_waited_for(
+    tmp_path: Path, one: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_OTHERS_SECONDS", 0.05)
+    entry = await entry_of(one)
+    assert entry.file.claim(0, 4, fetch=True).run == (0, 4)
+    async with setting(tmp_path, one.inner) as other:
+        assert await other.read(one.inner.current["a"]) == DATA
+
+
+async def test_blocks_stay_ours_until_the_look_for_them_is_over(one: Setting) -> None:
+    """The next fill of this process would share the lock, and lose it."""
+    entry = await entry_of(one)
+    fill = begun(one, entry)
+    await asyncio.sleep(0)  # it has begun to look
+    assert fill.task is not None
+    fill.task.cancel()
+    await asyncio.gather(fill.task, return_exceptions=True)
+    assert entry.filling == {}
+    assert entry.file.claim(0, 4, fetch=True).run == (0, 4)
+    entry.file.release((0, 4))
