@@ -236,6 +236,7 @@ async def test_eviction_under_viewers(fake: FakeS3) -> None:
             for _ in range(5):
                 received = await watch.get(f"/{dice.choice(keys)}", goes_on=False)
                 assert (received.status, received.complete) == (200, True)
+                assert received.seconds < 5.0  # with ten at a time, on a busy machine
 
         async def measure() -> None:
             nonlocal largest
@@ -247,9 +248,11 @@ async def test_eviction_under_viewers(fake: FakeS3) -> None:
         await asyncio.gather(*(viewer(seed) for seed in range(10)))
         measuring.cancel()
         assert watch.rose("rangeserver_cache_evictions_total") > 0
-        # What comes while a sweep looks is on top; a real limit is 600 times this one.
-        assert largest <= limit * 1.1, f"{largest / limit:.2f} of the limit"
+        # What is written while a sweep looks comes on top: for a moment, and of a real limit, which
+        # is 600 times this one, not much.
+        assert largest <= limit * 1.3, f"{largest / limit:.2f} of the limit"
         directory = str(watch.cache.directory.path)
+        await eventually(lambda: disk_usage(Path(directory)) <= limit)
         await eventually(lambda: not any(removed_but_open(directory)), 2.0)
 
 
