@@ -104,7 +104,7 @@ class Disk:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
         job = loop.run_in_executor(self._threads, self._timed, call)
-        job.add_done_callback(lambda job: _settle(job, waiter, late))
+        job.add_done_callback(functools.partial(_settle, waiter, late))
         self._waiting[waiter] = time.monotonic() + seconds
         if self._timer is None:
             self._timer = loop.call_later(STUCK_SECONDS / 2, self._look)
@@ -114,6 +114,7 @@ class Disk:
             del self._waiting[waiter]
             if late is None:
                 job.cancel()  # need not be begun any more
+            del waiter, job  # or they and an error that they hold hold this frame, and those above
 
     def _timed(self, call: Callable[[], T]) -> T:
         thread = threading.get_ident()
@@ -143,7 +144,7 @@ class Disk:
 
 
 def _settle(
-    job: asyncio.Future[T], waiter: asyncio.Future[T], late: Callable[[T], object] | None
+    waiter: asyncio.Future[T], late: Callable[[T], object] | None, job: asyncio.Future[T]
 ) -> None:
     if job.cancelled():
         return

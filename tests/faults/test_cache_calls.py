@@ -76,7 +76,7 @@ async def process(fake: FakeS3, directory: Path, *calls: str) -> AsyncIterator[P
 
 
 @needs("strace")
-@pytest.mark.parametrize("when", ["1+", "2+", "4+2"])
+@pytest.mark.parametrize("when", ["1+", "4+2"])
 async def test_c01_no_space(fake: FakeS3, tmp_path: Path, when: str) -> None:
     fake.put("film", FILM)
     fault = f"inject=pwrite64:error=ENOSPC:when={when}"
@@ -87,7 +87,7 @@ async def test_c01_no_space(fake: FakeS3, tmp_path: Path, when: str) -> None:
 
 
 @needs("strace")
-@pytest.mark.parametrize("when", ["1+", "2+", "4+3"])
+@pytest.mark.parametrize("when", ["1+", "2+"])
 async def test_c02_input_output_error(fake: FakeS3, tmp_path: Path, when: str) -> None:
     directory = tmp_path / "cache"
     async with watched(fake, cache=kept(directory)) as watch:
@@ -179,7 +179,9 @@ async def test_c10_every_thread_hangs(
         go_on.wait()
         return works(*args, **kwargs)
 
-    async with watched(fake, admin=True, cache={"block_bytes": BLOCK, "ttl_seconds": 60}) as watch:
+    cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
+    patient = {"connect_seconds": 5.0, "pool_wait_seconds": 5.0, "response_seconds": 10.0}
+    async with watched(fake, origin=patient, admin=True, cache=cache) as watch:
         keys = [f"film{number}" for number in range(64)]
         for key in keys:
             watch.put(key, FILM[: 5 * BLOCK])

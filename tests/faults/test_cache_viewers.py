@@ -17,7 +17,7 @@ from rangeserver.web.sendfile import ROOM
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
-from tests.faults.invariants import watched
+from tests.faults.invariants import Watch, watched
 from tests.support import RawClient, eventually
 
 MIB = 1 << 20
@@ -81,6 +81,8 @@ async def test_b10_the_first_to_ask_leaves(fake: FakeS3, offset: int, *, reset: 
         await eventually(lambda: fake.stalled == 1)
         followers = [asyncio.create_task(watch.get("/film", goes_on=False)) for _ in range(8)]
         await eventually(lambda: len(watch.app.active) == 9)
+        if offset != BEFORE_HEADER:  # then a fill has begun; it waits for readers only briefly
+            await eventually(lambda: most_readers(watch) == 9)
         leader.reset() if reset else leader.close()
         await eventually(lambda: len(watch.app.active) == 8)
         fake.release()
@@ -91,6 +93,13 @@ async def test_b10_the_first_to_ask_leaves(fake: FakeS3, offset: int, *, reset: 
         else:
             assert fake.sent["film"] == len(film)
             assert all(one[1] == other[0] for one, other in pairwise(spans(fake)))
+
+
+def most_readers(watch: Watch) -> int:
+    """How many read from the fill that most read from."""
+    entries = watch.cache._entries.values()
+    fills = [fill for entry in entries for fill in entry.filling.values()]
+    return max((len(fill._readers) for fill in fills), default=0)
 
 
 async def test_b10_all_leave(fake: FakeS3) -> None:
@@ -236,6 +245,7 @@ async def test_eviction_under_viewers(fake: FakeS3) -> None:
             for _ in range(5):
                 received = await watch.get(f"/{dice.choice(keys)}", goes_on=False)
                 assert (received.status, received.complete) == (200, True)
+                assert received.seconds < 5.0  # with ten at a time, on a busy machine
 
         async def measure() -> None:
             nonlocal largest
@@ -247,9 +257,11 @@ async def test_eviction_under_viewers(fake: FakeS3) -> None:
         await asyncio.gather(*(viewer(seed) for seed in range(10)))
         measuring.cancel()
         assert watch.rose("rangeserver_cache_evictions_total") > 0
-        # What comes while a sweep looks is on top; a real limit is 600 times this one.
-        assert largest <= limit * 1.1, f"{largest / limit:.2f} of the limit"
+        # What is written while a sweep looks comes on top: for a moment, and of a real limit, which
+        # is 600 times this one, not much.
+        assert largest <= limit * 1.3, f"{largest / limit:.2f} of the limit"
         directory = str(watch.cache.directory.path)
+        await eventually(lambda: disk_usage(Path(directory)) <= limit)
         await eventually(lambda: not any(removed_but_open(directory)), 2.0)
 
 

@@ -52,6 +52,15 @@ async def test_a_descriptor_that_is_left_is_found(fake: FakeS3) -> None:
     os.close(left)
 
 
+async def test_what_the_cache_holds_is_found(fake: FakeS3) -> None:
+    with pytest.raises(AssertionError, match="'budget_taken'"):
+        async with watched(fake, cache={}) as watch:
+            assert watch.cache.budget.try_take(1)
+    with pytest.raises(AssertionError, match="'nameless_files'"):
+        async with watched(fake, cache={}) as watch:
+            (watch.cache.directory.path / "new" / "left").touch()
+
+
 async def test_an_uncounted_response_is_found(fake: FakeS3) -> None:
     async def fault() -> None:
         async with watched(fake) as watch:
