@@ -84,9 +84,12 @@ class Queues:
     received: int
 
 
-def queues_of(port: int) -> Queues:
-    """The buffers of connections to the server at ``port``, at its end (iproute2's ss)."""
-    command = (require("ss", "iproute2"), "-tmnH", "state", "established", "sport", "=", f":{port}")
+def queues_of(port: int, *, clients: bool = False) -> Queues:
+    """The buffers of connections to the server at ``port``, at its end, or at its ``clients``'
+    (iproute2's ss).
+    """
+    end = "dport" if clients else "sport"
+    command = (require("ss", "iproute2"), "-tmnH", "state", "established", end, "=", f":{port}")
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return read_queues(shown)
 
