@@ -4,12 +4,12 @@ Viewers ask for a film and read nothing but the header. Those of a cached film (
 connection to the origin; without the cache (200) each holds one. They come in waves: what one
 leaves behind the next uses again, and a leak would show as a slope.
 
-In user space: the growth of the server's resident memory since before the first wave, and of its
-Pss, for each viewer. In the kernel: the growth of what all TCP sockets of the machine are charged
-for, both ends and those to the origin; of it, as ss tells for each socket, what the server has to
-send, and what it has not read yet of what the origin sent. With sendfile the former is memory of
-the page cache which all viewers share, charged to each of them. The growth of the slabs is of the
-whole machine, and includes both ends' sockets.
+In user space: the growth of the server's resident memory since before the first wave, and of the
+Pss of what is anonymous in it, for each viewer. In the kernel: the growth of what all TCP sockets
+of the machine are charged for, both ends and those to the origin; of it, as ss tells for each
+socket, what the server has to send, and what it has not read yet of what the origin sent. With
+sendfile the former is memory of the page cache which all viewers share, charged to each of them.
+The growth of the slabs is of the whole machine, and includes both ends' sockets.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ _HEADINGS = (
     *(
         "wave",
         "RSS KiB",
-        "Pss KiB",
+        "Pss, anonymous KiB",
         "descriptors",
         "kernel: TCP KiB",
         "to send KiB",
