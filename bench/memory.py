@@ -18,8 +18,9 @@ _SETTLED_SHARE = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a process: resident bytes; the same with shared pages divided among who shares them
-    (Pss); and open descriptors.
+    """Of a process: resident bytes; those of them that are no file's, pages shared with others
+    divided among them (Pss of what is anonymous: the files of libraries count for more when another
+    process ends that has them); and open descriptors.
     """
 
     resident: int
@@ -35,7 +36,7 @@ def resident(pid: int) -> int:
 def memory_of(pid: int) -> Memory:
     """What a process holds in user space."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss: +(\d+) kB$", rollup, re.MULTILINE)
+    found = re.search(r"^Pss_Anon: +(\d+) kB$", rollup, re.MULTILINE)
     assert found is not None
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     return Memory(resident(pid), int(found[1]) * 1024, descriptors)
@@ -84,9 +85,12 @@ class Queues:
     received: int
 
 
-def queues_of(port: int) -> Queues:
-    """The buffers of connections to the server at ``port``, at its end (iproute2's ss)."""
-    command = (require("ss", "iproute2"), "-tmnH", "state", "established", "sport", "=", f":{port}")
+def queues_of(port: int, *, clients: bool = False) -> Queues:
+    """The buffers of connections to the server at ``port``, at its end, or at its ``clients``'
+    (iproute2's ss).
+    """
+    end = "dport" if clients else "sport"
+    command = (require("ss", "iproute2"), "-tmnH", "state", "established", end, "=", f":{port}")
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return read_queues(shown)
 

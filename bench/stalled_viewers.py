@@ -4,11 +4,12 @@ Viewers ask for a film and read nothing but the header. Those of a cached film (
 connection to the origin; without the cache (200) each holds one. They come in waves: what one
 leaves behind the next uses again, and a leak would show as a slope.
 
-In user space: the growth of the server's resident memory since before the first wave, and of its
-Pss, for each viewer. In the kernel: the growth of what all TCP sockets of the machine are charged
-for, both ends and those to the origin; of it, as ss tells for each socket, what waits at the
-server's end. With sendfile that is memory of the page cache which all viewers share, charged to
-each of them. The growth of the slabs is of the whole machine, and includes both ends' sockets.
+In user space: the growth of the server's resident memory since before the first wave, and of the
+Pss of what is anonymous in it, for each viewer. In the kernel: the growth of what all TCP sockets
+of the machine are charged for, both ends and those to the origin; of it, as ss tells for each
+socket, what the server has to send, and what it has not read yet of what the origin sent. With
+sendfile the former is memory of the page cache which all viewers share, charged to each of them.
+The growth of the slabs is of the whole machine, and includes both ends' sockets.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Wave:
     descriptors: float
     tcp: float
     server_queues: float
+    from_origin: float
     slabs: float
     origin_connections: int
     left_behind: int
@@ -111,6 +113,7 @@ async def _wave(side: Side, origin: SlowOrigin, viewers: int, before: Memory) ->
         descriptors=(held.descriptors - before.descriptors) / viewers,
         tcp=(tcp_bytes() - tcp) / viewers,
         server_queues=(queues.sent - queued.sent) / viewers,
+        from_origin=queues_of(origin.port, clients=True).received / viewers,
         slabs=(slab_bytes() - slabs) / viewers,
         origin_connections=counts["answering"],
         left_behind=0,
@@ -159,16 +162,25 @@ def is_flat(costs: Sequence[float]) -> bool:
 
 
 _HEADINGS = (
-    *("wave", "RSS KiB", "Pss KiB", "descriptors", "kernel: TCP KiB", "at the server's end KiB"),
+    *(
+        "wave",
+        "RSS KiB",
+        "Pss, anonymous KiB",
+        "descriptors",
+        "kernel: TCP KiB",
+        "to send KiB",
+        "from the origin KiB",
+    ),
     *("slabs KiB", "origin connections, in all", "left behind, in all MiB"),
 )
 
 
 def _row(number: int, wave: Wave) -> tuple[str, ...]:
-    kib = (wave.resident, wave.proportional, wave.tcp, wave.server_queues, wave.slabs)
-    resident, proportional, tcp, queues, slabs = (f"{value / KIB:.1f}" for value in kib)
+    user = (wave.resident, wave.proportional)
+    kernel = (wave.tcp, wave.server_queues, wave.from_origin, wave.slabs)
     return (
-        *(str(number), resident, proportional, f"{wave.descriptors:.2f}", tcp, queues, slabs),
+        *(str(number), *(f"{value / KIB:.1f}" for value in user), f"{wave.descriptors:.2f}"),
+        *(f"{value / KIB:.1f}" for value in kernel),
         *(str(wave.origin_connections), f"{wave.left_behind / MIB:.1f}"),
     )
 

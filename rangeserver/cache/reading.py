@@ -42,6 +42,11 @@ class CachedRead:
     Reading past the cache is what it falls back to, from wherever it is, when the disk fails.
     """
 
+    __slots__ = (
+        *("_ahead", "_complete", "_entry", "_entry_again", "_fetched", "_fills", "_opened"),
+        *("_past", "_position", "_report", "_shared", "_source", "_stop"),
+    )
+
     def __init__(
         self,
         shared: Shared,

@@ -26,6 +26,11 @@ class ClientDeadlines:
 class ClientProgress:
     """Watches one response from its first byte to its end; use as a context manager."""
 
+    __slots__ = (
+        *("_deadlines", "_exchange", "_idle", "_interval", "_loop", "_taken", "_timer"),
+        *("_transport", "_waited"),
+    )
+
     def __init__(
         self, transport: asyncio.Transport, exchange: Exchange, deadlines: ClientDeadlines
     ) -> None:

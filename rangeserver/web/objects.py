@@ -28,6 +28,7 @@ from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
     PlanRules,
+    ResponsePlan,
     opening_range,
     plan_response,
 )
@@ -132,7 +133,8 @@ class ObjectHandler:
             plan = plan_response(
                 asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
             )
-            if opened.parts is not None and opened.span not in plan.body:
+            needed = opened.parts is not None and opened.span in plan.body
+            if opened.parts is not None and not needed:
                 await stack.aclose()
                 opened = Opened(opened.facts)
             if plan.status in _REFUSALS:
@@ -146,8 +148,22 @@ class ObjectHandler:
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
             exchange.from_object = True
-            async with aclosing(body_parts(origin, opened, plan.body)) as parts:
-                return await relay(request, exchange, plan, parts, self.deadlines)
+            if needed:
+                return await self._relayed(request, exchange, origin, opened, plan)
+        # What was opened is not held while a client takes its time: the stack alone has 2 KiB.
+        del stack
+        return await self._relayed(request, exchange, origin, opened, plan)
+
+    async def _relayed(
+        self,
+        request: web.Request,
+        exchange: Exchange,
+        origin: Origin[Part],
+        opened: Opened[Part],
+        plan: ResponsePlan,
+    ) -> web.StreamResponse:
+        async with aclosing(body_parts(origin, opened, plan.body)) as parts:
+            return await relay(request, exchange, plan, parts, self.deadlines)
 
 
 async def _opened(

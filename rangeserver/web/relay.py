@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from aiohttp import web
 
@@ -39,12 +39,13 @@ async def body_parts(
         if isinstance(segment, bytes):
             framing += segment
             continue
-        async with AsyncExitStack() as stack:
-            if begun is not None and segment == opened.span:
-                parts = begun
-            else:
-                parts = await stack.enter_async_context(origin.read(opened.facts, segment))
-            begun = None
+        reading: AbstractAsyncContextManager[AsyncIterator[Part]]
+        if begun is not None and segment == opened.span:
+            reading = nullcontext(begun)
+        else:
+            reading = origin.read(opened.facts, segment)
+        begun = None
+        async with reading as parts:
             async for part in parts:
                 if framing and isinstance(part, bytes):
                     yield framing + part
