@@ -71,6 +71,7 @@ class Cache:
         self._opened = False
         self._left_alone_until = 0.0
         self._written = 0
+        self._kept_in_order = False
         self._full = False
         self._sweep_wanted = asyncio.Event()
         self._swept = asyncio.Event()
@@ -105,7 +106,7 @@ class Cache:
 
     async def room_for(self, count: int) -> None:
         """Account for bytes that will be written, once sweeps keep up with what was."""
-        if self._written > self._limits.max_bytes // _UNSWEPT_PART:
+        if self._kept_in_order and self._written > self._limits.max_bytes // _UNSWEPT_PART:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_UNSWEPT_SECONDS):
                     await self._swept.wait()
@@ -237,6 +238,7 @@ class Cache:
         """Sweep now and then, and try again to use a directory that could not be used. Runs until
         it is cancelled.
         """
+        self._kept_in_order = True
         while True:
             await self._try_to_open()
             if self._opened:

@@ -43,8 +43,8 @@ class CachedRead:
     """
 
     __slots__ = (
-        *("_ahead", "_complete", "_entry", "_entry_again", "_fetched", "_fills", "_opened"),
-        *("_past", "_position", "_report", "_shared", "_source", "_stop"),
+        *("_ahead", "_busy_since", "_complete", "_entry", "_entry_again", "_fetched", "_fills"),
+        *("_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
     )
 
     def __init__(
