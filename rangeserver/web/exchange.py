@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from aiohttp import hdrs, web
 
-from rangeserver.logs import access_log
+from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
 
 REQUEST_ID = "X-Request-Id"
@@ -140,9 +140,8 @@ def new_request_id() -> str:
 
 def log_exchange(exchange: Exchange) -> None:
     """Write the access line of a finished exchange."""
-    if not access_log.isEnabledFor(logging.INFO):
-        return
-    access_log.info("access", extra={"access": exchange.fields()})
+    if access_log.isEnabledFor(logging.INFO):
+        log_access(exchange.fields())
 
 
 def _milliseconds(seconds: float) -> float:
