@@ -36,12 +36,13 @@ from rangeserver.web.exchange import (
     ExchangeObserver,
     log_exchange,
 )
-from rangeserver.web.middlewares.access import add_own_headers, recorded
+from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.monitoring import Watched, WatchedOrigin, create_monitoring_app
 from rangeserver.web.objects import MountedOrigin, ObjectHandler
-from rangeserver.web.routing import EveryTarget
-from rangeserver.web.sendfile import ROOM, Room
+from rangeserver.web.relay import Relay
+from rangeserver.web.routing import HANDLER, EveryTarget
+from rangeserver.web.sendfile import Room
 from rangeserver.web.status_page import RecentFailures
 
 log = logging.getLogger(__name__)
@@ -77,12 +78,11 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
         ],
         version=__version__,
     )
-    app.on_response_prepare.append(add_own_headers)
 
     async def with_origins(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app[ROOM] = Room()
-            stack.callback(app[ROOM].close)
+            room = Room()
+            stack.callback(room.close)
             cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             deadlines = ClientDeadlines(
@@ -90,13 +90,14 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
                 server.min_bytes_per_second,
                 server.min_rate_grace_seconds,
             )
-            app[OBJECTS] = ObjectHandler(MountTable(mounts), deadlines)
+            app[OBJECTS] = ObjectHandler(MountTable(mounts), Relay(deadlines, room))
             yield
 
     async def objects(request: web.Request) -> web.StreamResponse:
         return await app[OBJECTS](request)
 
     app.cleanup_ctx.append(with_origins)
+    app[HANDLER] = objects
     app.router.register_resource(EveryTarget(objects))
     return app
 

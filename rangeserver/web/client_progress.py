@@ -26,10 +26,7 @@ class ClientDeadlines:
 class ClientProgress:
     """Watches one response from its first byte to its end; use as a context manager."""
 
-    def __init__(
-        self, transport: asyncio.Transport, exchange: Exchange, deadlines: ClientDeadlines
-    ) -> None:
-        self._transport = transport
+    def __init__(self, exchange: Exchange, deadlines: ClientDeadlines) -> None:
         self._exchange = exchange
         self._deadlines = deadlines
         self._interval = min(deadlines.write_idle_seconds, deadlines.min_rate_grace_seconds) / 4
@@ -53,7 +50,9 @@ class ClientProgress:
             self._timer.cancel()
 
     def _look(self) -> None:
-        waiting = self._transport.get_write_buffer_size() + self._exchange.bytes_waiting
+        transport = self._exchange.transport
+        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        waiting += self._exchange.bytes_waiting
         taken = self._exchange.bytes_sent - waiting
         if waiting:
             self._waited += self._interval

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -30,7 +30,6 @@ from rangeserver.protocol.response_plan import (
     opening_range,
     plan_response,
 )
-from rangeserver.web.client_progress import ClientDeadlines
 from rangeserver.web.error_responses import (
     ALLOWED_METHODS,
     PRECONDITION_FAILED,
@@ -38,7 +37,7 @@ from rangeserver.web.error_responses import (
     error_response,
 )
 from rangeserver.web.exchange import EXCHANGE, Exchange
-from rangeserver.web.relay import body_parts, relay
+from rangeserver.web.relay import Relay
 
 _MAX_QUERY_FIELDS = 100
 _MAX_LOGGED_PATH = 512
@@ -65,7 +64,7 @@ class ObjectHandler:
     """Answers every request for an object of one of ``mounts``."""
 
     mounts: MountTable[MountedOrigin]
-    deadlines: ClientDeadlines
+    relay: Relay
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
@@ -140,8 +139,7 @@ class ObjectHandler:
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
             exchange.from_object = True
-            async with aclosing(body_parts(origin, opened, plan.body)) as parts:
-                return await relay(request, exchange, plan, parts, self.deadlines)
+            return await self.relay(request, exchange, plan, origin, opened)
 
 
 async def _opened(
