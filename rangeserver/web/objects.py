@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
@@ -119,13 +120,13 @@ class ObjectHandler:
         first: bool,
     ) -> web.StreamResponse:
         origin, rules = mounted.origin, mounted.rules
-        async with AsyncExitStack() as stack:
-            opened = await _opened(stack, origin, key, asked, rules)
+        opening = _Opening(origin, key, asked, rules)
+        async with opening as opened:
             plan = plan_response(
                 asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
             )
             if opened.parts is not None and opened.span not in plan.body:
-                await stack.aclose()
+                await opening.close()
                 opened = Opened(opened.facts)
             if plan.status in _REFUSALS:
                 if first and opened.believed:
@@ -142,23 +143,46 @@ class ObjectHandler:
             return await self.relay(request, exchange, plan, origin, opened)
 
 
-async def _opened(
-    stack: AsyncExitStack,
-    origin: Origin[Part],
-    key: ObjectKey,
-    asked: ObjectRequest,
-    rules: PlanRules,
-) -> Opened[Part]:
+class _Opening(AbstractAsyncContextManager[Opened[Part]]):
     """The object's facts and, where one request brings both, the read that will be needed."""
-    wanted = opening_range(asked, rules)
-    if wanted is None:
-        return Opened(await origin.describe(key))
-    try:
-        return await stack.enter_async_context(origin.open(key, wanted))
-    except RangeUnsatisfiable:
-        if not asked.conditions.any_but_range():
-            raise  # the size is all that a 416 needs
-        return Opened(await origin.describe(key))
+
+    __slots__ = ("_asked", "_entered", "_key", "_origin", "_rules")
+
+    def __init__(
+        self, origin: Origin[Part], key: ObjectKey, asked: ObjectRequest, rules: PlanRules
+    ) -> None:
+        self._origin = origin
+        self._key = key
+        self._asked = asked
+        self._rules = rules
+        self._entered: AbstractAsyncContextManager[Opened[Part]] | None = None
+
+    async def __aenter__(self) -> Opened[Part]:
+        wanted = opening_range(self._asked, self._rules)
+        if wanted is not None:
+            opening = self._origin.open(self._key, wanted)
+            try:
+                opened = await opening.__aenter__()
+            except RangeUnsatisfiable:
+                if not self._asked.conditions.any_but_range():
+                    raise  # the size is all that a 416 needs
+            else:
+                self._entered = opening
+                return opened
+        return Opened(await self._origin.describe(self._key))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        entered, self._entered = self._entered, None
+        return await entered.__aexit__(kind, error, trace) if entered is not None else None
+
+    async def close(self) -> None:
+        """Give up the read; the facts are still good."""
+        await self.__aexit__(None, None, None)
 
 
 _METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}
