@@ -27,7 +27,7 @@ from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import Upstream, open_upstream
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
-from rangeserver.web.client_progress import ClientDeadlines
+from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
 from rangeserver.web.counting import ExchangeCounter
 from rangeserver.web.exchange import (
     ACTIVE,
@@ -85,12 +85,15 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
             stack.callback(room.close)
             cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
-            deadlines = ClientDeadlines(
-                server.write_idle_seconds,
-                server.min_bytes_per_second,
-                server.min_rate_grace_seconds,
+            watch = ProgressWatch(
+                ClientDeadlines(
+                    server.write_idle_seconds,
+                    server.min_bytes_per_second,
+                    server.min_rate_grace_seconds,
+                )
             )
-            app[OBJECTS] = ObjectHandler(MountTable(mounts), Relay(deadlines, room))
+            stack.callback(watch.close)
+            app[OBJECTS] = ObjectHandler(MountTable(mounts), Relay(watch, room))
             yield
 
     async def objects(request: web.Request) -> web.StreamResponse:
@@ -137,7 +140,7 @@ async def _open_mounts(
             missing_seconds=config.cache.missing_seconds,
         )
         stack.push_async_callback(known.close)
-        rules = PlanRules(config.server.max_ranges, mount.access.inline_types)
+        rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
         mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules)))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))

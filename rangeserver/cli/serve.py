@@ -15,6 +15,7 @@ from rangeserver.cli.options import config_from, config_options, exit_with_probl
 from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
+from rangeserver.process.collector import tune_collector
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.loop import new_event_loop
 from rangeserver.process.monitoring import Monitoring
@@ -55,6 +56,7 @@ def serve(**options: Any) -> None:
         monitoring = None
         if admin_sockets:
             monitoring = Monitoring(create_admin_app(app), admin_sockets, metrics.loop_lagged)
+        tune_collector()
         try:
             runner.run(
                 serve_until_signalled(

@@ -155,7 +155,7 @@ def log_exchange(exchange: Exchange) -> None:
 
 
 def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return int(seconds * 1_000_000) / 1000
 
 
 class ActiveExchanges:

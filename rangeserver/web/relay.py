@@ -21,7 +21,7 @@ from rangeserver.protocol.multipart import Segment
 from rangeserver.protocol.response_head import response_head
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.protocol.validators import format_http_date
-from rangeserver.web.client_progress import ClientDeadlines, ClientProgress
+from rangeserver.web.client_progress import ProgressWatch
 from rangeserver.web.exchange import Exchange, Outcome, own_fields
 from rangeserver.web.sender import Sender
 from rangeserver.web.sendfile import Room
@@ -30,9 +30,9 @@ from rangeserver.web.sent_response import SentResponse
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Sends planned responses; ``deadlines`` are those of the clients."""
+    """Sends planned responses; ``watch`` cuts off those whose clients are too slow."""
 
-    deadlines: ClientDeadlines
+    watch: ProgressWatch
     room: Room
 
     async def __call__(
@@ -53,10 +53,10 @@ class Relay:
         head = _head(request, exchange, plan, keep_alive=keep_alive)
         exchange.bytes_promised = (plan.content_length or 0) if plan.body else 0
         sender = Sender(request, exchange, self.room, head)
+        self.watch.begin(exchange)
         try:
-            with ClientProgress(exchange, self.deadlines):
-                await _send_body(sender, plan.body, origin, opened)
-                await sender.finish()
+            await _send_body(sender, plan.body, origin, opened)
+            await sender.finish()
         except OriginError as error:
             if not exchange.response_begun:
                 exchange.bytes_promised = 0
@@ -69,6 +69,8 @@ class Relay:
         except ConnectionError:
             exchange.abort(Outcome.CLIENT_GONE)
             raise
+        finally:
+            self.watch.end(exchange)
         return SentResponse(plan.status, keep_alive=keep_alive)
 
 

@@ -96,7 +96,8 @@ async def send_slice(
         exchange.bytes_waiting = 0
 
 
-_send = ctypes.CDLL(None, use_errno=True).send
+# PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
+_send = ctypes.PyDLL(None).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
 _MORE_COMES = getattr(socket, "MSG_MORE", 0) | socket.MSG_DONTWAIT
