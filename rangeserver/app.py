@@ -27,7 +27,7 @@ from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import Upstream, open_upstream
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
-from rangeserver.web.client_progress import ClientDeadlines
+from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
 from rangeserver.web.counting import ExchangeCounter
 from rangeserver.web.exchange import (
     ACTIVE,
@@ -36,12 +36,13 @@ from rangeserver.web.exchange import (
     ExchangeObserver,
     log_exchange,
 )
-from rangeserver.web.middlewares.access import add_own_headers, recorded
+from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.monitoring import Watched, WatchedOrigin, create_monitoring_app
 from rangeserver.web.objects import MountedOrigin, ObjectHandler
-from rangeserver.web.routing import EveryTarget
-from rangeserver.web.sendfile import ROOM, Room
+from rangeserver.web.relay import Relay
+from rangeserver.web.routing import HANDLER, EveryTarget
+from rangeserver.web.sendfile import Room
 from rangeserver.web.status_page import RecentFailures
 
 log = logging.getLogger(__name__)
@@ -77,28 +78,31 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
         ],
         version=__version__,
     )
-    app.on_response_prepare.append(add_own_headers)
 
     async def with_origins(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app[ROOM] = Room()
-            stack.callback(app[ROOM].close)
+            room = Room()
+            stack.callback(room.close)
             cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             if cache is not None:
                 stack.push_async_callback(cache.stop)  # before the origins go
-            deadlines = ClientDeadlines(
-                server.write_idle_seconds,
-                server.min_bytes_per_second,
-                server.min_rate_grace_seconds,
+            watch = ProgressWatch(
+                ClientDeadlines(
+                    server.write_idle_seconds,
+                    server.min_bytes_per_second,
+                    server.min_rate_grace_seconds,
+                )
             )
-            app[OBJECTS] = ObjectHandler(MountTable(mounts), deadlines)
+            stack.callback(watch.close)
+            app[OBJECTS] = ObjectHandler(MountTable(mounts), Relay(watch, room))
             yield
 
     async def objects(request: web.Request) -> web.StreamResponse:
         return await app[OBJECTS](request)
 
     app.cleanup_ctx.append(with_origins)
+    app[HANDLER] = objects
     app.router.register_resource(EveryTarget(objects))
     return app
 
@@ -135,7 +139,7 @@ async def _open_mounts(
             missing_seconds=config.cache.missing_seconds,
         )
         stack.push_async_callback(known.close)
-        rules = PlanRules(config.server.max_ranges, mount.access.inline_types)
+        rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
         mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules)))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))

@@ -14,10 +14,11 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from logging.handlers import QueueHandler, QueueListener
-from typing import IO, Any
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import IO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -31,112 +32,142 @@ QUEUE_RECORDS = 8192
 
 _STOP_SECONDS = 1.0
 
-_GATHER_SECONDS = 0.02
-"""The writer looks again after this long, at once only when nothing came for a while: woken for
-each line, it takes the interpreter from the event loop a thousand times a second."""
+_REST_SECONDS = 0.02
+"""The writer rests as long after it wrote, so that lines gather: woken for each of them, it would
+take the interpreter from the event loop a thousand times a second."""
+
+_BATCH_RECORDS = 256
+"""As many records at most are formatted and written at once."""
 
 
-class DroppingQueueHandler(QueueHandler):
-    """Puts records into a bounded queue, or counts them as dropped. Never waits."""
+def log_access(fields: Mapping[str, object]) -> None:
+    """Log the access line of one response; ``access_log`` says whether anybody wants it."""
+    access_log.handle(_AccessRecord(fields))
 
-    def __init__(self, records: queue.Queue[Any]) -> None:
-        super().__init__(records)
+
+class _AccessRecord(logging.LogRecord):
+    """A record whose place in the source nobody asks for, and so need not be looked for."""
+
+    def __init__(self, access: Mapping[str, object]) -> None:
+        self.__dict__.update(_ACCESS_RECORD)
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+        self.access = access
+
+
+_ACCESS_RECORD = logging.LogRecord(
+    access_log.name, logging.INFO, __file__, 0, "access", (), None
+).__dict__
+
+
+class DroppingQueueHandler(logging.Handler):
+    """Puts records into a bounded queue, or counts them as dropped. Never waits.
+
+    Formatting is left to the writer thread.
+    """
+
+    def __init__(self, records: SimpleQueue[logging.LogRecord | None]) -> None:
+        super().__init__()
+        self._records = records
         self.dropped = 0
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Leave formatting to the writer thread; all of it stays in this process."""
-        return record
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue a record unless the queue is full."""
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue a record unless the queue is full; needs no lock of its own."""
+        # Threads that look at once may go a record each beyond the limit.
+        if self._records.qsize() < QUEUE_RECORDS:
+            self._records.put(record)
+        else:
             self.dropped += 1
+        return True
 
 
-class _Writer(QueueListener):
+class _Writer:
     """Writes queued records from its own thread and reports what had to be dropped."""
 
     def __init__(
-        self, records: queue.Queue[Any], source: DroppingQueueHandler, sink: logging.Handler
+        self,
+        records: SimpleQueue[logging.LogRecord | None],
+        source: DroppingQueueHandler,
+        formatter: logging.Formatter,
+        write: Callable[[str], object],
     ) -> None:
-        super().__init__(records, sink)
         self._records = records
-        self._ending = threading.Event()
         self._source = source
+        self._formatter = formatter
+        self._write = write
+        self._ending = threading.Event()
         self._reported = 0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
-    def dequeue(self, block: bool) -> logging.LogRecord:  # noqa: FBT001 (the base's signature)
-        """The next record; what comes in quick succession is left to gather."""
-        if self._records.empty():
-            self._ending.wait(_GATHER_SECONDS)
-        record: logging.LogRecord = super().dequeue(block)
-        return record
-
-    def handle(self, record: logging.LogRecord) -> None:
-        """Write one record, and before it a note when records were lost."""
-        dropped = self._source.dropped
-        if dropped != self._reported:
-            note = logging.LogRecord(
-                __name__, logging.WARNING, __file__, 0, "%d log lines dropped", (dropped,), None
-            )
-            self._reported = dropped
-            super().handle(note)
-        super().handle(record)
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
 
     def stop(self) -> None:
         """Write what is queued, then end; a blocked sink is left behind after a second."""
-        deadline = time.monotonic() + _STOP_SECONDS
         self._ending.set()
-        thread: threading.Thread | None = self._thread
-        if thread is None:
-            return
-        while time.monotonic() < deadline:
-            try:
-                self.enqueue_sentinel()
-                break
-            except queue.Full:
-                time.sleep(0.01)
-        thread.join(max(deadline - time.monotonic(), 0))
-        self._thread = None
+        self._records.put(None)
+        self._thread.join(_STOP_SECONDS)
 
+    def _run(self) -> None:
+        over = False
+        while not over:
+            batch = self._next_batch()
+            over = None in batch
+            lines = [self._format(record) for record in batch if record is not None]
+            lines[:0] = self._losses()
+            # A sink that is gone must not stop the writer.
+            with suppress(OSError):
+                self._write("".join(lines))
+            if len(batch) < _BATCH_RECORDS:
+                self._ending.wait(_REST_SECONDS)
 
-class _Sink(logging.Handler):
-    """Writes straight to a file's descriptor, without a lock or a buffer.
+    def _next_batch(self) -> list[logging.LogRecord | None]:
+        batch = [self._records.get()]
+        with suppress(queue.Empty):
+            while batch[-1] is not None and len(batch) < _BATCH_RECORDS:
+                batch.append(self._records.get_nowait())
+        return batch
 
-    When the process ends, Python waits for the locks of handlers and standard streams; one that
-    is held in a write to a blocked pipe would keep the process for ever.
-    """
+    def _losses(self) -> list[str]:
+        """A note of the records that were lost since the last one, if there are any."""
+        dropped = self._source.dropped
+        if dropped == self._reported:
+            return []
+        self._reported = dropped
+        text = "%d log lines dropped"
+        note = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (dropped,), None)
+        return [self._format(note)]
 
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__()
+    def _format(self, record: logging.LogRecord) -> str:
         try:
-            descriptor = stream.fileno()
-        except OSError:  # a stream in memory
-            self._write: Callable[[str], object] = stream.write
-        else:
-            self._write = lambda text: _write_all(descriptor, text)
+            return self._formatter.format(record) + "\n"
+        except (TypeError, ValueError) as error:  # its arguments do not fit: a slip of a caller
+            record.msg, record.args = f"{record.msg!r} cannot be formatted: {error}", ()
+            return self._formatter.format(record) + "\n"
 
-    def createLock(self) -> None:  # noqa: N802 (logging's name)
-        """Have none: one thread writes."""
-        self.lock = None
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record."""
-        self.emit(record)
-        return True
+def _sink(stream: IO[str]) -> Callable[[str], object]:
+    """Writes text straight to a file's descriptor, without a lock or a buffer.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; a sink that is gone must not stop the writer."""
-        with suppress(OSError):
-            self._write(self.format(record) + "\n")
+    When the process ends, Python waits for the locks of standard streams; one that is held in a
+    write to a blocked pipe would keep the process for ever.
+    """
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a stream in memory
+        return stream.write
+    return lambda text: _write_all(descriptor, text)
 
 
 def _write_all(descriptor: int, text: str) -> None:
     data = text.encode("utf-8", "backslashreplace")
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+"""``json.dumps`` would make an encoder for each line."""
 
 
 class _JsonLines(JsonFormatter):
@@ -147,7 +178,7 @@ class _JsonLines(JsonFormatter):
         access = getattr(record, "access", None)
         if access is not None:
             line = {"time": _timestamp(record.created), "log": "access", **access}
-            return _printable(json.dumps(line, ensure_ascii=False))
+            return _printable(_encode(line))
         return _printable(super().format(record))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
@@ -196,8 +227,12 @@ def _escape(char: str) -> str:
 
 
 def _timestamp(created: float) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
-    return f"{seconds}.{int(created * 1000) % 1000:03d}Z"
+    return f"{_to_the_second(int(created))}.{int(created * 1000) % 1000:03d}Z"
+
+
+@lru_cache(maxsize=2)  # of thousands of lines a second
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _formatter(kind: str) -> logging.Formatter:
@@ -213,11 +248,10 @@ def _formatter(kind: str) -> logging.Formatter:
 @contextmanager
 def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[DroppingQueueHandler]:
     """Log to ``stream`` (default: standard error) until the context is left."""
-    records: queue.Queue[Any] = queue.Queue(QUEUE_RECORDS)
+    records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
     handler = DroppingQueueHandler(records)
-    sink = _Sink(stream if stream is not None else sys.stderr)
-    sink.setFormatter(_formatter(config.format))
-    writer = _Writer(records, handler, sink)
+    sink = _sink(stream if stream is not None else sys.stderr)
+    writer = _Writer(records, handler, _formatter(config.format), sink)
     root = logging.getLogger()
     before = root.level
     root.setLevel(config.level.upper())

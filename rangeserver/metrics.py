@@ -14,6 +14,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from rangeserver.tallies import TallyCounter, TallyHistogram
+
 _FIRST_BYTE_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0),
@@ -66,29 +68,26 @@ class ResponseMetrics:
         self.running: Callable[[], Iterable[tuple[str, int]]] = tuple
         """Source and bytes sent of each response that runs now: a film that plays for hours
         counts while it plays."""
-        self._responses = Counter(
+        self._responses = TallyCounter(
             "rangeserver_responses",
             "Responses that ended, by how they ended.",
             ("method", "status", "outcome"),
             registry=registry,
         )
-        self._first_byte = Histogram(
+        self._first_byte = TallyHistogram(
             "rangeserver_time_to_first_byte_seconds",
             "From a request to the first byte of its body, or to its header if it has none.",
             ("source",),
             buckets=_FIRST_BYTE_BUCKETS,
             registry=registry,
         )
-        self._duration = Histogram(
+        self._duration = TallyHistogram(
             "rangeserver_response_duration_seconds",
             "From a request to the end of its response.",
             buckets=_DURATION_BUCKETS,
             registry=registry,
         )
         self._bytes: dict[str, int] = {}
-        # Labelled children are looked up under a lock; there are few, so each once.
-        self._by_labels: dict[tuple[str, int, str], Counter] = {}
-        self._by_source: dict[str, Histogram] = {}
         registry.register(
             ReadMetric(
                 CounterMetricFamily,
@@ -120,25 +119,12 @@ class ResponseMetrics:
         duration: float,
     ) -> None:
         """A response has ended; times in seconds from its request."""
-        labels = (method, status, outcome)
-        counter = self._by_labels.get(labels)
-        if counter is None:
-            counter = self._counter(labels)
-        counter.inc()
+        known_method = method if method in _METHODS else "other"
+        self._responses.count((known_method, str(status), outcome))
         self._bytes[source] = self._bytes.get(source, 0) + sent
         if first_byte is not None:
-            histogram = self._by_source.get(source)
-            if histogram is None:
-                histogram = self._by_source[source] = self._first_byte.labels(source)
-            histogram.observe(first_byte)
+            self._first_byte.observe(first_byte, (source,))
         self._duration.observe(duration)
-
-    def _counter(self, labels: tuple[str, int, str]) -> Counter:
-        method, status, outcome = labels
-        if method not in _METHODS:  # and not remembered: a client may think of many
-            return self._responses.labels("other", str(status), outcome)
-        counter = self._by_labels[labels] = self._responses.labels(method, str(status), outcome)
-        return counter
 
     def _sent(self) -> Readings:
         total = dict(self._bytes)
@@ -196,16 +182,14 @@ class OriginMetrics:
             ("result",),
             registry=registry,
         )
-        self._facts = Counter(
+        self._facts = TallyCounter(
             "rangeserver_object_facts",
             "How the size and version of an object were found: known, shared with another request "
             "that asked, or asked for.",
             ("result",),
+            known=[("known",), ("shared",), ("asked",)],
             registry=registry,
         )
-        self._facts_by_result = {
-            result: self._facts.labels(result) for result in ("known", "shared", "asked")
-        }
         self._circuits: list[Callable[[], bool]] = []
         registry.register(
             ReadMetric(
@@ -257,7 +241,7 @@ class OriginMetrics:
 
     def facts(self, result: str) -> None:
         """Facts were found in one of the three ways."""
-        self._facts_by_result[result].inc()
+        self._facts.count((result,))
 
     def watch_circuit(self, is_open: Callable[[], bool]) -> None:
         """Show whether one more circuit is open."""

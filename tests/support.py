@@ -33,6 +33,7 @@ from rangeserver.process.connections import ConnectionRunner, ConnectionServer
 from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
+from rangeserver.web.sendfile import Room
 from tests.fakes.s3 import FakeS3
 
 DEADLINE_SECONDS = 10.0
@@ -200,6 +201,11 @@ class RunningApp:
     def idle(self) -> int:
         """Origin connections kept for later."""
         return idle_connections(self.pool)
+
+    @property
+    def room(self) -> Room:
+        """Where responses from files wait for room in their sockets."""
+        return self.app[OBJECTS].relay.room
 
     @property
     def pool(self) -> Pool:

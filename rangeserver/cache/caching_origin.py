@@ -18,10 +18,9 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.header import Header
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
-from rangeserver.cache.reading import CachedRead
+from rangeserver.cache.read_through import ReadThrough
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
-    ObjectChanged,
     ObjectNotFound,
     OriginBusy,
     OriginServerError,
@@ -29,7 +28,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.base import Opened, Origin, Part, current_report
+from rangeserver.origin.base import Opened, Origin, Part
 from rangeserver.protocol.cache_control import may_be_believed, may_be_stale, may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -62,28 +61,11 @@ class CachingOrigin:
         async with AsyncExitStack() as stack:
             yield await self._opened(stack, key, wanted)
 
-    @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+    def read(
+        self, facts: ObjectFacts, span: ByteSpan
+    ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span``, from the cache as far as they are there."""
-        entry = await self._entry(facts)
-        if entry is None:
-            self.cache.metrics.bypassed()
-            async with self.inner.read(facts, span) as parts:
-                yield parts
-            return
-
-        def source(wanted: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-            return self.inner.read(facts, wanted)
-
-        try:
-            async with CachedRead(
-                *(self.cache, entry, span, source, current_report()),
-                entry_again=lambda: self._entry(facts),
-            ) as cached:
-                yield cached
-        except (ObjectChanged, ObjectNotFound):
-            await self.cache.drop(entry)
-            raise
+        return ReadThrough(self.cache, self.inner, self._entry, facts, span)
 
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import CollectorRegistry
 
 from rangeserver.metrics import ReadMetric
+from rangeserver.tallies import TallyCounter
 
 
 class CacheMetrics:
@@ -22,9 +23,10 @@ class CacheMetrics:
         """Whether the directory can be written."""
         self.disk_bytes = 0
         """What the cache took of the disk when it was last looked at."""
-        self._hits = Counter(
+        self._hits = TallyCounter(
             "rangeserver_cache_hits",
             "Spans of bytes read for clients that were on the disk as a whole.",
+            known=[()],
             registry=registry,
         )
         self._misses = Counter(
@@ -56,7 +58,7 @@ class CacheMetrics:
         )
         for kind in ("read", "write", "damaged", "foreign"):
             self._errors.labels(kind)
-        self.hit: Callable[[], None] = self._hits.inc
+        self.hit: Callable[[], None] = self._hits.count
         self.missed: Callable[[], None] = self._misses.inc
         self.bypassed: Callable[[], None] = self._bypassed.inc
         self.served_stale: Callable[[], None] = self._stale.inc

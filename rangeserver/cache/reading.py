@@ -37,7 +37,7 @@ class Shared(Means, Protocol):
 
 
 class CachedRead:
-    """The bytes of a span, in slices of a file: an iterator, and a context to leave it early.
+    """The bytes of a span, in slices of a file: an iterator that must be left in the end.
 
     Reading past the cache is what it falls back to, from wherever it is, when the disk fails.
     """
@@ -73,10 +73,8 @@ class CachedRead:
         self._fetched = False
         self._busy_since: float | None = None
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
+    async def leave(self) -> None:
+        """Give up what is being waited for."""
         metrics = self._shared.metrics
         (metrics.missed if self._fetched else metrics.hit)()
         self._leave_fills()

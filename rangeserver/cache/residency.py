@@ -37,7 +37,8 @@ class _Counts(ctypes.Structure):
 
 def by_cachestat() -> Callable[[int, int, int], bool] | None:
     """A function that asks this way, if the kernel can and is allowed to."""
-    call = ctypes.CDLL(None, use_errno=True).syscall
+    # PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
+    call = ctypes.PyDLL(None, use_errno=True).syscall
     asked, counts = _Range(), _Counts()
     at_range, at_counts = ctypes.byref(asked), ctypes.byref(counts)
 

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 
 from rangeserver.demo.bucket import BucketFile
 from rangeserver.demo.feed import Feed
-from rangeserver.web.exchange import ACTIVE, EXCHANGE
+from rangeserver.web.exchange import ACTIVE, EXCHANGE, own_fields
 
 _PAGE = Path(__file__).parent / "page.html"
 
@@ -61,8 +61,10 @@ def add_site(
         )
         exchange = request[EXCHANGE]
         exchange.status, exchange.response_begun = 200, True
+        for name, value in own_fields(exchange).items():
+            response.headers.setdefault(name, value)
         await response.prepare(request)
-        async with aclosing(feed.messages(request.app[ACTIVE])) as messages:
+        async with aclosing(feed.messages(app[ACTIVE])) as messages:
             # Each write waits for the page to read; ends when it goes or the server does.
             async for message in messages:
                 await response.write(message)

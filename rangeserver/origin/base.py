@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -54,14 +54,19 @@ class ReadReport:
 _report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
 
 
-@contextmanager
-def reporting(report: ReadReport) -> Iterator[None]:
+class reporting:  # noqa: N801 (reads as what it does)
     """Let the reads of this context note in ``report`` what happens to them."""
-    token = _report.set(report)
-    try:
-        yield
-    finally:
-        _report.reset(token)
+
+    __slots__ = ("_report", "_token")
+
+    def __init__(self, report: ReadReport) -> None:
+        self._report = report
+
+    def __enter__(self) -> None:
+        self._token = _report.set(self._report)
+
+    def __exit__(self, *exception: object) -> None:
+        _report.reset(self._token)
 
 
 def current_report() -> ReadReport:

@@ -18,10 +18,16 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from copy import copy
 from dataclasses import astuple
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
@@ -80,17 +86,19 @@ class KnownFacts(Generic[P]):
             question.told(facts)
         return facts
 
-    @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[P]]:
+    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
         """Facts alone if they are known, else facts and bytes."""
         believed = self._believed(key)
-        if believed is not None:
-            with self._forgetting(believed):
-                yield Opened(believed, believed=True)
-            return
+        if believed is None:
+            return self._ask(key, wanted)
+        opened: Opened[P] = Opened(believed, believed=True)
+        return _Forgetting(self, believed, nullcontext(opened))
+
+    @asynccontextmanager
+    async def _ask(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[P]]:
         told, facts_only = await self._told_by_others(key)
         if told is not None:
-            with self._forgetting(told.facts):
+            async with _Forgetting(self, told.facts, nullcontext(told)):
                 yield told
         elif facts_only:
             yield Opened(await self.describe(key))
@@ -98,15 +106,20 @@ class KnownFacts(Generic[P]):
             with self._leading(key) as question:
                 async with self.inner.open(key, wanted) as opened:
                     question.told(opened.facts, opened.age, believed=opened.believed)
-                    with self._forgetting(opened.facts):
+                    async with _Forgetting(self, opened.facts, nullcontext(opened)):
                         yield opened
 
-    @asynccontextmanager
-    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[P]]:
+    def read(
+        self, facts: ObjectFacts, span: ByteSpan
+    ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         """The bytes of ``span``; a version that is gone is forgotten."""
-        with self._forgetting(facts):
-            async with self.inner.read(facts, span) as parts:
-                yield parts
+        return _Forgetting(self, facts, self.inner.read(facts, span))
+
+    def forget(self, facts: ObjectFacts) -> None:
+        """Believe no longer that a version is current."""
+        known = self._known.get(facts.key)
+        if known is not None and known[0].etag == facts.etag:
+            del self._known[facts.key]
 
     async def close(self) -> None:
         """Stop asking in the background."""
@@ -193,17 +206,6 @@ class KnownFacts(Generic[P]):
         finally:
             question.given_up()
 
-    @contextmanager
-    def _forgetting(self, facts: ObjectFacts) -> Iterator[None]:
-        """Believe ``facts`` no longer, if reading shows that their version is gone."""
-        try:
-            yield
-        except (ObjectChanged, ObjectNotFound):
-            known = self._known.get(facts.key)
-            if known is not None and known[0].etag == facts.etag:
-                del self._known[facts.key]
-            raise
-
     def _learned(self, key: ObjectKey, told: ObjectFacts | OriginError | None, age: float) -> None:
         del self._asked[key]
         now = self._clock()
@@ -218,6 +220,39 @@ class KnownFacts(Generic[P]):
                 _keep(self._known, key, (told, now + self._ttl - age))
             else:
                 self._known.pop(key, None)
+
+
+class _Forgetting(AbstractAsyncContextManager[T]):
+    """``inner``, but that ``facts`` are forgotten if their version turns out to be gone.
+
+    A class, for every request of known objects passes two of them.
+    """
+
+    __slots__ = ("_facts", "_inner", "_known")
+
+    def __init__(
+        self, known: KnownFacts[Any], facts: ObjectFacts, inner: AbstractAsyncContextManager[T]
+    ) -> None:
+        self._known = known
+        self._facts = facts
+        self._inner = inner
+
+    async def __aenter__(self) -> T:
+        try:
+            return await self._inner.__aenter__()
+        except (ObjectChanged, ObjectNotFound):
+            self._known.forget(self._facts)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        if isinstance(error, ObjectChanged | ObjectNotFound):
+            self._known.forget(self._facts)
+        return await self._inner.__aexit__(kind, error, trace)
 
 
 def _keep(kept: OrderedDict[ObjectKey, T], key: ObjectKey, value: T) -> None:

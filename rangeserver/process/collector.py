@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import gc
 
-YOUNG_OBJECTS = 2_000
-"""New objects, beyond those that went, before the young are looked at: a dozen viewers'."""
+YOUNG_OBJECTS = 10_000
+"""New objects, beyond those that went, before the young are looked at: those of some hundred
+requests, which leave next to none."""
 
 MIDDLE_AGE = 10
 """Collections of the young before what survived them is looked at."""

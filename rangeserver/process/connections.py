@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
+from aiohttp.typedefs import Handler
 
 from rangeserver.errors import (
     BadRequest,
@@ -36,6 +37,7 @@ from rangeserver.web.exchange import (
     begin_exchange,
     new_request_id,
 )
+from rangeserver.web.routing import direct_handler
 
 log = logging.getLogger(__name__)
 
@@ -216,12 +218,13 @@ class ConnectionServer(web.Server):
     def __init__(
         self,
         stock: web.Server,
+        handler: Handler,
         limits: ConnectionLimits,
         options: dict[str, Any],
         observers: Sequence[ExchangeObserver],
     ) -> None:
         super().__init__(
-            stock.request_handler,
+            handler,  # type: ignore[arg-type]  # which requests there are, the factory says
             request_factory=stock.request_factory,
             handler_cancellation=True,
         )
@@ -283,4 +286,5 @@ class ConnectionRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         stock = await super()._make_server()
         observers = self.app[OBSERVERS]
-        return ConnectionServer(stock, self._limits, self._options, observers)
+        handler = direct_handler(self.app)
+        return ConnectionServer(stock, handler, self._limits, self._options, observers)

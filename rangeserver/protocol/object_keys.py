@@ -9,6 +9,7 @@ so one URL path names one key and signing, log and origin mean the same.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from rangeserver.errors import BadRequest, KeyTooLong
@@ -42,6 +43,7 @@ def split_target(target: str) -> tuple[str, str]:
     return path, query
 
 
+@lru_cache(maxsize=1024)  # of few objects at a time, each many times
 def object_key(path: str) -> ObjectKey:
     """The key that a raw path (with its leading slash) names.
 

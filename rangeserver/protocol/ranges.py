@@ -94,6 +94,8 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
     if asked is None or size == 0:
         return None
     spans = [span for member in asked if (span := member.span(size)).length > 0]
+    if len(spans) < 2:
+        return tuple(spans)
     if sum(span.length for span in spans) > size:
         return None
     return _coalesce(spans)
@@ -107,7 +109,7 @@ def parse_members(value: str, *, max_ranges: int) -> tuple[AskedRange, ...] | No
         return None
     # Recipients must accept empty list members (RFC 9110 §5.6.1.2).
     texts = [text for member in members.split(",") if (text := member.strip(" \t"))]
-    asked = tuple(member for text in texts if (member := _parse_member(text)) is not None)
+    asked = tuple([member for text in texts if (member := _parse_member(text)) is not None])
     return asked if asked and len(asked) == len(texts) else None
 
 
@@ -115,28 +117,28 @@ def _parse_member(text: str) -> AskedRange | None:
     match = _MEMBER.fullmatch(text)
     if match is None or text == "-":
         return None
-    first, last = match[1].lstrip("0"), match[2].lstrip("0")
-    if match[1] and match[2] and _greater(first, last):
+    first, last = match.groups()
+    if first and last and _greater(first, last):
         return None  # first-pos after last-pos is invalid, not unsatisfiable (§14.1.1)
-    return AskedRange(_bounded(first) if match[1] else None, _bounded(last) if match[2] else None)
+    return AskedRange(_bounded(first) if first else None, _bounded(last) if last else None)
 
 
 def _greater(left: str, right: str) -> bool:
-    """Whether one number is above another, both without leading zeros."""
+    """Whether one number is above another."""
+    left, right = left.lstrip("0"), right.lstrip("0")
     return (len(left), left) > (len(right), right)
 
 
 def _bounded(digits: str) -> int:
     """The number these digits write, or one beyond any object when there are too many."""
-    if len(digits) > _MAX_DIGITS:
-        return _BEYOND
-    return int(digits) if digits else 0
+    if len(digits) <= _MAX_DIGITS:
+        return int(digits)
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= _MAX_DIGITS else _BEYOND
 
 
 def _coalesce(spans: list[ByteSpan]) -> tuple[ByteSpan, ...]:
     """Join spans that overlap or nearly touch; each result stands where its first part stood."""
-    if len(spans) < 2:
-        return tuple(spans)
     merged: list[tuple[int, ByteSpan]] = []  # (place first asked, span), by ascending start
     for place, span in sorted(enumerate(spans), key=lambda item: item[1]):
         if merged and span.start - merged[-1][1].stop < COALESCE_GAP_BYTES:

@@ -6,8 +6,9 @@ result says everything: status, header fields, and which bytes, in order, make t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rangeserver.errors import RangeUnsatisfiable
 from rangeserver.protocol.disposition import (
@@ -31,7 +32,7 @@ class PlanRules:
     """What the operator decides about answers."""
 
     max_ranges: int
-    inline_types: Sequence[str]
+    inline_types: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,11 @@ def plan_response(
     verdict = evaluate(request.conditions, facts, now=now)
     if verdict is Verdict.FAILED:
         return ResponsePlan(412, {})
-    headers = _validator_headers(facts, now)
+    # Never later than Date (RFC 9110 §8.8.2.1), though the origin's clock may be ahead.
+    headers = dict(_validator_headers(facts, min(facts.last_modified or 0, now)))
     if verdict is Verdict.NOT_MODIFIED:
         return ResponsePlan(304, headers)
-    headers |= _representation_headers(request, facts, rules)
+    headers |= _representation_headers(request.download, facts, rules.inline_types)
     spans = _asked_spans(request, facts, rules, now)
     if spans is None:
         return _whole(request, facts, headers)
@@ -143,12 +145,12 @@ def _asked_spans(
     return spans
 
 
-def _validator_headers(facts: ObjectFacts, now: int) -> dict[str, str]:
+@lru_cache(maxsize=1024)  # of few objects at a time, each many times
+def _validator_headers(facts: ObjectFacts, last_modified: int) -> Mapping[str, str]:
     """The fields a 304 must repeat (RFC 9110 §15.4.5); Date comes from the server."""
     headers = {"ETag": facts.etag, "Accept-Ranges": "bytes"}
     if facts.last_modified is not None:
-        # Never later than Date (RFC 9110 §8.8.2.1), though the origin's clock may be ahead.
-        headers["Last-Modified"] = format_http_date(min(facts.last_modified, now))
+        headers["Last-Modified"] = format_http_date(last_modified)
     if facts.cache_control is not None:
         headers["Cache-Control"] = facts.cache_control
     if facts.expires is not None:
@@ -156,9 +158,10 @@ def _validator_headers(facts: ObjectFacts, now: int) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=1024)
 def _representation_headers(
-    request: ObjectRequest, facts: ObjectFacts, rules: PlanRules
-) -> dict[str, str]:
+    download: str | None, facts: ObjectFacts, inline_types: tuple[str, ...]
+) -> Mapping[str, str]:
     """The fields that describe the representation, the same on 200 and 206."""
     content_type = media_type(facts.key, facts.content_type)
     headers = {"Content-Type": content_type, "X-Content-Type-Options": "nosniff"}
@@ -166,21 +169,19 @@ def _representation_headers(
         headers["Content-Encoding"] = facts.content_encoding
     if facts.content_language is not None:
         headers["Content-Language"] = facts.content_language
-    active = not may_show_inline(content_type, rules.inline_types)
+    active = not may_show_inline(content_type, inline_types)
     if active:
         headers["Content-Security-Policy"] = SANDBOX
-    disposition = _disposition(request, facts, force_attachment=active)
+    disposition = _disposition(download, facts, force_attachment=active)
     if disposition is not None:
         headers["Content-Disposition"] = disposition
     return headers
 
 
-def _disposition(
-    request: ObjectRequest, facts: ObjectFacts, *, force_attachment: bool
-) -> str | None:
+def _disposition(download: str | None, facts: ObjectFacts, *, force_attachment: bool) -> str | None:
     stored = read_disposition(facts.content_disposition or "")
-    if request.download is not None:
-        filename = safe_filename(request.download)
+    if download is not None:
+        filename = safe_filename(download)
     elif force_attachment:
         filename = stored[1] if stored is not None else ""
     else:

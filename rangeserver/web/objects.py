@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
@@ -23,16 +24,13 @@ from rangeserver.origin.base import Opened, Origin, Part, reporting
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
-from rangeserver.protocol.ranges import AskedRange
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
     PlanRules,
-    ResponsePlan,
     opening_range,
     plan_response,
 )
-from rangeserver.web.client_progress import ClientDeadlines
 from rangeserver.web.error_responses import (
     ALLOWED_METHODS,
     PRECONDITION_FAILED,
@@ -40,7 +38,7 @@ from rangeserver.web.error_responses import (
     error_response,
 )
 from rangeserver.web.exchange import EXCHANGE, Exchange
-from rangeserver.web.relay import body_parts, relay
+from rangeserver.web.relay import Relay
 
 _MAX_QUERY_FIELDS = 100
 _MAX_LOGGED_PATH = 512
@@ -71,7 +69,7 @@ class ObjectHandler:
     """Answers every request for an object of one of ``mounts``."""
 
     mounts: MountTable[MountedOrigin]
-    deadlines: ClientDeadlines
+    relay: Relay
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
@@ -126,16 +124,13 @@ class ObjectHandler:
         sure: bool,
     ) -> web.StreamResponse:
         origin, rules = mounted.origin, mounted.rules
-        async with AsyncExitStack() as stack:
-            # To be sure, facts alone: what was believed is forgotten, and these a cache asks for.
-            wanted = None if sure else opening_range(asked, rules)
-            opened = await _opened(stack, origin, key, asked, wanted)
+        opening = _Opening(origin, key, asked, rules, facts_alone=sure)
+        async with opening as opened:
             plan = plan_response(
                 asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
             )
-            needed = opened.parts is not None and opened.span in plan.body
-            if opened.parts is not None and not needed:
-                await stack.aclose()
+            if opened.parts is not None and opened.span not in plan.body:
+                await opening.close()
                 opened = Opened(opened.facts)
             if plan.status in _REFUSALS:
                 if opened.believed:
@@ -148,40 +143,57 @@ class ObjectHandler:
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
             exchange.from_object = True
-            if needed:
-                return await self._relayed(request, exchange, origin, opened, plan)
-        # What was opened is not held while a client takes its time: the stack alone has 2 KiB.
-        del stack
-        return await self._relayed(request, exchange, origin, opened, plan)
-
-    async def _relayed(
-        self,
-        request: web.Request,
-        exchange: Exchange,
-        origin: Origin[Part],
-        opened: Opened[Part],
-        plan: ResponsePlan,
-    ) -> web.StreamResponse:
-        async with aclosing(body_parts(origin, opened, plan.body)) as parts:
-            return await relay(request, exchange, plan, parts, self.deadlines)
+            return await self.relay(request, exchange, plan, origin, opened)
 
 
-async def _opened(
-    stack: AsyncExitStack,
-    origin: Origin[Part],
-    key: ObjectKey,
-    asked: ObjectRequest,
-    wanted: AskedRange | None,
-) -> Opened[Part]:
+class _Opening(AbstractAsyncContextManager[Opened[Part]]):
     """The object's facts and, where one request brings both, the read that will be needed."""
-    if wanted is None:
-        return Opened(await origin.describe(key))
-    try:
-        return await stack.enter_async_context(origin.open(key, wanted))
-    except RangeUnsatisfiable:
-        if not asked.conditions.any_but_range():
-            raise  # the size is all that a 416 needs
-        return Opened(await origin.describe(key))
+
+    __slots__ = ("_asked", "_entered", "_facts_alone", "_key", "_origin", "_rules")
+
+    def __init__(
+        self,
+        origin: Origin[Part],
+        key: ObjectKey,
+        asked: ObjectRequest,
+        rules: PlanRules,
+        *,
+        facts_alone: bool,
+    ) -> None:
+        self._origin = origin
+        self._key = key
+        self._asked = asked
+        self._rules = rules
+        self._facts_alone = facts_alone
+        self._entered: AbstractAsyncContextManager[Opened[Part]] | None = None
+
+    async def __aenter__(self) -> Opened[Part]:
+        # To be sure, facts alone: what was believed is forgotten, and these a cache asks for.
+        wanted = None if self._facts_alone else opening_range(self._asked, self._rules)
+        if wanted is not None:
+            opening = self._origin.open(self._key, wanted)
+            try:
+                opened = await opening.__aenter__()
+            except RangeUnsatisfiable:
+                if not self._asked.conditions.any_but_range():
+                    raise  # the size is all that a 416 needs
+            else:
+                self._entered = opening
+                return opened
+        return Opened(await self._origin.describe(self._key))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        entered, self._entered = self._entered, None
+        return await entered.__aexit__(kind, error, trace) if entered is not None else None
+
+    async def close(self) -> None:
+        """Give up the read; the facts are still good."""
+        await self.__aexit__(None, None, None)
 
 
 _METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}

@@ -9,35 +9,98 @@ connection and a :class:`StreamAborted`, upon which nothing more is written.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import HttpVersion10, hdrs, web
 
 from rangeserver.errors import OriginError, StreamAborted
-from rangeserver.origin.base import FileSlice, Opened, Origin, Part
+from rangeserver.origin.base import Opened, Origin, Part
 from rangeserver.protocol.multipart import Segment
+from rangeserver.protocol.response_head import response_head
 from rangeserver.protocol.response_plan import ResponsePlan
-from rangeserver.web.client_progress import ClientDeadlines, ClientProgress
-from rangeserver.web.exchange import Exchange, Outcome
-from rangeserver.web.flush import flush
-from rangeserver.web.sendfile import send_slice
+from rangeserver.protocol.validators import format_http_date
+from rangeserver.web.client_progress import ProgressWatch
+from rangeserver.web.exchange import Exchange, Outcome, own_fields
+from rangeserver.web.sender import Sender
+from rangeserver.web.sendfile import Room
+from rangeserver.web.sent_response import SentResponse
 
 
-async def body_parts(
-    origin: Origin[Part], opened: Opened[Part], segments: Sequence[Segment]
-) -> AsyncGenerator[Part]:
-    """The bytes of a planned body, span after span, with one origin read open at a time.
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Sends planned responses; ``watch`` cuts off those whose clients are too slow."""
 
-    What ``opened`` yields is taken for the first span if it is just that. Framing is joined to
-    the bytes that follow it, so that nothing is sent, not even the first part's header, before
-    the origin has answered for the first span.
+    watch: ProgressWatch
+    room: Room
+
+    async def __call__(
+        self,
+        request: web.BaseRequest,
+        exchange: Exchange,
+        plan: ResponsePlan,
+        origin: Origin[Part],
+        opened: Opened[Part],
+    ) -> web.StreamResponse:
+        """Send a planned response with bytes of ``origin``, of the version that is ``opened``.
+
+        Errors of the origin before the first byte pass through: nothing has been sent and they
+        can still be answered. After it, any end but the promised one aborts the connection and
+        raises :class:`StreamAborted`.
+        """
+        keep_alive = request.keep_alive
+        head = _head(request, exchange, plan, keep_alive=keep_alive)
+        exchange.bytes_promised = (plan.content_length or 0) if plan.body else 0
+        sender = Sender(request, exchange, self.room, head)
+        self.watch.begin(exchange)
+        try:
+            await _send_body(sender, plan.body, origin, opened)
+            await sender.finish()
+        except OriginError as error:
+            if not exchange.response_begun:
+                exchange.bytes_promised = 0
+                raise
+            exchange.abort(Outcome.ORIGIN_FAILED)
+            raise StreamAborted(error.detail) from error
+        except StreamAborted:
+            exchange.abort(Outcome.FAILED)
+            raise
+        except ConnectionError:
+            exchange.abort(Outcome.CLIENT_GONE)
+            raise
+        finally:
+            self.watch.end(exchange)
+        return SentResponse(plan.status, keep_alive=keep_alive)
+
+
+def _head(
+    request: web.BaseRequest, exchange: Exchange, plan: ResponsePlan, *, keep_alive: bool
+) -> bytes:
+    version = request.version
+    fields = own_fields(exchange)
+    fields |= plan.headers
+    if plan.content_length is not None:
+        fields[hdrs.CONTENT_LENGTH] = str(plan.content_length)
+    fields[hdrs.DATE] = format_http_date(int(time.time()))
+    if keep_alive == (version == HttpVersion10):  # else it is what the version means anyway
+        fields[hdrs.CONNECTION] = "keep-alive" if keep_alive else "close"
+    return response_head(version, plan.status, fields)
+
+
+async def _send_body(
+    sender: Sender, segments: Sequence[Segment], origin: Origin[Part], opened: Opened[Part]
+) -> None:
+    """Send a planned body, span after span, with one origin read open at a time.
+
+    What ``opened`` yields is taken for the first span if it is just that. Framing is held for the
+    bytes that follow it, so that nothing is sent, not even the header, before the origin has
+    answered for the first span.
     """
-    framing = b""
     begun = opened.parts
     for segment in segments:
         if isinstance(segment, bytes):
-            framing += segment
+            sender.hold(segment)
             continue
         reading: AbstractAsyncContextManager[AsyncIterator[Part]]
         if begun is not None and segment == opened.span:
@@ -47,85 +110,4 @@ async def body_parts(
         begun = None
         async with reading as parts:
             async for part in parts:
-                if framing and isinstance(part, bytes):
-                    yield framing + part
-                else:
-                    if framing:
-                        yield framing
-                    yield part
-                framing = b""
-    if framing:
-        yield framing
-
-
-async def relay(
-    request: web.Request,
-    exchange: Exchange,
-    plan: ResponsePlan,
-    parts: AsyncIterator[Part],
-    deadlines: ClientDeadlines,
-) -> web.StreamResponse:
-    """Send a planned response with the bytes that ``parts`` yields.
-
-    Errors of ``parts`` before its first byte pass through: nothing has been sent and they can
-    still be answered. After it, any end but the promised one aborts the connection and raises
-    :class:`StreamAborted`.
-    """
-    response = web.StreamResponse(status=plan.status, headers=plan.headers)
-    if plan.content_length is not None:
-        response.content_length = plan.content_length
-    first = None
-    if plan.body:
-        first = await anext(parts, b"")
-        exchange.bytes_promised = plan.content_length or 0
-    exchange.response_begun = True
-    transport = request.transport
-    try:
-        if transport is None:
-            msg = "the client left before its response"
-            raise ConnectionResetError(msg)
-        with ClientProgress(transport, exchange, deadlines):
-            await response.prepare(request)
-            if first is not None:
-                await _write_body(request, response, exchange, first, parts)
-            await response.write_eof()
-            await flush(request)
-    except OriginError as error:
-        exchange.abort(Outcome.ORIGIN_FAILED)
-        raise StreamAborted(error.detail) from error
-    except StreamAborted:
-        exchange.abort(Outcome.FAILED)
-        raise
-    except ConnectionError:
-        exchange.abort(Outcome.CLIENT_GONE)
-        raise
-    if exchange.first_byte is None:
-        exchange.first_byte = time.monotonic()
-    return response
-
-
-async def _write_body(
-    request: web.Request,
-    response: web.StreamResponse,
-    exchange: Exchange,
-    first: Part,
-    parts: AsyncIterator[Part],
-) -> None:
-    promised = exchange.bytes_promised
-    part = first
-    while part:
-        if exchange.bytes_sent + len(part) > promised:
-            msg = f"the body runs over the {promised} bytes promised"
-            raise StreamAborted(msg)
-        # Counted before it is taken over: the progress watch subtracts what still waits.
-        exchange.bytes_sent += len(part)
-        if isinstance(part, FileSlice):
-            await send_slice(request, response, part, exchange)
-        else:
-            await response.write(part)
-        if exchange.first_byte is None:
-            exchange.first_byte = time.monotonic()
-        part = await anext(parts, b"")
-    if exchange.bytes_sent != promised:
-        msg = f"the body has {exchange.bytes_sent} bytes of the {promised} promised"
-        raise StreamAborted(msg)
+                await sender.send(part)

@@ -6,12 +6,28 @@ without a path (CONNECT's, ``GET http://host``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiohttp.web_urldispatcher import MatchedSubAppResource, ResourceRoute
+
+HANDLER: web.AppKey[Handler] = web.AppKey("handler", Callable)  # type: ignore[arg-type]
+"""What answers every request of an application whose only resource is :class:`EveryTarget`."""
+
+
+def direct_handler(app: web.Application) -> Handler:
+    """The handler of a frozen application inside its middlewares: just what aiohttp would call
+    after it had looked for a route, which costs a request more than it can find out.
+
+    ``request.match_info`` and ``request.app`` are not there for requests that come this way.
+    """
+    handler = app[HANDLER]
+    for middleware in reversed(app.middlewares):
+        handler = partial(middleware, handler=handler)
+    return handler
 
 
 async def _no_expectation(request: web.Request) -> None:

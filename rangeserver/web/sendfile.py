@@ -9,9 +9,11 @@ Over TLS, where the kernel does not know what to send, a thread reads and the tr
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import select
+import socket
 from contextlib import suppress
 
 from aiohttp import web
@@ -66,37 +68,57 @@ class Room:
                 room.set_result(None)
 
 
-ROOM = web.AppKey("room", Room)
-
-
 async def send_slice(
-    request: web.Request, response: web.StreamResponse, part: FileSlice, exchange: Exchange
+    request: web.BaseRequest,
+    transport: asyncio.Transport,
+    room: Room,
+    head: bytes,
+    part: FileSlice,
+    exchange: Exchange,
 ) -> None:
-    """Send bytes of a file as the next ones of a response whose header was prepared.
+    """Send ``head`` and after it the bytes of a file.
 
     Raises ``ConnectionError`` when the client leaves, and :class:`StreamAborted` when the file
     turns out to be shorter: what was sent then is too little.
     """
-    transport = request.transport
-    if transport is None:
-        msg = "the client left"
-        raise ConnectionResetError(msg)
     exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
     try:
         if transport.get_extra_info("sslcontext") is not None:
-            await _by_copying(response, part, exchange)
+            if head:
+                transport.write(head)
+            await _by_copying(request, transport, part, exchange)
             return
-        request.writer.send_headers()
+        target = transport.get_extra_info("socket").fileno()
+        if head and not transport.get_write_buffer_size():
+            head = _send_now(target, head)
+        if head:
+            transport.write(head)
         await flush(request)
-        await _by_kernel(request.app[ROOM], transport, part, exchange)
+        await _by_kernel(room, transport, target, part, exchange)
     finally:
         exchange.bytes_waiting = 0
 
 
+# PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
+_send = ctypes.PyDLL(None).send
+_send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
+_send.restype = ctypes.c_ssize_t
+_MORE_COMES = getattr(socket, "MSG_MORE", 0) | socket.MSG_DONTWAIT
+
+
+def _send_now(descriptor: int, data: bytes) -> bytes:
+    """Send in the same packet as what is sent next; the bytes that the socket did not take.
+
+    Called where the socket of the transport is known by its number alone, which Python's own
+    sockets cannot be made of without owning it. An error will be met again by what comes next.
+    """
+    sent = _send(descriptor, data, len(data), _MORE_COMES)
+    return data[max(sent, 0) :]
+
+
 async def _by_kernel(
-    room: Room, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
+    room: Room, transport: asyncio.Transport, target: int, part: FileSlice, exchange: Exchange
 ) -> None:
-    target = transport.get_extra_info("socket").fileno()
     source, offset, left = part.file.fileno(), part.offset, part.length
     turn = 0
     while left:
@@ -136,7 +158,9 @@ def _ended_by(error: OSError) -> ConnectionError:
     return ConnectionResetError(f"the client left: {error}")
 
 
-async def _by_copying(response: web.StreamResponse, part: FileSlice, exchange: Exchange) -> None:
+async def _by_copying(
+    request: web.BaseRequest, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
+) -> None:
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
     while offset < stop:
@@ -150,5 +174,6 @@ async def _by_copying(response: web.StreamResponse, part: FileSlice, exchange: E
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
         exchange.bytes_waiting -= len(data)  # it is the transport's to count now
-        await response.write(data)
+        transport.write(data)
+        await request.writer.drain()
         offset += len(data)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 
 from rangeserver.app import METRICS
 from rangeserver.config import Config
-from rangeserver.web.sendfile import ROOM
 from tests.exposition import scrape
 from tests.fakes.s3 import FakeS3
 from tests.support import RunningApp, open_descriptors, pool_waiters, running_app
@@ -86,7 +85,7 @@ class Footprint:
             waiting=now("rangeserver_origin_connections", state="waiting"),
             slots=app.s3.upstream.slots.in_use,
             questions=len(app.facts._asked),
-            awaiting_room=len(app.app[ROOM]._waiting),
+            awaiting_room=len(app.room._waiting),
             **of_cache,
         )
 

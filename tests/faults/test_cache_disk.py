@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache.blocks import Layout
-from rangeserver.web.sendfile import ROOM
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
 from tests.faults.responses import Received
@@ -264,7 +263,7 @@ async def test_c03_cut_short_while_it_is_sent(fake: FakeS3, tmp_path: Path) -> N
         async with await RawClient.connect(watch.app.port, receive_buffer=4096) as client:
             await client.ask("/film")
             watch.asked += 1
-            await eventually(lambda: bool(watch.app.app[ROOM]._waiting))
+            await eventually(lambda: bool(watch.app.room._waiting))
             os.truncate(the_file(tmp_path, film), LAYOUT.data_offset)
             response = await client.response()
             assert not response.complete

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from rangeserver.origin.s3 import READ_BYTES
-from rangeserver.web.sendfile import ROOM
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
@@ -180,7 +179,7 @@ async def test_a_paused_viewer_of_a_cached_object_goes_on(fake: FakeS3) -> None:
         async with await RawClient.connect(watch.app.port, receive_buffer=4096) as client:
             await client.ask("/film")
             watch.asked += 1
-            await eventually(lambda: bool(watch.app.app[ROOM]._waiting))
+            await eventually(lambda: bool(watch.app.room._waiting))
             await asyncio.sleep(0.5)
             assert (await client.response()).body == FILM
 
@@ -216,7 +215,7 @@ async def test_those_that_run_outlast_a_lack_of_room(fake: FakeS3) -> None:
         async with await RawClient.connect(watch.app.port, receive_buffer=4096) as client:
             await client.ask("/film")
             watch.asked += 1
-            await eventually(lambda: bool(watch.app.app[ROOM]._waiting))
+            await eventually(lambda: bool(watch.app.room._waiting))
             await eventually(lambda: not watch.cache.tasks)
             fake.misbehave(faults.stall_after(0), key="stuck")
             running = asyncio.create_task(watch.get("/stuck"))

@@ -302,7 +302,7 @@ def test_active_type_by_extension_is_a_sandboxed_download() -> None:
 
 def test_active_type_the_operator_allows_is_shown() -> None:
     page = replace(FACTS, content_type="text/html")
-    assert plan(page, rules=replace(RULES, inline_types=["text/html"])).headers == WHOLE | {
+    assert plan(page, rules=replace(RULES, inline_types=("text/html",))).headers == WHOLE | {
         "Content-Type": "text/html"
     }
 

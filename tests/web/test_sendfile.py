@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import web
@@ -24,16 +25,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from rangeserver.origin.base import FileSlice, Part
+from rangeserver.origin.base import FileSlice, Opened, Origin, Part
 from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.web import sendfile
-from rangeserver.web.client_progress import ClientDeadlines
+from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
 from rangeserver.web.exchange import EXCHANGE, ActiveExchanges, Exchange, Outcome
 from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
-from rangeserver.web.relay import relay
-from rangeserver.web.sendfile import ROOM, Room
+from rangeserver.web.relay import Relay
+from rangeserver.web.sendfile import Room
 from tests.support import RawClient, eventually, open_descriptors
 
 FILM = random.Random(7).randbytes(12_000_000)
@@ -66,8 +68,17 @@ class Served:
         if promised is None:
             promised = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in self.parts)
         plan = ResponsePlan(200, {}, (ByteSpan(0, promised),), promised)
-        async with aclosing(self._slices()) as parts:
-            return await relay(request, request[EXCHANGE], plan, parts, self.deadlines)
+        assert self.room is not None
+        watch = ProgressWatch(self.deadlines)
+        origin = cast("Origin[Part]", None)  # what is opened is all
+        facts = ObjectFacts(ObjectKey("film"), promised, '"v"')
+        try:
+            async with aclosing(self._slices()) as parts:
+                opened = Opened(facts, ByteSpan(0, promised), parts)
+                relay = Relay(watch, self.room)
+                return await relay(request, request[EXCHANGE], plan, origin, opened)
+        finally:
+            watch.close()
 
     async def _slices(self) -> AsyncGenerator[Part]:
         with self.film.open("rb") as file:
@@ -83,7 +94,7 @@ async def running(served: Served, tls: ssl.SSLContext | None = None) -> AsyncIte
     app = web.Application(
         middlewares=[recorded(served.active, [served.finished.append], 5.0), errors_as_json]
     )
-    app[ROOM] = served.room = Room()
+    served.room = Room()
     app.router.add_get("/", served.answer)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
     await runner.setup()
@@ -98,7 +109,7 @@ async def running(served: Served, tls: ssl.SSLContext | None = None) -> AsyncIte
         assert served.waiting == 0
     finally:
         await runner.cleanup()
-        app[ROOM].close()
+        served.room.close()
 
 
 @pytest.fixture(scope="session")

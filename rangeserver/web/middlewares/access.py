@@ -11,13 +11,12 @@ from aiohttp.typedefs import Handler, Middleware
 
 from rangeserver.errors import StreamAborted
 from rangeserver.web.exchange import (
-    EXCHANGE,
-    REQUEST_ID,
     ActiveExchanges,
     Exchange,
     ExchangeObserver,
     Outcome,
     begin_exchange,
+    own_fields,
 )
 from rangeserver.web.flush import flush
 
@@ -60,6 +59,8 @@ async def _send(
     write_idle_seconds: float,
 ) -> None:
     """Send a response that needed no relay here, so that its line is true when it is written."""
+    for name, value in own_fields(exchange).items():
+        response.headers.setdefault(name, value)
     exchange.status = response.status
     exchange.response_begun = True
     exchange.from_object = False  # of what was planned, nothing is sent
@@ -77,11 +78,3 @@ async def _send(
         raise StreamAborted(msg) from None
     exchange.bytes_sent = exchange.bytes_promised
     exchange.first_byte = time.monotonic()
-
-
-async def add_own_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: what every response carries."""
-    response.headers["Server"] = "rangeserver"
-    response.headers.setdefault("Accept-Ranges", "bytes")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers[REQUEST_ID] = request[EXCHANGE].request_id
