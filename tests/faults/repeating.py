@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
+from rangeserver.origin.retrying import Pauses
 from tests.fakes.faults import Fault
 from tests.faults.leaks import PER_ROUND
 
@@ -49,10 +50,12 @@ class Repetition(Generic[W]):
 
     @asynccontextmanager
     async def conditions(self) -> AsyncIterator[None]:
-        """What is to be so while it is done."""
+        """What is to be so while it is done; also that nobody waits long for another attempt."""
         async with AsyncExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            pause = Pauses.next
+            patch.setattr(Pauses, "next", lambda pauses, cause: min(pause(pauses, cause), 0.01))
             if self.keeps_circuit_closed:
-                patch = stack.enter_context(pytest.MonkeyPatch.context())
                 patch.setattr("rangeserver.origin.circuit.FAILURES_IN_A_ROW", 10**6)
             if self.during is not None:
                 await stack.enter_async_context(self.during)

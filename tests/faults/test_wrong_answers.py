@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -51,17 +49,8 @@ async def test_a11_failed_once(fake: FakeS3, method: str, status: int, code: str
             once,
             lambda _: faults.every_other(failing),
             at_once=PER_ROUND,
-            during=brief_pauses(),
             keeps_circuit_closed=True,  # to which a 504 is a request without an answer
         )
-
-
-@asynccontextmanager
-async def brief_pauses() -> AsyncIterator[None]:
-    """An origin that asks for peace is given less of it than half a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rangeserver.origin.retrying._THROTTLED_PAUSE_SECONDS", 0.05)
-        yield
 
 
 async def test_a11_repetitions(fake: FakeS3) -> None:
