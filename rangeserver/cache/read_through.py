@@ -63,10 +63,13 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
     ) -> bool | None:
         if self._past is not None:
             return await self._past.__aexit__(kind, error, trace)
-        if self._cached is not None:
-            await self._cached.leave()
-        if self._entry is not None and isinstance(error, ObjectChanged | ObjectNotFound):
-            await self._cache.drop(self._entry)
+        # It refers to us: left in place, both would stay until the collector comes, and the file.
+        cached, self._cached = self._cached, None
+        entry, self._entry = self._entry, None
+        if cached is not None:
+            await cached.leave()
+        if entry is not None and isinstance(error, ObjectChanged | ObjectNotFound):
+            await self._cache.drop(entry)
         return None
 
     def _source(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

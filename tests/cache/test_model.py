@@ -409,7 +409,7 @@ def damage(path: Path, chance: random.Random, how: str) -> None:
             file.seek(at)
             old = file.read(1) or b"\0"
             file.seek(at)
-            count = min(5000, size - at)
+            count = max(min(5000, size - at), 0)
             file.write(bytes(count) if how == "zeros" else bytes([old[0] ^ chance.randint(1, 255)]))
 
 

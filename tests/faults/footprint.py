@@ -26,6 +26,11 @@ def _kept_open(app: RunningApp) -> int:
     return app.idle + files
 
 
+def kept_by_all() -> int:
+    """The idle connections of all servers."""
+    return sum(app.idle for app in _RUNNING)
+
+
 @asynccontextmanager
 async def counted(config: Config) -> AsyncIterator[RunningApp]:
     """The whole server, as one of those whose descriptors are known."""

@@ -32,7 +32,7 @@ from rangeserver.cache.cache import Cache
 from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS
 from tests.exposition import Scrape, scrape
 from tests.fakes.s3 import FakeS3
-from tests.faults.footprint import Footprint, counted, settled
+from tests.faults.footprint import Footprint, counted, kept_by_all, settled
 from tests.faults.leaks import PER_ROUND, freeze, leaves_nothing
 from tests.faults.logs import LogWatch, keeping_no_lines, reading_along
 from tests.faults.memory import AT_ONCE, memory_stays
@@ -199,7 +199,7 @@ class Watch:
         return (
             self.app.server.open_connections == 0
             and self.app.s3.upstream.slots.in_use == 0
-            and self.fake.open_connections <= self.app.idle
+            and self.fake.open_connections <= kept_by_all()
             and tasks <= self.baseline.tasks
         )
 

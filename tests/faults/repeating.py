@@ -54,7 +54,7 @@ class Repetition(Generic[W]):
         async with AsyncExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             pause = Pauses.next
-            patch.setattr(Pauses, "next", lambda pauses, cause: min(pause(pauses, cause), 0.01))
+            patch.setattr(Pauses, "next", lambda *of, **how: min(pause(*of, **how), 0.01))
             if self.keeps_circuit_closed:
                 patch.setattr("rangeserver.origin.circuit.FAILURES_IN_A_ROW", 10**6)
             if self.during is not None:

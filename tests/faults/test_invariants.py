@@ -8,11 +8,12 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from aiohttp.web import BaseRequest, StreamResponse
 
 from rangeserver.web.exchange import ActiveExchanges, Exchange
+from rangeserver.web.sent_response import SentResponse
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
@@ -101,7 +102,7 @@ async def test_memory_that_grows_is_found() -> None:
     kept: list[bytes] = []
 
     async def leak() -> None:
-        kept.append(bytes(range(256)) * 1024)
+        kept.append(bytes(range(256)) * 4096)
 
     with pytest.raises(AssertionError, match="resident memory grew"):
         await memory_stays(leak, times=200)
@@ -149,14 +150,14 @@ async def test_an_exchange_that_is_kept_is_found(
 async def test_a_response_that_is_kept_is_found(
     fake: FakeS3, kept: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = StreamResponse.prepare
+    begin = SentResponse.__init__
 
-    async def prepare_and_keep(response: StreamResponse, request: BaseRequest) -> object:
+    def begin_and_keep(response: SentResponse, *of: Any, **how: Any) -> None:
         kept.append(response)
-        return await prepare(response, request)
+        begin(response, *of, **how)
 
-    monkeypatch.setattr(StreamResponse, "prepare", prepare_and_keep)
-    with pytest.raises(AssertionError, match=r"\+25 aiohttp\.web_response\.StreamResponse"):
+    monkeypatch.setattr(SentResponse, "__init__", begin_and_keep)
+    with pytest.raises(AssertionError, match=r"\+25 rangeserver\.web\.sent_response\.SentResponse"):
         await leaking(fake)
 
 
