@@ -10,6 +10,8 @@ from rangeserver.cache.cache_file import CacheFile
 if TYPE_CHECKING:
     from rangeserver.cache.fill import Fill
 
+_FOUND, _FETCHED = 1, 2
+
 _TOUCH_SECONDS = 60.0
 """How often at most it is noted on the disk that an entry is in use."""
 
@@ -51,16 +53,22 @@ class Entry:
 
     def missing_run(self, first: int, stop: int) -> int:
         """The block before ``stop`` at which those end that are neither here nor on their way."""
-        run = self._have.find(1, first, stop)
-        run = stop if run < 0 else run
-        for block in range(first, run):
-            if block in self.filling:
+        for block in range(first, stop):
+            if self._have[block] or block in self.filling:
                 return block
-        return run
+        return stop
 
-    def has(self, block: int) -> None:
-        """A block is here and good."""
-        self._have[block] = 1
+    def has(self, block: int, *, fetched: bool = False) -> None:
+        """A block is here and good: it was found, or has just been ``fetched``."""
+        self._have[block] = _FETCHED if fetched else _FOUND
+
+    def were_here(self, first: int, stop: int) -> bytes:
+        """For each of the blocks ``[first, stop)`` whether it is here now, to be told later."""
+        return bytes(self._have[first:stop])
+
+    def was_found(self, block: int) -> bool:
+        """Whether a block did not have to be fetched by this process."""
+        return self._have[block] == _FOUND
 
     def doubt(self, first: int, stop: int) -> None:
         """Blocks could not be read: they are to be looked at again."""

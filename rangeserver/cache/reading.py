@@ -43,8 +43,18 @@ class CachedRead:
     """
 
     __slots__ = (
-        *("_ahead", "_busy_since", "_complete", "_entry", "_entry_again", "_fetched", "_fills"),
-        *("_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
+        *("_ahead", "_before", "_blocks", "_busy_since", "_complete", "_entry", "_entry_again"),
+        *(
+            "_fetched",
+            "_fills",
+            "_opened",
+            "_past",
+            "_position",
+            "_report",
+            "_shared",
+            "_source",
+            "_stop",
+        ),
     )
 
     def __init__(
@@ -68,6 +78,8 @@ class CachedRead:
         self._ahead = ReadAhead(shared.max_window)
         first, stop = entry.layout.blocks_of(span)
         self._complete = entry.next_missing(first, stop) is None
+        self._blocks = (first, stop)
+        self._before = b"" if self._complete else entry.were_here(first, stop)
         self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
@@ -89,7 +101,6 @@ class CachedRead:
             return await self._next_past()
         if self._position >= self._stop:
             raise StopAsyncIteration
-        fetched = False
         while True:
             entry = self._entry
             at_most = min(self._stop, self._position + TURN_BYTES)
@@ -98,25 +109,34 @@ class CachedRead:
                 self._look_ahead()
             try:
                 if end == self._position:
-                    fetched = await self._wait()
+                    await self._wait()
                 elif await self._in_memory(end):
-                    return self._slice(end, fetched=fetched)
+                    return self._slice(end)
             except CacheFailed:
                 break
         return await self._go_past()
 
-    def _slice(self, end: int, *, fetched: bool) -> FileSlice:
+    def _slice(self, end: int) -> FileSlice:
         length = end - self._position
-        if fetched:
-            self._fetched = True
-            self._report.fetched += length
-        else:
-            self._report.cached += length
+        cached = length if self._complete else self._found(end)
+        self._report.cached += cached
+        self._report.fetched += length - cached
+        self._fetched = self._fetched or cached < length
         offset = self._entry.layout.data_offset + self._position
         self._position = end
         self._shared.in_use(self._entry)
         self._busy_since = None
         return FileSlice(self._entry.file, offset, length)
+
+    def _found(self, end: int) -> int:
+        """How many of the bytes up to ``end`` were here when this read began, or in the file."""
+        layout = self._entry.layout
+        first, stop = layout.blocks_of(ByteSpan(self._position, end))
+        return sum(
+            min(layout.start(block + 1), end) - max(layout.start(block), self._position)
+            for block in range(first, stop)
+            if self._before[block - self._blocks[0]] or self._entry.was_found(block)
+        )
 
     async def _in_memory(self, end: int) -> bool:
         """Whether the bytes up to ``end`` can be sent without waiting for the disk. If not, they
@@ -132,22 +152,21 @@ class CachedRead:
             first, stop = layout.blocks_of(span)
             entry.doubt(first, stop)
             self._complete = False
+            self._before = entry.were_here(*self._blocks)
             if any(block in entry.filling for block in range(first, stop)):
                 # They count as landed until their fill is over: looking again would find no more.
                 raise CacheFailed(str(error)) from error
             return False
         return True
 
-    async def _wait(self) -> bool:
-        """Wait for the next bytes; whether the origin was asked for them. Raises what became of
-        that request.
-        """
+    async def _wait(self) -> None:
+        """Wait for the next bytes. Raises what became of the request for them."""
         block = self._position // self._entry.layout.block_bytes
         fill = self._entry.filling.get(block)
         if fill is None:
             if not self._entry.file.is_current():
                 await self._change_entry()
-                return False
+                return
             fill = self._demand(block)
         elif fill.fetching and self._position - fill.landed > _PATIENCE_BYTES:
             # It would have to wait for all that lies before, and gets a GET of its own instead.
@@ -157,13 +176,13 @@ class CachedRead:
         self._ahead.starved(self._position)
         await fill.beyond(self._position)
         if fill.landed > self._position or fill.error is None:
-            return fill.fetching
+            return
         if isinstance(fill.error, OriginError):
             if isinstance(fill.error, OriginBusy) and self._may_wait_on():
-                return True
+                return
             if fill.ahead:
                 fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
-                return True
+                return
             raise type(fill.error)(fill.error.detail, headers=fill.error.headers) from fill.error
         raise CacheFailed(str(fill.error))
 
@@ -227,6 +246,7 @@ class CachedRead:
             raise CacheFailed(msg)
         self._leave_fills()
         self._entry = entry
+        self._before = entry.were_here(*self._blocks)
 
     async def _go_past(self) -> Part:
         """Read the rest from the origin, without the cache."""

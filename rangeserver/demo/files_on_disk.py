@@ -39,6 +39,13 @@ class FilesOnDisk:
         return _answer(path, environ)(environ, start_response)
 
 
+class _ClosedFile(FileWrapper):
+    """A file that is closed also where werkzeug forgets: when a client leaves with an error."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _answer(path: Path, environ: WSGIEnvironment) -> Response:
     try:
         file = path.open("rb")
@@ -54,7 +61,7 @@ def _answer(path: Path, environ: WSGIEnvironment) -> Response:
         file.close()
         return Response(status=412)
     response = Response(
-        FileWrapper(file, READ_BYTES), content_type="binary/octet-stream", direct_passthrough=True
+        _ClosedFile(file, READ_BYTES), content_type="binary/octet-stream", direct_passthrough=True
     )
     response.content_length = facts.st_size
     response.last_modified = int(facts.st_mtime)  # type: ignore[assignment]

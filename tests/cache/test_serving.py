@@ -42,7 +42,7 @@ async def test_a_second_reader_asks_nothing_of_the_origin(fake: FakeS3, tmp_path
             assert FILM[3_000_000:3_000_100] in several.body
         assert len(fake.requests) == asked
         await eventually(lambda: len(finished) == 6)
-    assert finished[0].source in {"origin", "mixed"}
+    assert finished[0].source == "origin"
     assert {exchange.source for exchange in finished[1:]} == {"cache"}
 
 
@@ -56,6 +56,21 @@ async def test_a_restart_finds_what_was_kept(fake: FakeS3, tmp_path: Path) -> No
             asked = len(fake.requests)
             assert (await client.get("/film")).body == FILM
             assert (len(fake.requests) > asked) == (time == 0)
+
+
+async def test_the_line_tells_what_was_there(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("film", FILM)
+    finished: list[Exchange] = []
+    for _ in range(2):  # the second server has to look into the file
+        config = cached(fake, tmp_path)
+        async with (
+            running_app(config, observers=[finished.append]) as app,
+            await RawClient.connect(app.port) as client,
+        ):
+            await client.get("/film", Range="bytes=0-99")
+            await client.get("/film", Range=f"bytes=0-{3 * MIB}")
+    await eventually(lambda: len(finished) == 4)
+    assert [exchange.source for exchange in finished] == ["origin", "mixed", "cache", "cache"]
 
 
 async def test_a_herd_costs_one_read(fake: FakeS3, tmp_path: Path) -> None:
