@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from rangeserver.cache.fill import Fill
 from rangeserver.cache.reading import TURN_BYTES
 from rangeserver.errors import OriginBusy
 from rangeserver.origin.base import FileSlice, ReadReport
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.model_origin import MemoryOrigin
 from tests.cache.setting import Setting, setting
+from tests.support import eventually
 
 DATA = random.Random(3).randbytes(12_000_000)
 MIB = 1 << 20
@@ -107,3 +109,28 @@ async def test_a_report_tells_what_was_waited_for(one: Setting) -> None:
     await one.read(facts, ByteSpan(0, 2 * MIB), report)
     assert report.cached + report.fetched == 2 * MIB
     assert min(report.cached, report.fetched) > 0
+
+
+async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> None:
+    """The block that is needed comes by a GET of its own, and the other fetch ends before it."""
+    facts = one.inner.current["a"]
+    await one.read(facts, ByteSpan(len(DATA) - 1, len(DATA)))  # so that there is an entry
+    (entry,) = one.cache._entries.values()
+    block = entry.layout.block_bytes
+    one.inner.part_bytes = block
+    one.inner.hold()
+    large = Fill(one.cache, entry, (0, entry.layout.blocks - 1))
+    large.wanted_by(object())
+    large.begin(lambda span: one.origin.inner.read(facts, span), reserved=0)
+    await eventually(lambda: large.landed == block)
+    start = 80 * block + 5
+    assert await one.read(facts, ByteSpan(start, start + 10)) == DATA[start : start + 10]
+    assert large.stop == 80
+    assert not large.over
+    one.inner.release()
+    await eventually(lambda: large.over)
+    assert large.error is None
+    one.inner.requests.clear()
+    assert await one.read(facts, ByteSpan(0, 80 * block)) == DATA[: 80 * block]
+    assert not one.inner.requests  # its blocks are all there
+    assert await one.read(facts) == DATA
