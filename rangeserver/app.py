@@ -58,6 +58,7 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
     """
     server = config.server
     metrics = Metrics()
+    of_cache = CacheMetrics(metrics.registry) if config.cache.enabled else None
     active = ActiveExchanges()
     failures = RecentFailures()
     health = {mount.path: OriginHealth(mount.path) for mount in config.mounted()}
@@ -77,13 +78,14 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
             for mount in config.mounted()
         ],
         version=__version__,
+        cache=of_cache,
     )
 
     async def with_origins(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             room = Room()
             stack.callback(room.close)
-            cache = await _open_cache(config, metrics, stack) if config.cache.enabled else None
+            cache = await _open_cache(config, of_cache, stack) if of_cache is not None else None
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             if cache is not None:
                 stack.push_async_callback(cache.stop)  # before the origins go
@@ -171,7 +173,7 @@ async def cache_alone(config: Config, mount: Mount) -> AsyncIterator[CachingOrig
     async with AsyncExitStack() as stack:
         if not config.cache.enabled:
             raise ConfigError(["cache.enabled: is false, so nothing is kept"])
-        cache = await _open_cache(config, metrics, stack)
+        cache = await _open_cache(config, CacheMetrics(), stack)
         upstream = await stack.enter_async_context(open_upstream(mount.origin, metrics.origin))
         resuming = _resuming(S3Origin(upstream, mount.origin), mount.origin, metrics.origin)
         caching = _cached(resuming, cache, mount.origin)
@@ -181,7 +183,7 @@ async def cache_alone(config: Config, mount: Mount) -> AsyncIterator[CachingOrig
         yield caching
 
 
-async def _open_cache(config: Config, metrics: Metrics, stack: AsyncExitStack) -> Cache:
+async def _open_cache(config: Config, metrics: CacheMetrics, stack: AsyncExitStack) -> Cache:
     """The cache that all mounts share, and its keeper. Raises :class:`ConfigError` if it cannot be
     used and the configuration says that it must.
     """
@@ -191,7 +193,8 @@ async def _open_cache(config: Config, metrics: Metrics, stack: AsyncExitStack) -
     except OSError as error:
         raise ConfigError([f"cache.directory: {error.strerror}"]) from None
     wait_seconds = config.origin.pool_wait_seconds
-    cache = Cache(directory, settings, CacheMetrics(metrics.registry), wait_seconds=wait_seconds)
+    metrics.max_bytes = int(settings.max_bytes)
+    cache = Cache(directory, settings, metrics, wait_seconds=wait_seconds)
     stack.push_async_callback(cache.close)
     try:
         await cache.open()

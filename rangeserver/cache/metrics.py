@@ -21,6 +21,8 @@ class CacheMetrics:
         """Bytes asked for at the origin that have not come yet."""
         self.usable: Callable[[], bool] = bool
         """Whether the directory can be written."""
+        self.max_bytes = 0
+        """What it may take."""
         self.disk_bytes = 0
         """What the cache took of the disk when it was last looked at."""
         self._hits = TallyCounter(

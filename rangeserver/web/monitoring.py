@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
+from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.metrics import Metrics
 from rangeserver.origin.health import OriginHealth
 from rangeserver.web.exchange import ActiveExchanges
@@ -36,6 +37,7 @@ class Watched:
     failures: RecentFailures
     origins: Sequence[WatchedOrigin]
     version: str
+    cache: CacheMetrics | None = None
 
 
 def create_monitoring_app(watched: Watched) -> web.Application:
@@ -68,6 +70,7 @@ def create_monitoring_app(watched: Watched) -> web.Application:
                 not_ready=_not_ready(watched),
                 running=sorted(watched.active, key=lambda exchange: exchange.started),
                 failures=watched.failures,
+                cache=_cache_state(watched.cache),
             )
         )
         return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
@@ -98,6 +101,13 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers[hdrs.SERVER] = "rangeserver"
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def _cache_state(cache: CacheMetrics | None) -> str:
+    if cache is None:
+        return "off"
+    state = f"{cache.disk_bytes:,} of {cache.max_bytes:,} bytes on the disk"
+    return state if cache.usable() else f"{state}; it cannot be written to at the moment"
 
 
 def _not_ready(watched: Watched) -> str | None:

@@ -51,6 +51,8 @@ class Status:
     not_ready: str | None
     running: Sequence[Exchange]
     failures: Iterable[Failure]
+    cache: str
+    """What it holds, or why it does not."""
 
 
 def render_status(status: Status) -> str:
@@ -71,6 +73,7 @@ def render_status(status: Status) -> str:
         f"<p>{buckets}version {_text(status.version)} &middot; "
         f"up {_duration(status.uptime_seconds)}</p>"
         f'<p class="{mark}">{_text(ready)}</p>{table}'
+        f"<p>cache: {_text(status.cache)}</p>"
     )
     streams = _table(
         ("key", "client", "sent / promised bytes", "age", "request id"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -149,6 +151,20 @@ async def test_the_status_page_shows_streams_and_escapes_what_clients_chose(fake
         assert "40,000 / 100,000" in text
         assert "127.0.0.1" in text
         assert "Running now: 1" in text
+
+
+async def test_the_status_page_shows_the_cache(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("a.mp4", b"0123456789")
+    directory = tmp_path / "cache"
+    cache = {"enabled": True, "directory": str(directory), "min_free_bytes": 0}
+    async with running_app(config_for(fake, admin=True, cache=cache)) as app:
+        page = (await ask(app, "/status")).body.decode()
+        assert "of 10,737,418,240 bytes on the disk</p>" in page
+        assert app.cache is not None
+        app.cache.write_failed(OSError(errno.EIO, "no"))
+        assert "it cannot be written to" in (await ask(app, "/status")).body.decode()
+    async with running_app(config_for(fake, admin=True)) as app:
+        assert "cache: off" in (await ask(app, "/status")).body.decode()
 
 
 async def test_the_status_page_shows_the_last_failures(fake: FakeS3) -> None:
