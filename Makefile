@@ -21,7 +21,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python -m rangeserver demo $${VIDEO:+--video "$$VIDEO"} $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -q -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)

@@ -237,7 +237,7 @@ async def test_c05_killed_again_and_again(fake: FakeS3, tmp_path: Path) -> None:
         fake.put(key, film)
     config = settings(fake, directory)
     cut_off = 0
-    for turn in range(200 if FULL else 40):
+    for turn in range(200 if FULL else 24):
         async with forked(config, tmp_path / "log") as server:
 
             async def viewer(server: Forked, key: str) -> bool:

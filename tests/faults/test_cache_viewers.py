@@ -103,7 +103,9 @@ def most_readers(watch: Watch) -> int:
 
 async def test_b10_all_leave(fake: FakeS3) -> None:
     """A fill that nobody reads from ends, and what came of it is not fetched again."""
-    async with watched(fake, cache={"block_bytes": BLOCK, "ttl_seconds": 60}) as watch:
+    patient = {"idle_seconds": 30.0}
+    cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
+    async with watched(fake, origin=patient, cache=cache) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(READ_BYTES + 5), key="film", times=1)
         clients = [await RawClient.connect(watch.app.port) for _ in range(5)]
