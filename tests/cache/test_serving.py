@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.residency import is_resident
 from rangeserver.config import Config
+from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.web.exchange import Exchange
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, config_for, eventually, running_app
@@ -71,6 +78,47 @@ async def test_the_line_tells_what_was_there(fake: FakeS3, tmp_path: Path) -> No
             await client.get("/film", Range=f"bytes=0-{3 * MIB - 1}")
     await eventually(lambda: len(finished) == 4)
     assert [exchange.source for exchange in finished] == ["origin", "mixed", "cache", "cache"]
+
+
+def dropped_from_memory(directory: Path) -> bool:
+    """Make the page cache forget the one file of a cache; whether it could."""
+    (path,) = directory.glob("objects/*/*")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())  # what is not written yet is not dropped
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return not is_resident(file.fileno(), 0, path.stat().st_size)
+
+
+async def test_the_loop_sends_nothing_that_the_disk_still_has(
+    fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cold page cache: threads read first, and what is sent is in memory by then."""
+    fake.put("film", FILM)
+    async with running_app(cached(fake, tmp_path)) as app:
+        async with await RawClient.connect(app.port) as client:
+            assert (await client.get("/film")).body == FILM
+        if not dropped_from_memory(tmp_path):
+            pytest.skip("this directory is in memory")
+        sent: list[bool] = []
+        read: list[ByteSpan] = []
+        sendfile, warm = os.sendfile, CacheFile.warm
+
+        def watched_sendfile(target: int, source: int, offset: int, count: int) -> int:
+            sent.append(is_resident(source, offset, count))
+            return sendfile(target, source, offset, count)
+
+        def watched_warm(file: CacheFile, span: ByteSpan) -> None:
+            assert threading.current_thread() is not threading.main_thread()
+            read.append(span)
+            warm(file, span)
+
+        monkeypatch.setattr(os, "sendfile", watched_sendfile)
+        monkeypatch.setattr(CacheFile, "warm", watched_warm)
+        async with await RawClient.connect(app.port) as client:
+            assert (await client.get("/film")).body == FILM
+        assert read
+        assert sent
+        assert all(sent)
 
 
 async def test_a_herd_costs_one_read(fake: FakeS3, tmp_path: Path) -> None:
