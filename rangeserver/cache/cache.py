@@ -110,10 +110,6 @@ class Cache:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_UNSWEPT_SECONDS):
                     await self._swept.wait()
-        self._wrote(count)
-
-    def _wrote(self, count: int) -> None:
-        """Bytes were written; enough of them are a reason to look for space."""
         self._written += count
         if self._written > self._limits.max_bytes // _SWEEP_PART:
             self._sweep_wanted.set()
@@ -246,11 +242,9 @@ class Cache:
             self._let_go_of_removed()
             # Where space is short, the next look is due before the next write.
             pause = _SWEEP_SECONDS if self.may_write() else _RETRY_SECONDS * 0.9
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._sweep_wanted.wait()
-            except TimeoutError:
-                pass
             self._sweep_wanted.clear()
 
     async def stop(self) -> None:
