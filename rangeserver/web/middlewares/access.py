@@ -71,7 +71,7 @@ async def _send(
         async with asyncio.timeout(write_idle_seconds):
             await response.prepare(request)
             await response.write_eof()
-            await flush(request)
+            await flush(request.protocol)
     except TimeoutError:
         exchange.abort(Outcome.CLIENT_TOO_SLOW)
         msg = "the client reads none of its responses"
