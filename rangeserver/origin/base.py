@@ -109,6 +109,37 @@ class Opened(Generic[P]):
     age: float = 0.0
 
 
+class Held(Protocol):
+    """Bytes of an object that can be had at once, one slice after another."""
+
+    slice: FileSlice
+    """The current one, at first the first."""
+
+    def advance(self) -> bool:
+        """Go on to the next one. ``False``: it would have to be waited for after all. Not called
+        after the last.
+        """
+        ...
+
+
+class Holding(Protocol):
+    """Has bytes of objects at hand."""
+
+    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
+        """The bytes of ``span`` of just this version, if all of them are here and the first can be
+        had at once.
+        """
+        ...
+
+
+class AtHand(Holding, Protocol):
+    """What can be told of objects, and read of them, without waiting for anything."""
+
+    def known(self, key: ObjectKey) -> ObjectFacts | None:
+        """The facts of the current version, if they are believed now."""
+        ...
+
+
 class Origin(Protocol[P]):
     """Where bytes come from: S3, or something stacked in front of it.
 
