@@ -103,7 +103,7 @@ class DirectAnswer:
         """Send what the socket takes now."""
         exchange, held = self.exchange, self._content.held
         try:
-            while self._push():
+            if self._push():
                 if exchange.bytes_sent == exchange.bytes_promised:
                     self._end(Outcome.COMPLETE)
                     return
@@ -123,7 +123,7 @@ class DirectAnswer:
             if not self._watched:
                 self._watched = True
                 self._around.relay.watch.begin(exchange)
-            self._around.relay.room.tell(self._descriptor, self._go_on)
+            self._around.relay.room.tell(self._descriptor, self._go_on, full=self._push.full)
 
     def _hand_over(self, head: bytes) -> None:
         """Have a task send what is left of the head, and all of the body that has not gone."""

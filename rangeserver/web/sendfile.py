@@ -46,10 +46,15 @@ class Room:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
-    def tell(self, descriptor: int, free: Callable[[], None]) -> None:
-        """Call ``free`` once, when a socket can take more or has an error to tell."""
+    def tell(self, descriptor: int, free: Callable[[], None], *, full: bool = True) -> None:
+        """Call ``free`` once, when a socket can take more or has an error to tell; after others
+        had their turn, if it is not ``full``.
+        """
         self._waiting[descriptor] = free
-        self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        if full:
+            self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        else:
+            self._loop.call_soon(self._call, descriptor, free)
 
     def forget(self, descriptor: int, free: Callable[[], None]) -> None:
         """Call it no more; nothing, if it was called."""
@@ -59,15 +64,15 @@ class Room:
             with suppress(OSError):
                 self._epoll.unregister(descriptor)
 
-    async def wait(self, descriptor: int) -> None:
-        """Return when a socket can take more, or has an error to tell."""
+    async def wait(self, descriptor: int, *, full: bool = True) -> None:
+        """Return when :meth:`tell` would call."""
         room: asyncio.Future[None] = self._loop.create_future()
 
         def free() -> None:
             if not room.done():
                 room.set_result(None)
 
-        self.tell(descriptor, free)
+        self.tell(descriptor, free, full=full)
         try:
             await room
         finally:
@@ -77,8 +82,13 @@ class Room:
         for descriptor, _ in self._epoll.poll(0):
             free = self._waiting.get(descriptor)
             if free is not None:
-                self.forget(descriptor, free)
-                free()
+                self._epoll.unregister(descriptor)
+                self._call(descriptor, free)
+
+    def _call(self, descriptor: int, free: Callable[[], None]) -> None:
+        if self._waiting.get(descriptor) == free:
+            del self._waiting[descriptor]
+            free()
 
 
 async def send_slice(
@@ -109,15 +119,20 @@ async def send_slice(
         await flush(client)
         push = Push(transport, target, exchange, part)
         while not push():
-            await room.wait(target)
+            await room.wait(target, full=push.full)
+        if part.length >= _TURN_BYTES:
+            await asyncio.sleep(0)
     finally:
         exchange.give_up_waiting()
 
 
 class Push:
-    """Gives the kernel a slice of a file, as it has room; ``exchange`` is told what still waits."""
+    """Gives the kernel a slice of a file, as it has room; ``exchange`` is told what still waits.
 
-    __slots__ = ("_exchange", "_left", "_offset", "_part", "_target", "_transport")
+    ``full`` is whether the socket had no more room the last time.
+    """
+
+    __slots__ = ("_exchange", "_left", "_offset", "_part", "_target", "_transport", "full")
 
     def __init__(
         self, transport: asyncio.Transport, target: int, exchange: Exchange, part: FileSlice
@@ -128,10 +143,10 @@ class Push:
         self._part = part
         self._offset = part.offset
         self._left = part.length
+        self.full = False
 
     def __call__(self) -> bool:
-        """Give it what it takes now; whether that was the rest. If not, it may have more room by
-        the loop's next turn: others have theirs first.
+        """Give it what it takes now, but leave others their turn; whether that was the rest.
 
         Raises what :func:`send_slice` does.
         """
@@ -144,10 +159,12 @@ class Push:
                     msg = "the client left"
                     raise ConnectionResetError(msg)
                 if turn <= 0:
+                    self.full = False
                     break
                 try:
                     sent = os.sendfile(self._target, source, self._offset, min(self._left, turn))
                 except BlockingIOError:
+                    self.full = True
                     break
                 except ConnectionError:
                     raise
