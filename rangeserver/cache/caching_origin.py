@@ -46,7 +46,7 @@ class CachingOrigin:
     def __init__(self, inner: Origin[bytes], cache: Cache, config: OriginConfig) -> None:
         self.inner = inner
         self.cache = cache
-        self._config = config
+        self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._ttl = cache.config.ttl_seconds
         self._stale_if_error = cache.config.stale_if_error_seconds
 
@@ -72,8 +72,6 @@ class CachingOrigin:
         """The bytes of ``span``, if all of them are in the cache and the first in memory."""
         entry = self.cache.kept(self.place(facts.key))
         if entry is None or not _is_of(entry, facts):
-            return None
-        if entry.next_missing(*entry.layout.blocks_of(span)) is not None:
             return None
         held = HeldSpan(self.cache, entry, span, report)
         if not held.advance():
@@ -198,8 +196,7 @@ class CachingOrigin:
 
     def place(self, key: ObjectKey) -> str:
         """Where the cache has an object."""
-        config = self._config
-        return place_of(config.endpoint_url, config.bucket, config.prefix + key)
+        return self._places + key
 
     def _whole_blocks(self, wanted: AskedRange) -> AskedRange:
         """A range of whole blocks around what is wanted, or around its beginning."""

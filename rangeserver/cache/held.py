@@ -36,13 +36,17 @@ class HeldSpan:
         self.slice: FileSlice
 
     def advance(self) -> bool:
-        """Make the next bytes the current ones; whether they are at hand. Not called after the
-        last.
+        """Make the next bytes the current ones; whether they are at hand, and all that follow are
+        here. Not called after the last.
         """
-        entry, layout, start = self._entry, self._entry.layout, self._position
-        stop = min(self._stop, start + TURN_BYTES)
-        if entry.available(start, stop) < stop:
+        entry, start, stop = self._entry, self._position, self._stop
+        layout = entry.layout
+        if (
+            entry.next_missing(start // layout.block_bytes, -(-stop // layout.block_bytes))
+            is not None
+        ):
             return False
+        stop = min(stop, start + TURN_BYTES)
         offset, length = layout.data_offset + start, stop - start
         try:
             if not is_resident(entry.file.fileno(), offset, length):

@@ -20,7 +20,7 @@ class HasDescriptor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: twice as quickly made
 class FileSlice:
     """Bytes that lie in a file, and in memory as far as the kernel could tell a moment ago."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rangeserver.errors import StreamAborted
-from rangeserver.origin.base import FileSlice, Held, Opened, Origin, Part, reporting
+from rangeserver.origin.base import Held, Opened, Origin, Part, reporting
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.web.exchange import ActiveExchanges, Exchange, ExchangeObserver, Outcome
@@ -33,22 +33,12 @@ class Around:
     observers: Sequence[ExchangeObserver]
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The body: ``span`` of a version, of which ``held`` has at least the first bytes."""
-
-    origin: Origin[Part]
-    facts: ObjectFacts
-    span: ByteSpan
-    held: Held
-
-
 class DirectAnswer:
     """The way of one response out. ``over`` is called once, when all is sent or nothing more is."""
 
     __slots__ = (
-        *("_around", "_client", "_content", "_descriptor", "_over", "_push", "_task"),
-        *("_awaited", "_transport", "_watched", "exchange"),
+        *("_around", "_awaited", "_client", "_descriptor", "_facts", "_held", "_origin", "_over"),
+        *("_push", "_span", "_task", "_transport", "_waits", "exchange"),
     )
 
     def __init__(
@@ -56,13 +46,19 @@ class DirectAnswer:
         around: Around,
         client: Client,
         exchange: Exchange,
-        content: Content,
+        origin: Origin[Part],
+        facts: ObjectFacts,
+        span: ByteSpan,
+        held: Held,
     ) -> None:
         self._around = around
         self._client = client
-        self._content = content
+        self._origin = origin
+        self._facts = facts
+        self._span = span
+        self._held = held
         self.exchange = exchange
-        self._watched = False
+        self._waits = False
         self._task: asyncio.Task[None] | None = None
         self._awaited: asyncio.Future[None] | None = None
 
@@ -72,13 +68,12 @@ class DirectAnswer:
         self._transport = self.exchange.transport
         self._descriptor = descriptor
         self._over = over
-        self._around.active.add(self.exchange)
         self.exchange.response_begun = True
         head = send_now(descriptor, head)
         if head:
             self._hand_over(head)
             return
-        self._take(self._content.held.slice)
+        self._take()
         self._go_on()
 
     async def wait(self) -> None:
@@ -95,22 +90,23 @@ class DirectAnswer:
         self._around.relay.room.forget(self._descriptor, self._go_on)
         self._end(Outcome.CLIENT_GONE)
 
-    def _take(self, part: FileSlice) -> None:
+    def _take(self) -> None:
+        part = self._held.slice
         self.exchange.bytes_sent += part.length
         self._push = Push(self._transport, self._descriptor, self.exchange, part)
 
     def _go_on(self) -> None:
         """Send what the socket takes now."""
-        exchange, held = self.exchange, self._content.held
+        exchange = self.exchange
         try:
             if self._push():
                 if exchange.bytes_sent == exchange.bytes_promised:
                     self._end(Outcome.COMPLETE)
                     return
-                if not held.advance():
+                if not self._held.advance():
                     self._hand_over(b"")
                     return
-                self._take(held.slice)
+                self._take()
         except StreamAborted as aborted:
             log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
             exchange.abort(Outcome.FAILED)
@@ -119,26 +115,23 @@ class DirectAnswer:
             exchange.abort(Outcome.CLIENT_GONE)
             self._end(Outcome.CLIENT_GONE)
         else:
-            self._note_first_byte()
-            if not self._watched:
-                self._watched = True
-                self._around.relay.watch.begin(exchange)
+            if exchange.first_byte is None:
+                exchange.first_byte = time.monotonic()
+            self._wait()
             self._around.relay.room.tell(self._descriptor, self._go_on, full=self._push.full)
 
     def _hand_over(self, head: bytes) -> None:
         """Have a task send what is left of the head, and all of the body that has not gone."""
-        exchange, span = self.exchange, self._content.span
-        rest = ByteSpan(span.start + exchange.bytes_sent, span.stop)
+        self._wait()
+        rest = ByteSpan(self._span.start + self.exchange.bytes_sent, self._span.stop)
         self._task = asyncio.get_running_loop().create_task(self._finish(head, rest))
 
     async def _finish(self, head: bytes, rest: ByteSpan) -> None:
-        exchange, content = self.exchange, self._content
+        exchange, relay = self.exchange, self._around.relay
         try:
             with reporting(exchange.origin):
-                await self._around.relay.go_on(
-                    *(self._client, exchange, head),
-                    *(content.origin, Opened(content.facts, rest)),
-                )
+                opened: Opened[Part] = Opened(self._facts, rest)
+                await relay.go_on(self._client, exchange, head, self._origin, opened)
         except StreamAborted as aborted:
             log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
         except ConnectionError:
@@ -151,9 +144,12 @@ class DirectAnswer:
             complete = exchange.bytes_sent == exchange.bytes_promised
             self._end(Outcome.COMPLETE if complete else Outcome.CLIENT_GONE)
 
-    def _note_first_byte(self) -> None:
-        if self.exchange.first_byte is None:
-            self.exchange.first_byte = time.monotonic()
+    def _wait(self) -> None:
+        """From now on it is one of those that are running."""
+        if not self._waits:
+            self._waits = True
+            self._around.active.add(self.exchange)
+            self._around.relay.watch.begin(self.exchange)
 
     def _end(self, outcome: Outcome) -> None:
         """The first reason given stands."""
@@ -163,9 +159,9 @@ class DirectAnswer:
         exchange.finished = time.monotonic()
         if outcome is Outcome.COMPLETE and exchange.first_byte is None:
             exchange.first_byte = exchange.finished
-        if self._watched:
+        if self._waits:
             self._around.relay.watch.end(exchange)
-        self._around.active.remove(exchange)
+            self._around.active.remove(exchange)
         for observe in self._around.observers:
             observe(exchange)
         if self._awaited is not None:

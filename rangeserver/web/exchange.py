@@ -154,13 +154,13 @@ def new_request_id() -> str:
     return f"{random.getrandbits(64):016x}"  # seeded by the system, and anew after a fork
 
 
-def own_fields(exchange: Exchange) -> dict[str, str]:
+def own_fields(request_id: str) -> dict[str, str]:
     """The header fields that every response carries, unless it has its own."""
     return {
         hdrs.SERVER: "rangeserver",
         hdrs.ACCEPT_RANGES: "bytes",
         "X-Content-Type-Options": "nosniff",
-        REQUEST_ID: exchange.request_id,
+        REQUEST_ID: request_id,
     }
 
 

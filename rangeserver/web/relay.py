@@ -51,7 +51,7 @@ class Relay:
         raises :class:`StreamAborted`.
         """
         keep_alive = request.keep_alive
-        head = head_of(exchange, plan, request.version, keep_alive=keep_alive)
+        head = head_of(exchange.request_id, plan, request.version, keep_alive=keep_alive)
         exchange.bytes_promised = (plan.content_length or 0) if plan.body else 0
         sender = Sender(request.protocol, exchange, self.room, head)
         await self._send(sender, exchange, plan.body, origin, opened)
@@ -100,10 +100,10 @@ class Relay:
 
 
 def head_of(
-    exchange: Exchange, plan: ResponsePlan, version: HttpVersion, *, keep_alive: bool
+    request_id: str, plan: ResponsePlan, version: HttpVersion, *, keep_alive: bool
 ) -> bytes:
     """The head of a planned response."""
-    fields = own_fields(exchange)
+    fields = own_fields(request_id)
     fields |= plan.headers
     if plan.content_length is not None:
         fields[hdrs.CONTENT_LENGTH] = str(plan.content_length)
