@@ -65,9 +65,8 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
     failures = RecentFailures()
     health = {mount.path: OriginHealth(mount.path) for mount in config.mounted()}
     observers = (ExchangeCounter(metrics.responses, active), failures, log_exchange, *observers)
-    app = web.Application(
-        middlewares=[recorded(active, observers, server.write_idle_seconds), errors_as_json]
-    )
+    around = (recorded(active, observers, server.write_idle_seconds), errors_as_json)
+    app = web.Application(middlewares=around)
     app[ACTIVE] = active
     app[OBSERVERS] = observers
     app[METRICS] = metrics
@@ -101,7 +100,8 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
             stack.callback(watch.close)
             relay = Relay(watch, room)
             app[OBJECTS] = objects = ObjectHandler(MountTable(mounts), relay)
-            if cache is not None:
+            # Whoever has added a middleware means it to see every request.
+            if cache is not None and tuple(app.middlewares) == around:
                 app[AT_ONCE] = AtOnce(objects, Around(relay, active, observers))
             yield
 
