@@ -18,13 +18,13 @@ from aiohttp.typedefs import Handler
 from rangeserver.errors import (
     BadRequest,
     RequestTooLong,
-    StreamAborted,
     TargetNotEncoded,
     TooManyConnections,
 )
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.at_once import AT_ONCE, AtOnce
 from rangeserver.web.direct_answer import DirectAnswer
+from rangeserver.web.cut_off import CutOff
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
     error_body,
@@ -220,19 +220,14 @@ class Connection(web.RequestHandler):
         """Answer by the error contract what never reached, or escaped, the middlewares."""
         exchange = request.get(EXCHANGE) or begin_exchange(request)
         if isinstance(exc, ConnectionError) and exchange.response_begun:
-            try:
-                raise exc  # the connection is gone; whoever cut it has logged why
-            finally:
-                # Or this frame and the error hold each other, and with them the whole response,
-                # which may have a cache file open.
-                exc = None
+            return CutOff()  # the connection is gone; whoever cut it has logged why
         if status == 400:
             log.debug("request %s: bad request: %s", exchange.request_id, message)
         else:
             log.error("request %s: unexpected error", exchange.request_id, exc_info=exc)
         if request.writer.output_size > 0 or exchange.response_begun:
             exchange.abort(Outcome.FAILED)
-            raise StreamAborted(str(exc)) from exc
+            return CutOff()
         fault: type[BadRequest] = BadRequest
         if isinstance(exc, LineTooLong):
             fault = RequestTooLong
