@@ -23,8 +23,8 @@ from rangeserver.errors import (
 )
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.at_once import AT_ONCE, AtOnce
-from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.cut_off import CutOff
+from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
     error_body,
@@ -203,7 +203,9 @@ class Connection(web.RequestHandler):
         if self._answer is not None:
             exchange = self._answer.exchange
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
-        if output == before and not self.transport.get_write_buffer_size():
+        waiting = exchange.bytes_waiting if exchange is not None else 0
+        waiting += self.transport.get_write_buffer_size()
+        if output == before and not waiting:
             if exchange is not None:
                 exchange.abort(Outcome.CLIENT_GONE)
             self.force_close()
