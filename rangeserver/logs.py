@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from queue import SimpleQueue
-from typing import IO
+from typing import IO, Any
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -42,22 +42,14 @@ _BATCH_RECORDS = 256
 
 def log_access(fields: Mapping[str, object]) -> None:
     """Log the access line of one response; ``access_log`` says whether anybody wants it."""
-    access_log.handle(_AccessRecord(fields))
+    if _writing:
+        _writing[-1].put((time.time(), fields))
+    else:  # somebody else's logging is in force
+        access_log.info("access", extra={"access": fields})
 
 
-class _AccessRecord(logging.LogRecord):
-    """A record whose place in the source nobody asks for, and so need not be looked for."""
-
-    def __init__(self, access: Mapping[str, object]) -> None:
-        self.__dict__.update(_ACCESS_RECORD)
-        self.created = time.time()
-        self.msecs = self.created % 1 * 1000
-        self.access = access
-
-
-_ACCESS_RECORD = logging.LogRecord(
-    access_log.name, logging.INFO, __file__, 0, "access", (), None
-).__dict__
+_Access = tuple[float, Mapping[str, object]]
+"""When a response ended, and the fields of its line."""
 
 
 class DroppingQueueHandler(logging.Handler):
@@ -66,19 +58,28 @@ class DroppingQueueHandler(logging.Handler):
     Formatting is left to the writer thread.
     """
 
-    def __init__(self, records: SimpleQueue[logging.LogRecord | None]) -> None:
+    def __init__(self, records: SimpleQueue[logging.LogRecord | _Access | None]) -> None:
         super().__init__()
         self._records = records
         self.dropped = 0
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Queue a record unless the queue is full; needs no lock of its own."""
+        self.put(record)
+        return True
+
+    def put(self, record: logging.LogRecord | _Access) -> None:
+        """Queue what is to be written."""
         # Threads that look at once may go a record each beyond the limit.
         if self._records.qsize() < QUEUE_RECORDS:
             self._records.put(record)
         else:
             self.dropped += 1
-        return True
+
+
+_writing: list[DroppingQueueHandler] = []
+"""Those of the contexts of :func:`logging_to`: the innermost gets the access lines, past all that
+a logger does with a record."""
 
 
 class _Writer:
@@ -86,9 +87,9 @@ class _Writer:
 
     def __init__(
         self,
-        records: SimpleQueue[logging.LogRecord | None],
+        records: SimpleQueue[logging.LogRecord | _Access | None],
         source: DroppingQueueHandler,
-        formatter: logging.Formatter,
+        formatter: _JsonLines | _TextLines,
         write: Callable[[str], object],
     ) -> None:
         self._records = records
@@ -122,7 +123,7 @@ class _Writer:
             if len(batch) < _BATCH_RECORDS:
                 self._ending.wait(_REST_SECONDS)
 
-    def _next_batch(self) -> list[logging.LogRecord | None]:
+    def _next_batch(self) -> list[logging.LogRecord | _Access | None]:
         batch = [self._records.get()]
         with suppress(queue.Empty):
             while batch[-1] is not None and len(batch) < _BATCH_RECORDS:
@@ -139,7 +140,9 @@ class _Writer:
         note = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (dropped,), None)
         return [self._format(note)]
 
-    def _format(self, record: logging.LogRecord) -> str:
+    def _format(self, record: logging.LogRecord | _Access) -> str:
+        if isinstance(record, tuple):
+            return self._formatter.access_line(*record) + "\n"
         try:
             return self._formatter.format(record) + "\n"
         except (TypeError, ValueError) as error:  # its arguments do not fit: a slip of a caller
@@ -177,9 +180,14 @@ class _JsonLines(JsonFormatter):
         """Format one record."""
         access = getattr(record, "access", None)
         if access is not None:
-            line = {"time": _timestamp(record.created), "log": "access", **access}
-            return _printable(_encode(line))
+            return self.access_line(record.created, access)
         return _printable(super().format(record))
+
+    def access_line(self, created: float, access: Mapping[str, object]) -> str:
+        """The line of one response."""
+        line = _encode({"time": _timestamp(created), "log": "access", **access})
+        # JSON has escapes for control characters but one, and ASCII has nothing else to hide.
+        return line if line.isascii() and "\x7f" not in line else _printable(line)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
         """UTC, with milliseconds, as in the access lines."""
@@ -193,14 +201,18 @@ class _TextLines(logging.Formatter):
         """Format one record."""
         access = getattr(record, "access", None)
         if access is not None:
-            asked = f" [{access['range']}]" if access["range"] else ""
-            return _printable(
-                f"{_timestamp(record.created)} {access['client']} {access['method']} "
-                f"/{access['key']}{asked} {access['status']} "
-                f"{access['bytes_sent']}/{access['bytes_promised']} {access['outcome']} "
-                f"{access['duration_ms']:.0f}ms {access['request_id']}"
-            )
+            return self.access_line(record.created, access)
         return super().format(record)
+
+    def access_line(self, created: float, access: Mapping[str, Any]) -> str:
+        """The line of one response."""
+        asked = f" [{access['range']}]" if access["range"] else ""
+        return _printable(
+            f"{_timestamp(created)} {access['client']} {access['method']} "
+            f"/{access['key']}{asked} {access['status']} "
+            f"{access['bytes_sent']}/{access['bytes_promised']} {access['outcome']} "
+            f"{access['duration_ms']:.0f}ms {access['request_id']}"
+        )
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """Format a record but for its traceback, which has lines of its own."""
@@ -227,15 +239,16 @@ def _escape(char: str) -> str:
 
 
 def _timestamp(created: float) -> str:
-    return f"{_to_the_second(int(created))}.{int(created * 1000) % 1000:03d}Z"
+    return _to_the_millisecond(int(created * 1000))
 
 
 @lru_cache(maxsize=2)  # of thousands of lines a second
-def _to_the_second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+def _to_the_millisecond(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}Z"
 
 
-def _formatter(kind: str) -> logging.Formatter:
+def _formatter(kind: str) -> _JsonLines | _TextLines:
     if kind == "json":
         return _JsonLines(
             "%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -248,7 +261,7 @@ def _formatter(kind: str) -> logging.Formatter:
 @contextmanager
 def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[DroppingQueueHandler]:
     """Log to ``stream`` (default: standard error) until the context is left."""
-    records: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+    records: SimpleQueue[logging.LogRecord | _Access | None] = SimpleQueue()
     handler = DroppingQueueHandler(records)
     sink = _sink(stream if stream is not None else sys.stderr)
     writer = _Writer(records, handler, _formatter(config.format), sink)
@@ -262,9 +275,11 @@ def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[Dro
     for noisy in ("botocore", "aiobotocore", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
     writer.start()
+    _writing.append(handler)
     try:
         yield handler
     finally:
+        _writing.remove(handler)
         root.removeHandler(handler)
         root.setLevel(before)
         access_log.disabled = False

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rangeserver import logs
 from rangeserver.config import LogConfig
 from rangeserver.logs import QUEUE_RECORDS, access_log, logging_to
 
@@ -46,6 +47,46 @@ def test_an_access_line_is_one_json_object_with_the_fields() -> None:
     assert fields.pop("time").endswith("Z")
     assert fields.pop("log") == "access"
     assert fields == FIELDS
+
+
+def test_the_server_s_own_way_to_it_leads_to_the_same_line() -> None:
+    for format in ("json", "text"):  # noqa: A001 (the setting's name)
+        lines = [written(log, format=format)[0] for log in (log_access, log_own)]
+        without_time = [line.partition("192.0.2.7")[2] for line in lines]
+        assert without_time[0] == without_time[1]
+
+
+def log_own() -> None:
+    logs.log_access(FIELDS)
+
+
+@pytest.mark.parametrize("odd", ["\x7f", "\x1b[2J", "\n", "\u2028", "\ud800", '"'])
+def test_nothing_odd_gets_into_an_access_line(odd: str) -> None:
+    for format in ("json", "text"):  # noqa: A001
+        (line,) = written(lambda: logs.log_access({**FIELDS, "key": f"a{odd}b"}), format=format)
+        assert line.isprintable()
+    assert json.loads(written(lambda: logs.log_access({**FIELDS, "key": odd}))[0])["key"] == odd
+
+
+def test_access_lines_beyond_the_queue_are_dropped_and_counted() -> None:
+    stream = io.StringIO()
+    with logging_to(LogConfig(), stream) as handler:
+        for _ in range(QUEUE_RECORDS * 3):
+            logs.log_access(FIELDS)
+        dropped = handler.dropped
+    lines = stream.getvalue().splitlines()
+    assert dropped > 0
+    assert len([line for line in lines if '"access"' in line]) == QUEUE_RECORDS * 3 - dropped
+    assert any(f"{dropped} log lines dropped" in line for line in lines)
+
+
+def test_without_our_own_logging_it_is_a_record_like_any(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO, "rangeserver.access"):
+        logs.log_access(FIELDS)
+    (record,) = caplog.records
+    assert record.__dict__["access"] == FIELDS
 
 
 def test_an_access_line_as_text_fits_one_line() -> None:
