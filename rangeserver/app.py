@@ -27,8 +27,10 @@ from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import Upstream, open_upstream
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
+from rangeserver.web.at_once import AT_ONCE, AtOnce
 from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
 from rangeserver.web.counting import ExchangeCounter
+from rangeserver.web.direct_answer import Around
 from rangeserver.web.exchange import (
     ACTIVE,
     OBSERVERS,
@@ -63,9 +65,8 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
     failures = RecentFailures()
     health = {mount.path: OriginHealth(mount.path) for mount in config.mounted()}
     observers = (ExchangeCounter(metrics.responses, active), failures, log_exchange, *observers)
-    app = web.Application(
-        middlewares=[recorded(active, observers, server.write_idle_seconds), errors_as_json]
-    )
+    around = (recorded(active, observers, server.write_idle_seconds), errors_as_json)
+    app = web.Application(middlewares=around)
     app[ACTIVE] = active
     app[OBSERVERS] = observers
     app[METRICS] = metrics
@@ -97,15 +98,19 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
                 )
             )
             stack.callback(watch.close)
-            app[OBJECTS] = ObjectHandler(MountTable(mounts), Relay(watch, room))
+            relay = Relay(watch, room)
+            app[OBJECTS] = objects = ObjectHandler(MountTable(mounts), relay)
+            # Whoever has added a middleware means it to see every request.
+            if cache is not None and tuple(app.middlewares) == around:
+                app[AT_ONCE] = AtOnce(objects, Around(relay, active, observers))
             yield
 
-    async def objects(request: web.Request) -> web.StreamResponse:
+    async def answer(request: web.Request) -> web.StreamResponse:
         return await app[OBJECTS](request)
 
     app.cleanup_ctx.append(with_origins)
-    app[HANDLER] = objects
-    app.router.register_resource(EveryTarget(objects))
+    app[HANDLER] = answer
+    app.router.register_resource(EveryTarget(answer))
     return app
 
 
@@ -132,17 +137,20 @@ async def _open_mounts(
             upstreams[origin.endpoint()] = upstream
         s3 = S3Origin(upstream, origin, health=health[mount.path])
         resuming = _resuming(s3, origin, metrics)
+        cached = _cached(resuming, cache, origin)
         known = KnownFacts(
-            _cached(resuming, cache, origin) or resuming,
+            cached or resuming,
             config.cache.ttl_seconds,
             clock=time.monotonic,
             metrics=metrics,
             stale_seconds=config.cache.stale_while_revalidate_seconds,
             missing_seconds=config.cache.missing_seconds,
+            holding=cached,
         )
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
-        mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules)))
+        at_hand = known if cached is not None else None
+        mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules, at_hand)))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))
     return mounts

@@ -121,13 +121,10 @@ class Cache:
 
     async def find(self, place: str) -> Entry | None:
         """The entry of an object, whichever version it is of."""
-        entry = self._entries.get(place)
+        entry = self.kept(place)
         if entry is not None:
-            if entry.file.is_current():
-                self._entries.move_to_end(place)
-                self.in_use(entry)
-                return entry
-            del self._entries[place]
+            self.in_use(entry)
+            return entry
         if not self._opened:
             return None
         try:
@@ -141,6 +138,17 @@ class Cache:
             log.warning("cache: a file cannot be opened: %s", error)
             return None
         return self._keep(place, file) if file is not None else None
+
+    def kept(self, place: str) -> Entry | None:
+        """The entry of an object whose file is open."""
+        entry = self._entries.get(place)
+        if entry is None:
+            return None
+        if entry.file.is_current():
+            self._entries.move_to_end(place)
+            return entry
+        del self._entries[place]
+        return None
 
     def in_use(self, entry: Entry) -> None:
         """Note now and then on the disk that somebody reads an entry."""

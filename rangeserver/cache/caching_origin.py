@@ -17,6 +17,7 @@ from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.header import Header
+from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.config import OriginConfig
@@ -28,7 +29,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.base import Opened, Origin, Part
+from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.protocol.cache_control import may_be_believed, may_be_stale, may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -45,7 +46,7 @@ class CachingOrigin:
     def __init__(self, inner: Origin[bytes], cache: Cache, config: OriginConfig) -> None:
         self.inner = inner
         self.cache = cache
-        self._config = config
+        self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._ttl = cache.config.ttl_seconds
         self._stale_if_error = cache.config.stale_if_error_seconds
 
@@ -66,6 +67,17 @@ class CachingOrigin:
     ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span``, from the cache as far as they are there."""
         return ReadThrough(self.cache, self.inner, self._entry, facts, span)
+
+    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
+        """The bytes of ``span``, if all of them are in the cache and the first in memory."""
+        entry = self.cache.kept(self.place(facts.key))
+        if entry is None or not _is_of(entry, facts):
+            return None
+        held = HeldSpan(self.cache, entry, span, report)
+        if not held.advance():
+            return None
+        self.cache.metrics.hit()
+        return held
 
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
@@ -184,8 +196,7 @@ class CachingOrigin:
 
     def place(self, key: ObjectKey) -> str:
         """Where the cache has an object."""
-        config = self._config
-        return place_of(config.endpoint_url, config.bucket, config.prefix + key)
+        return self._places + key
 
     def _whole_blocks(self, wanted: AskedRange) -> AskedRange:
         """A range of whole blocks around what is wanted, or around its beginning."""

@@ -189,6 +189,7 @@ class Fill:
 
     def _end(self) -> None:
         self.over = True
+        self.task = None  # one that was cancelled keeps the error, whose way leads back to here
         self._give_back(self._reserved)
         if self._timer is not None:
             self._timer.cancel()

@@ -61,7 +61,7 @@ def add_site(
         )
         exchange = request[EXCHANGE]
         exchange.status, exchange.response_begun = 200, True
-        for name, value in own_fields(exchange).items():
+        for name, value in own_fields(exchange.request_id).items():
             response.headers.setdefault(name, value)
         await response.prepare(request)
         async with aclosing(feed.messages(app[ACTIVE])) as messages:

@@ -31,7 +31,7 @@ from typing import Any, Generic, TypeVar
 
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Opened, Origin, P
+from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
 from rangeserver.protocol.cache_control import may_be_believed, may_be_stale
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -49,7 +49,7 @@ class KnownFacts(Generic[P]):
     """Keeps the facts that ``inner`` tells for ``ttl_seconds``; ``clock`` is monotonic.
 
     For ``stale_seconds`` more they are told while they are asked for anew. That a key is missing is
-    kept for ``missing_seconds``.
+    kept for ``missing_seconds``. ``holding`` is what has bytes at hand, if anything has.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class KnownFacts(Generic[P]):
         metrics: OriginMetrics | None = None,
         stale_seconds: float = 0.0,
         missing_seconds: float = 0.0,
+        holding: Holding | None = None,
     ) -> None:
         self.inner = inner
+        self._holding = holding
         self._ttl = ttl_seconds
         self._stale = stale_seconds
         self._missing_seconds = missing_seconds
@@ -114,6 +116,19 @@ class KnownFacts(Generic[P]):
     ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         """The bytes of ``span``; a version that is gone is forgotten."""
         return _Forgetting(self, facts, self.inner.read(facts, span))
+
+    def known(self, key: ObjectKey) -> ObjectFacts | None:
+        """What is believed of a key, if its time is not over."""
+        known = self._known.get(key)
+        return known[0] if known is not None and known[1] > self._clock() else None
+
+    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
+        """Bytes of an object whose facts are known, if all of them are at hand."""
+        held = self._holding.held(facts, span, report) if self._holding is not None else None
+        if held is not None:
+            self._known.move_to_end(facts.key)
+            self._metrics.facts("known")
+        return held
 
     def forget(self, facts: ObjectFacts) -> None:
         """Believe no longer that a version is current."""

@@ -12,15 +12,15 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from rangeserver.errors import (
     BadRequest,
     RequestError,
     RequestTooLong,
-    StreamAborted,
     TargetNotEncoded,
     TlsRequired,
     TooManyConnections,
@@ -28,6 +28,9 @@ from rangeserver.errors import (
 from rangeserver.process.tls import Tls
 from rangeserver.process.tls_transport import Guarded, HandshakeFailure, TlsTransport
 from rangeserver.protocol.validators import format_http_date
+from rangeserver.web.at_once import AT_ONCE, AtOnce
+from rangeserver.web.direct_answer import DirectAnswer
+from rangeserver.web.cut_off import CutOff
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
     error_body,
@@ -78,7 +81,10 @@ class Place(Enum):
 class Connection(web.RequestHandler, Guarded):
     """One client connection."""
 
-    __slots__ = ("_all_asked", "_answered", "_peer", "_place", "_refused")
+    __slots__ = (
+        *("_all_asked", "_answer", "_answered", "_at_once", "_descriptor", "_goes_on", "_peer"),
+        *("_place", "_refused"),
+    )
 
     def __init__(self, server: ConnectionServer, **options: Any) -> None:
         super().__init__(server, **options)
@@ -87,6 +93,10 @@ class Connection(web.RequestHandler, Guarded):
         self._refused = False
         self._place = Place.NONE
         self._peer = ""
+        self._at_once: AtOnce | None = None
+        self._descriptor = -1
+        self._answer: DirectAnswer | None = None
+        self._goes_on = True
 
     def arrive(self, transport: asyncio.BaseTransport) -> bool:
         """Count the connection, over TLS before its handshake; ``False`` if it cannot stay."""
@@ -109,6 +119,9 @@ class Connection(web.RequestHandler, Guarded):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection, or answer 503 before anything is asked."""
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is None:
+            self._at_once = self._server().at_once
+            self._descriptor = transport.get_extra_info("socket").fileno()
         if self._place is Place.NONE and not self.arrive(transport):
             self.force_close()
             cast("asyncio.Transport", transport).abort()  # uvloop's are none by their class
@@ -121,11 +134,77 @@ class Connection(web.RequestHandler, Guarded):
         super().connection_lost(exc)
         if isinstance(server, ConnectionServer) and self._place is Place.ADMITTED:
             server.leave(self._place, self._peer)
+        if self._answer is not None:
+            self._answer.client_left()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sends, unless the connection was refused."""
-        if not self._refused:
-            super().data_received(data)
+        if self._refused:
+            return
+        # Or aiohttp's task would be told of the request before we have seen it.
+        waiter, self._waiter = self._waiter, None
+        super().data_received(data)
+        self._waiter = waiter
+        if not self._messages or self._answered_at_once():
+            return
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _answered_at_once(self) -> bool:
+        """Begin to answer a request that takes no waiting, if it is all that there is to do."""
+        transport = self.transport
+        if (
+            self._at_once is None
+            or self._request_count != self._answered + 1
+            or self._all_asked
+            or not self._goes_on
+            or transport is None
+            or transport.get_write_buffer_size()
+        ):
+            return False
+        (message, payload), *_ = self._messages
+        if payload is not EMPTY_PAYLOAD or not isinstance(message, RawRequestMessage):
+            return False
+        try:
+            answer = self._at_once(message, self, self._peer)
+        except Exception:  # nothing is sent: it will be met again on the usual way
+            log.debug("not answered at once", exc_info=True)
+            return False
+        if answer is None:
+            return False
+        assert self._manager is not None
+        assert self._parser is not None
+        self._messages.clear()
+        self._parser.message_consumed()
+        self._manager.requests_count += 1
+        self._answer, head = answer
+        self._answer.begin(head, self._descriptor, self._answer_over)
+        return True
+
+    def _answer_over(self) -> None:
+        """Do what aiohttp does between a response and the next request."""
+        self._answer = None
+        self._answered += 1
+        if self._close or (self._all_asked and self._answered == self._request_count):
+            self.force_close()
+        elif self._manager is not None:
+            close_time = self._loop.time() + self._keepalive_timeout
+            self._next_keepalive_close_time = close_time
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def _process_keepalive(self) -> None:
+        """Close a connection on which nothing has been asked for long."""
+        if self._answer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
+
+    async def _handle_request(self, *request: Any) -> tuple[web.StreamResponse, bool]:
+        """Answer a request, once what was asked before it is answered."""
+        if self._answer is not None:
+            await self._answer.wait()
+        return await super()._handle_request(*request)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's closes at once
         """The client closed its side; what it asked before is still answered, then we close.
@@ -148,6 +227,8 @@ class Connection(web.RequestHandler, Guarded):
             return
         request = self._current_request
         exchange = request.get(EXCHANGE) if request is not None else None
+        if self._answer is not None:
+            exchange = self._answer.exchange
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
         if output == before and not self.transport.get_write_buffer_size():
             if exchange is not None:
@@ -166,19 +247,14 @@ class Connection(web.RequestHandler, Guarded):
         """Answer by the error contract what never reached, or escaped, the middlewares."""
         exchange = request.get(EXCHANGE) or begin_exchange(request)
         if isinstance(exc, ConnectionError) and exchange.response_begun:
-            try:
-                raise exc  # the connection is gone; whoever cut it has logged why
-            finally:
-                # Or this frame and the error hold each other, and with them the whole response,
-                # which may have a cache file open.
-                exc = None
+            return CutOff()  # the connection is gone; whoever cut it has logged why
         if status == 400:
             log.debug("request %s: bad request: %s", exchange.request_id, message)
         else:
             log.error("request %s: unexpected error", exchange.request_id, exc_info=exc)
         if request.writer.output_size > 0 or exchange.response_begun:
             exchange.abort(Outcome.FAILED)
-            raise StreamAborted(str(exc)) from exc
+            return CutOff()
         fault: type[BadRequest] = BadRequest
         if isinstance(exc, LineTooLong):
             fault = RequestTooLong
@@ -203,6 +279,7 @@ class Connection(web.RequestHandler, Guarded):
             exchange.outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
             self._report(exchange)
         self._answered += 1
+        self._goes_on = bool(resp.keep_alive) and request.content.is_eof()
         if self._all_asked and self._answered == self._request_count:
             self.close()
         return resp, reset
@@ -258,6 +335,8 @@ class ConnectionServer(web.Server):
         limits: ConnectionLimits,
         options: dict[str, Any],
         observers: Sequence[ExchangeObserver],
+        *,
+        at_once: AtOnce | None,
         tls: Tls | None,
     ) -> None:
         super().__init__(
@@ -273,6 +352,7 @@ class ConnectionServer(web.Server):
         self.refusing = 0
         self.handshaking: set[TlsTransport] = set()
         self.observers = observers
+        self.at_once = at_once
 
     def __call__(self) -> Connection | TlsTransport:  # type: ignore[override]  # a protocol it is
         """A protocol for a connection that was just accepted."""
@@ -350,4 +430,8 @@ class ConnectionRunner(web.AppRunner):
         stock = await super()._make_server()
         observers = self.app[OBSERVERS]
         handler = direct_handler(self.app)
-        return ConnectionServer(stock, handler, self._limits, self._options, observers, self._tls)
+        return ConnectionServer(
+            *(stock, handler, self._limits, self._options, observers),
+            at_once=self.app.get(AT_ONCE),
+            tls=self._tls,
+        )

@@ -24,6 +24,7 @@ _MAX_DIGITS = 19
 _BEYOND = 10_000_000_000_000_000_000
 
 _MEMBER = re.compile(r"([0-9]*)-([0-9]*)")
+_PLAIN = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,6 +100,19 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
     if sum(span.length for span in spans) > size:
         return None
     return _coalesce(spans)
+
+
+def plain_span(value: str, size: int) -> ByteSpan | None:
+    """The one span that :func:`parse_range` would tell for a Range value of the usual form, a first
+    position and perhaps a last; ``None`` if it has to be asked.
+    """
+    match = _PLAIN.fullmatch(value)
+    if match is None:
+        return None
+    first, last = match.groups()
+    start = int(first)
+    stop = min(int(last) + 1, size) if last else size
+    return ByteSpan(start, stop) if start < stop else None
 
 
 @lru_cache(maxsize=16)  # asked twice for each request

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
 
 from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
@@ -83,6 +84,11 @@ class Exchange:
         if self.transport is not None:
             _reset(self.transport)
 
+    def give_up_waiting(self) -> None:
+        """What still waits will not be sent, if anything does."""
+        self.bytes_sent -= self.bytes_waiting
+        self.bytes_waiting = 0
+
     def fields(self) -> dict[str, object]:
         """The access line."""
         end = self.finished if self.finished is not None else time.monotonic()
@@ -119,18 +125,28 @@ EXCHANGE = web.RequestKey("exchange", Exchange)
 
 def begin_exchange(request: web.BaseRequest) -> Exchange:
     """Start the record of a request; a sound X-Request-Id of a front is kept."""
-    given = request.headers.get(REQUEST_ID, "")
-    # aiohttp's stand-in for a request it could not parse has a plain dictionary, without getall.
-    ranges = request.headers.getall(hdrs.RANGE, ()) if request.headers else ()
-    exchange = Exchange(
-        request_id=given if _GIVEN_ID.fullmatch(given) else new_request_id(),
-        client=request.remote or "",
-        method=request.method,
-        asked_range=", ".join(ranges)[:_MAX_LOGGED_RANGE] if ranges else None,
-        transport=request.transport,
-    )
+    exchange = new_exchange(request.headers, request.method, request.remote, request.transport)
     request[EXCHANGE] = exchange
     return exchange
+
+
+def new_exchange(
+    headers: CIMultiDictProxy[str],
+    method: str,
+    client: str | None,
+    transport: asyncio.Transport | None,
+) -> Exchange:
+    """The record of a request with these header fields."""
+    given = headers.get(REQUEST_ID, "")
+    # aiohttp's stand-in for a request it could not parse has a plain dictionary, without getall.
+    ranges = headers.getall(hdrs.RANGE, ()) if headers else ()
+    return Exchange(
+        request_id=given if _GIVEN_ID.fullmatch(given) else new_request_id(),
+        client=client or "",
+        method=method,
+        asked_range=", ".join(ranges)[:_MAX_LOGGED_RANGE] if ranges else None,
+        transport=transport,
+    )
 
 
 def new_request_id() -> str:
@@ -138,13 +154,13 @@ def new_request_id() -> str:
     return f"{random.getrandbits(64):016x}"  # seeded by the system, and anew after a fork
 
 
-def own_fields(exchange: Exchange) -> dict[str, str]:
+def own_fields(request_id: str) -> dict[str, str]:
     """The header fields that every response carries, unless it has its own."""
     return {
         hdrs.SERVER: "rangeserver",
         hdrs.ACCEPT_RANGES: "bytes",
         "X-Content-Type-Options": "nosniff",
-        REQUEST_ID: exchange.request_id,
+        REQUEST_ID: request_id,
     }
 
 

@@ -7,20 +7,28 @@ would make an untrue end of it.
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+
+Client = BaseProtocol
+"""The connection of a client. Its ``transport`` is ``None`` once it is closed."""
 
 
-async def flush(request: web.BaseRequest) -> None:
+async def drain(client: Client) -> None:
+    """Return once the connection takes more. Raises ``ConnectionError`` if the client has left."""
+    await client._drain_helper()  # noqa: SLF001 (what aiohttp's own writers wait for)
+
+
+async def flush(client: Client) -> None:
     """Return once the kernel has taken over everything written to this connection.
 
     Raises ``ConnectionError`` when the client leaves first. Has no deadline of its own.
     """
-    transport = request.transport
+    transport = client.transport
     if transport is None or not transport.get_write_buffer_size():
         return
     transport.set_write_buffer_limits(high=0)  # from now on, room means emptiness
     try:
-        await request.writer.drain()
+        await drain(client)
     finally:
         if not transport.is_closing():
             transport.set_write_buffer_limits()

@@ -20,7 +20,7 @@ from rangeserver.errors import (
     ObjectNotFound,
     RangeUnsatisfiable,
 )
-from rangeserver.origin.base import Opened, Origin, Part, reporting
+from rangeserver.origin.base import AtHand, Opened, Origin, Part, reporting
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
@@ -56,12 +56,14 @@ class _RefusedOnBelief(ObjectChanged):
 class MountedOrigin:
     """A bucket: where its objects come from, and what is decided about them.
 
-    ``prefix`` is what the origin puts before each key.
+    ``prefix`` is what the origin puts before each key; ``at_hand`` is what can be had of its
+    objects without asking it, if anything can.
     """
 
     origin: Origin[Part]
     prefix: str
     rules: PlanRules
+    at_hand: AtHand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,11 @@ class ObjectHandler:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
         path, query = split_target(request.raw_path)
         exchange.key = key = object_key(path)
-        mounted, key = self._find(key)
+        mounted, key = self.find(key)
         asked = ObjectRequest(
             method=request.method,
-            conditions=_conditions(request.headers),
-            download=_download(query),
+            conditions=conditions_of(request.headers),
+            download=download_of(query),
         )
         sure = False
         for attempt in range(1, _VERSIONS_TRIED + 1):
@@ -104,8 +106,8 @@ class ObjectHandler:
                 sure = isinstance(error, _RefusedOnBelief)
         raise AssertionError
 
-    def _find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
-        """The mount that a key is below, and the key there."""
+    def find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
+        """The mount that a key is below, and the key there. Raises :class:`ResponseError`."""
         found = self.mounts.find(key)
         if found is None or not found[1]:
             raise ObjectNotFound
@@ -127,7 +129,7 @@ class ObjectHandler:
         opening = _Opening(origin, key, asked, rules, facts_alone=sure)
         async with opening as opened:
             plan = plan_response(
-                asked, opened.facts, rules, now=int(time.time()), new_boundary=_new_boundary
+                asked, opened.facts, rules, now=int(time.time()), new_boundary=new_boundary
             )
             if opened.parts is not None and opened.span not in plan.body:
                 await opening.close()
@@ -209,7 +211,8 @@ async def _meet_expectation(request: web.Request) -> None:
         request.writer.output_size = 0  # this was no part of the response
 
 
-def _conditions(headers: CIMultiDictProxy[str]) -> Conditions:
+def conditions_of(headers: CIMultiDictProxy[str]) -> Conditions:
+    """The fields that make a request conditional or partial."""
     return Conditions(
         if_match=tuple(headers.getall(hdrs.IF_MATCH, ())),
         if_none_match=tuple(headers.getall(hdrs.IF_NONE_MATCH, ())),
@@ -220,7 +223,7 @@ def _conditions(headers: CIMultiDictProxy[str]) -> Conditions:
     )
 
 
-def _download(query: str) -> str | None:
+def download_of(query: str) -> str | None:
     """The name in ``?download=name``, ``""`` for a bare ``?download``; other parameters count
     for nothing and never reach the origin.
     """
@@ -233,5 +236,6 @@ def _download(query: str) -> str | None:
     return fields.get("download", [None])[0]
 
 
-def _new_boundary() -> str:
+def new_boundary() -> str:
+    """What separates the parts of a multipart answer."""
     return secrets.token_hex(16)

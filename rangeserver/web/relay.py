@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
-from aiohttp import HttpVersion10, hdrs, web
+from aiohttp import HttpVersion, HttpVersion10, hdrs, web
 
 from rangeserver.errors import OriginError, StreamAborted
 from rangeserver.origin.base import Opened, Origin, Part
@@ -23,6 +23,7 @@ from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.client_progress import ProgressWatch
 from rangeserver.web.exchange import Exchange, Outcome, own_fields
+from rangeserver.web.flush import Client
 from rangeserver.web.sender import Sender
 from rangeserver.web.sendfile import Room
 from rangeserver.web.sent_response import SentResponse
@@ -50,12 +51,37 @@ class Relay:
         raises :class:`StreamAborted`.
         """
         keep_alive = request.keep_alive
-        head = _head(request, exchange, plan, keep_alive=keep_alive)
+        head = head_of(exchange.request_id, plan, request.version, keep_alive=keep_alive)
         exchange.bytes_promised = (plan.content_length or 0) if plan.body else 0
-        sender = Sender(request, exchange, self.room, head)
+        sender = Sender(request.protocol, exchange, self.room, head)
+        await self._send(sender, exchange, plan.body, origin, opened)
+        return SentResponse(plan.status, keep_alive=keep_alive)
+
+    async def go_on(
+        self,
+        client: Client,
+        exchange: Exchange,
+        head: bytes,
+        origin: Origin[Part],
+        rest: Opened[Part],
+    ) -> None:
+        """Send the rest of a response that was begun otherwise: ``head``, what is left of its head,
+        and the span of ``rest``. Ends and raises as a call does.
+        """
+        sender = Sender(client, exchange, self.room, head)
+        await self._send(sender, exchange, (rest.span,), origin, rest)
+
+    async def _send(
+        self,
+        sender: Sender,
+        exchange: Exchange,
+        body: Sequence[Segment],
+        origin: Origin[Part],
+        opened: Opened[Part],
+    ) -> None:
         self.watch.begin(exchange)
         try:
-            await _send_body(sender, plan.body, origin, opened)
+            await _send_body(sender, body, origin, opened)
             await sender.finish()
         except OriginError as error:
             if not exchange.response_begun:
@@ -71,14 +97,13 @@ class Relay:
             raise
         finally:
             self.watch.end(exchange)
-        return SentResponse(plan.status, keep_alive=keep_alive)
 
 
-def _head(
-    request: web.BaseRequest, exchange: Exchange, plan: ResponsePlan, *, keep_alive: bool
+def head_of(
+    request_id: str, plan: ResponsePlan, version: HttpVersion, *, keep_alive: bool
 ) -> bytes:
-    version = request.version
-    fields = own_fields(exchange)
+    """The head of a planned response."""
+    fields = own_fields(request_id)
     fields |= plan.headers
     if plan.content_length is not None:
         fields[hdrs.CONTENT_LENGTH] = str(plan.content_length)

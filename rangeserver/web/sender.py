@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from aiohttp import web
-
 from rangeserver.errors import StreamAborted
 from rangeserver.origin.base import FileSlice, Part
 from rangeserver.web.exchange import Exchange
-from rangeserver.web.flush import flush
+from rangeserver.web.flush import Client, drain, flush
 from rangeserver.web.sendfile import Room, send_slice
 
 
@@ -25,12 +23,10 @@ class Sender:
     the body is not what the exchange promises.
     """
 
-    __slots__ = ("_exchange", "_held", "_held_of_body", "_request", "_room")
+    __slots__ = ("_client", "_exchange", "_held", "_held_of_body", "_room")
 
-    def __init__(
-        self, request: web.BaseRequest, exchange: Exchange, room: Room, head: bytes
-    ) -> None:
-        self._request = request
+    def __init__(self, client: Client, exchange: Exchange, room: Room, head: bytes) -> None:
+        self._client = client
         self._exchange = exchange
         self._room = room
         self._held = head
@@ -45,12 +41,12 @@ class Sender:
         """Send the next bytes of the body."""
         transport, held = self._begin(len(part))
         if isinstance(part, FileSlice):
-            await send_slice(self._request, transport, self._room, held, part, self._exchange)
+            await send_slice(self._client, transport, self._room, held, part, self._exchange)
         else:
             if held:
                 transport.write(held)
             transport.write(part)
-            await self._request.writer.drain()
+            await drain(self._client)
         if self._exchange.first_byte is None:
             self._exchange.first_byte = time.monotonic()
 
@@ -63,7 +59,7 @@ class Sender:
         if exchange.bytes_sent != exchange.bytes_promised:
             msg = f"the body has {exchange.bytes_sent} bytes of the {exchange.bytes_promised}"
             raise StreamAborted(f"{msg} promised")
-        await flush(self._request)
+        await flush(self._client)
         if exchange.first_byte is None:
             exchange.first_byte = time.monotonic()
 
@@ -75,7 +71,7 @@ class Sender:
             msg = f"the body runs over the {exchange.bytes_promised} bytes promised"
             raise StreamAborted(msg)
         exchange.response_begun = True
-        transport = self._request.transport
+        transport = self._client.transport
         if transport is None or transport.is_closing():
             msg = "the client left"
             raise ConnectionResetError(msg)

@@ -14,14 +14,13 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-
-from aiohttp import web
 
 from rangeserver.errors import StreamAborted
 from rangeserver.origin.base import FileSlice
 from rangeserver.web.exchange import Exchange
-from rangeserver.web.flush import flush
+from rangeserver.web.flush import Client, drain, flush
 
 _COPY_BYTES = 256 * 1024
 _OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
@@ -39,7 +38,7 @@ class Room:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
-        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._waiting: dict[int, Callable[[], None]] = {}
         self._loop.add_reader(self._epoll.fileno(), self._wake)
 
     def close(self) -> None:
@@ -47,29 +46,53 @@ class Room:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
-    async def wait(self, descriptor: int) -> None:
-        """Return when a socket can take more, or has an error to tell."""
+    def tell(self, descriptor: int, free: Callable[[], None], *, full: bool = True) -> None:
+        """Call ``free`` once, when a socket can take more or has an error to tell; after others
+        had their turn, if it is not ``full``.
+        """
+        self._waiting[descriptor] = free
+        if full:
+            self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+        else:
+            self._loop.call_soon(self._call, descriptor, free)
+
+    def forget(self, descriptor: int, free: Callable[[], None]) -> None:
+        """Call it no more; nothing, if it was called."""
+        # The transport may have closed the socket, and another one may have its number.
+        if self._waiting.get(descriptor) == free:
+            del self._waiting[descriptor]
+            with suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    async def wait(self, descriptor: int, *, full: bool = True) -> None:
+        """Return when :meth:`tell` would call."""
         room: asyncio.Future[None] = self._loop.create_future()
-        self._waiting[descriptor] = room
-        self._epoll.register(descriptor, select.EPOLLOUT | select.EPOLLONESHOT)
+
+        def free() -> None:
+            if not room.done():
+                room.set_result(None)
+
+        self.tell(descriptor, free, full=full)
         try:
             await room
         finally:
-            # The transport may have closed it meanwhile, and another one may have its number.
-            if self._waiting.get(descriptor) is room:
-                del self._waiting[descriptor]
-                with suppress(OSError):
-                    self._epoll.unregister(descriptor)
+            self.forget(descriptor, free)
 
     def _wake(self) -> None:
         for descriptor, _ in self._epoll.poll(0):
-            room = self._waiting.get(descriptor)
-            if room is not None and not room.done():
-                room.set_result(None)
+            free = self._waiting.get(descriptor)
+            if free is not None:
+                self._epoll.unregister(descriptor)
+                self._call(descriptor, free)
+
+    def _call(self, descriptor: int, free: Callable[[], None]) -> None:
+        if self._waiting.get(descriptor) == free:
+            del self._waiting[descriptor]
+            free()
 
 
 async def send_slice(
-    request: web.BaseRequest,
+    client: Client,
     transport: asyncio.Transport,
     room: Room,
     head: bytes,
@@ -86,17 +109,76 @@ async def send_slice(
         if transport.get_extra_info("sslcontext") is not None:
             if head:
                 transport.write(head)
-            await _by_copying(request, transport, part, exchange)
+            await _by_copying(client, transport, part, exchange)
             return
         target = transport.get_extra_info("socket").fileno()
         if head and not transport.get_write_buffer_size():
-            head = _send_now(target, head)
+            head = send_now(target, head)
         if head:
             transport.write(head)
-        await flush(request)
-        await _by_kernel(room, transport, target, part, exchange)
+        await flush(client)
+        push = Push(transport, target, exchange, part)
+        while not push():
+            await room.wait(target, full=push.full)
+        if part.length >= _TURN_BYTES:
+            await asyncio.sleep(0)
     finally:
-        exchange.bytes_waiting = 0
+        exchange.give_up_waiting()
+
+
+class Push:
+    """Gives the kernel a slice of a file, as it has room; ``exchange`` is told what still waits.
+
+    ``full`` is whether the socket had no more room the last time.
+    """
+
+    __slots__ = ("_exchange", "_left", "_offset", "_part", "_target", "_transport", "full")
+
+    def __init__(
+        self, transport: asyncio.Transport, target: int, exchange: Exchange, part: FileSlice
+    ) -> None:
+        self._transport = transport
+        self._target = target
+        self._exchange = exchange
+        self._part = part
+        self._offset = part.offset
+        self._left = part.length
+        self.full = False
+
+    def __call__(self) -> bool:
+        """Give it what it takes now, but leave others their turn; whether that was the rest.
+
+        Raises what :func:`send_slice` does.
+        """
+        source = self._part.file.fileno()
+        turn = _TURN_BYTES
+        try:
+            while self._left:
+                # Its descriptor is closed with it, and may be another's then.
+                if self._transport.is_closing():
+                    msg = "the client left"
+                    raise ConnectionResetError(msg)
+                if turn <= 0:
+                    self.full = False
+                    break
+                try:
+                    sent = os.sendfile(self._target, source, self._offset, min(self._left, turn))
+                except BlockingIOError:
+                    self.full = True
+                    break
+                except ConnectionError:
+                    raise
+                except OSError as error:
+                    raise _ended_by(error) from error
+                if not sent:
+                    msg = "a cache file was cut short while it was sent"
+                    raise StreamAborted(msg)
+                self._offset += sent
+                self._left -= sent
+                turn -= sent
+        finally:
+            self._exchange.bytes_waiting = self._left
+        return not self._left
 
 
 # PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
@@ -106,7 +188,7 @@ _send.restype = ctypes.c_ssize_t
 _MORE_COMES = getattr(socket, "MSG_MORE", 0) | socket.MSG_DONTWAIT
 
 
-def _send_now(descriptor: int, data: bytes) -> bytes:
+def send_now(descriptor: int, data: bytes) -> bytes:
     """Send in the same packet as what is sent next; the bytes that the socket did not take.
 
     Called where the socket of the transport is known by its number alone, which Python's own
@@ -114,39 +196,6 @@ def _send_now(descriptor: int, data: bytes) -> bytes:
     """
     sent = _send(descriptor, data, len(data), _MORE_COMES)
     return data[max(sent, 0) :]
-
-
-async def _by_kernel(
-    room: Room, transport: asyncio.Transport, target: int, part: FileSlice, exchange: Exchange
-) -> None:
-    source, offset, left = part.file.fileno(), part.offset, part.length
-    turn = 0
-    while left:
-        # Its descriptor is closed with it, and may be another's then.
-        if transport.is_closing():
-            msg = "the client left"
-            raise ConnectionResetError(msg)
-        try:
-            sent = os.sendfile(target, source, offset, min(left, _TURN_BYTES))
-        except BlockingIOError:
-            exchange.bytes_waiting = left
-            await room.wait(target)
-            turn = 0
-            continue
-        except ConnectionError:
-            raise
-        except OSError as error:
-            raise _ended_by(error) from error
-        if not sent:
-            msg = "a cache file was cut short while it was sent"
-            raise StreamAborted(msg)
-        offset += sent
-        left -= sent
-        turn += sent
-        if turn >= _TURN_BYTES:
-            exchange.bytes_waiting = left
-            await asyncio.sleep(0)
-            turn = 0
 
 
 def _ended_by(error: OSError) -> ConnectionError:
@@ -159,7 +208,7 @@ def _ended_by(error: OSError) -> ConnectionError:
 
 
 async def _by_copying(
-    request: web.BaseRequest, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
+    client: Client, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
 ) -> None:
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
@@ -175,5 +224,5 @@ async def _by_copying(
             raise StreamAborted(msg)
         exchange.bytes_waiting -= len(data)  # it is the transport's to count now
         transport.write(data)
-        await request.writer.drain()
+        await drain(client)
         offset += len(data)

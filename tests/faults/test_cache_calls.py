@@ -171,7 +171,8 @@ async def test_c10_every_thread_hangs(
 ) -> None:
     """64 readers wait for a disk that does not answer: they are served past it, as others are."""
     monkeypatch.setattr("rangeserver.cache.cache._RETRY_SECONDS", 0.2)
-    monkeypatch.setattr("rangeserver.cache.reading.is_resident", lambda *_: False)
+    for module in ("reading", "held"):
+        monkeypatch.setattr(f"rangeserver.cache.{module}.is_resident", lambda *_: False)
     go_on = threading.Event()
     works = getattr(CacheFile, hanging)
 

@@ -192,6 +192,45 @@ async def two(fake: FakeS3, directory: Path, **cache: Any) -> AsyncIterator[tupl
         yield one, other
 
 
+@pytest.mark.parametrize("ttl", [0, 60])
+async def test_a17_two_servers_never_mix(fake: FakeS3, tmp_path: Path, ttl: int) -> None:
+    """Versions follow one another, while both serve whole objects and parts of them."""
+    dice = random.Random(17)
+    bodies = [FILM[:MIB], OTHER[: MIB + 5], SAME_SIZE[:MIB]]
+    async with two(fake, tmp_path, ttl_seconds=ttl) as servers:
+
+        def put(body: bytes) -> None:
+            for server in servers:
+                server.put("film", body)
+
+        put(bodies[0])
+
+        async def viewer(number: int) -> int:
+            complete = 0
+            for _ in range(8):
+                start = dice.randrange(MIB - 1)
+                field = {} if number % 2 else {"Range": f"bytes={start}-{MIB - 2}"}
+                # That a byte is of the version which the header names is checked there.
+                received = await servers[number % 2].get("/film", goes_on=False, **field)
+                assert received.status in {200, 206} or received.error_code == "object_changed"
+                complete += received.complete
+            return complete
+
+        async def author() -> None:
+            for number in range(40):
+                put(bodies[number % len(bodies)])
+                await asyncio.sleep(0.01)
+
+        complete, _ = await asyncio.gather(
+            asyncio.gather(*(viewer(number) for number in range(10))), author()
+        )
+        assert any(complete)
+        put(bodies[1])
+        for server in servers:
+            if not ttl:
+                assert (await server.get("/film")).body == bodies[1]
+
+
 async def test_a17_another_server_has_seen_the_new_version(fake: FakeS3, tmp_path: Path) -> None:
     """A viewer at the one, in mid stream when the other replaces the file."""
     async with two(fake, tmp_path) as (one, other):

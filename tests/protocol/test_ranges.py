@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rangeserver.protocol import ranges
-from rangeserver.protocol.ranges import COALESCE_GAP_BYTES, ByteSpan, parse_range
+from rangeserver.protocol.ranges import COALESCE_GAP_BYTES, ByteSpan, parse_range, plain_span
 
 N = 1000
 MAX_RANGES = 16
@@ -332,3 +332,22 @@ def test_no_number_is_converted_before_its_digits_are_counted(
     monkeypatch.setattr(ranges, "int", counting_int, raising=False)
     assert parse(f"bytes={'0' * 4000}7-{'9' * 4000},-{'9' * 19},-{'9' * 20}") is IGNORED
     assert sorted(converted, key=len) == ["7", "9" * 19]
+
+
+@given(
+    fields() | mutated_fields() | st.builds("bytes={}-{}".format, numbers, numbers),
+    sizes,
+)
+@example("bytes=0-0", 0)
+@example("bytes=5-4", 10)
+@example("bytes=10-", 10)
+@example("bytes=0-999999999999999999", 10)
+@example("bytes=٣-٤", 10)
+def test_the_short_cut_leads_to_the_same_span(value: str, size: int) -> None:
+    span = plain_span(value, size)
+    assert span is None or parse_range(value, size, max_ranges=5) == (span,)
+
+
+@pytest.mark.parametrize("value", ["bytes=0-0", "bytes=0-", "bytes=7-99", "bytes=7-100000"])
+def test_the_short_cut_knows_the_usual_forms(value: str) -> None:
+    assert parse_range(value, 100, max_ranges=5) == (plain_span(value, 100),)

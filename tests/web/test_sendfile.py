@@ -192,6 +192,7 @@ async def test_others_have_their_turn(served: Served, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "sendfile", sends)
     served.parts = ((0, 10_000),)
     assert (await get(served))[0] == FILM[:10_000]
+    await eventually(lambda: len(calls) == 20)
     assert [calls[index] for index in range(20)] == ["send", "other"] * 10
 
 

@@ -59,7 +59,7 @@ async def _send(
     write_idle_seconds: float,
 ) -> None:
     """Send a response that needed no relay here, so that its line is true when it is written."""
-    for name, value in own_fields(exchange).items():
+    for name, value in own_fields(exchange.request_id).items():
         response.headers.setdefault(name, value)
     exchange.status = response.status
     exchange.response_begun = True
@@ -71,7 +71,7 @@ async def _send(
         async with asyncio.timeout(write_idle_seconds):
             await response.prepare(request)
             await response.write_eof()
-            await flush(request)
+            await flush(request.protocol)
     except TimeoutError:
         exchange.abort(Outcome.CLIENT_TOO_SLOW)
         msg = "the client reads none of its responses"

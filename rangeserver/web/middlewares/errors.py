@@ -7,6 +7,7 @@ import re
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
+from multidict import CIMultiDictProxy
 
 from rangeserver.errors import (
     BadRequest,
@@ -62,6 +63,11 @@ def _may_keep_its_body(request: web.Request) -> bool:
     return hdrs.EXPECT in request.headers and request.can_read_body
 
 
+def host_is_sound(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the Host field holds what may stand there."""
+    return _HOST.fullmatch(headers.get(hdrs.HOST, "")) is not None
+
+
 def _check_protocol(request: web.Request) -> None:
     """Refuse what HTTP/1.1 says must be refused and aiohttp lets pass."""
     version = request._version  # noqa: SLF001 (the public one, once read, cannot be changed)
@@ -69,5 +75,5 @@ def _check_protocol(request: web.Request) -> None:
         # aiohttp would serve these as if they were HTTP/1.1, and answer under their version.
         request._version = HttpVersion11  # noqa: SLF001
         raise VersionNotSupported(f"HTTP/{version.major}.{version.minor}")
-    if not _HOST.fullmatch(request.headers.get(hdrs.HOST, "")):
+    if not host_is_sound(request.headers):
         raise BadRequest("the Host field holds no host (RFC 9112 §3.2)")

@@ -1,0 +1,60 @@
+"""Reading what lies in the cache whole, without ever waiting: for the disk, a fetch or a task."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.reading import TURN_BYTES
+from rangeserver.cache.residency import is_resident
+from rangeserver.origin.base import FileSlice, ReadReport
+from rangeserver.protocol.ranges import ByteSpan
+
+
+class Using(Protocol):
+    """What a cache is told of its readers."""
+
+    def in_use(self, entry: Entry) -> None:
+        """Somebody reads from it."""
+        ...
+
+
+class HeldSpan:
+    """Hands out a span in slices, for as long as the next one is here and in memory.
+
+    ``slice`` is the current one, once :meth:`advance` has found a first.
+    """
+
+    __slots__ = ("_cache", "_entry", "_position", "_report", "_stop", "slice")
+
+    def __init__(self, cache: Using, entry: Entry, span: ByteSpan, report: ReadReport) -> None:
+        self._cache = cache
+        self._entry = entry
+        self._position = span.start
+        self._stop = span.stop
+        self._report = report
+        self.slice: FileSlice
+
+    def advance(self) -> bool:
+        """Make the next bytes the current ones; whether they are at hand, and all that follow are
+        here. Not called after the last.
+        """
+        entry, start, stop = self._entry, self._position, self._stop
+        layout = entry.layout
+        if (
+            entry.next_missing(start // layout.block_bytes, -(-stop // layout.block_bytes))
+            is not None
+        ):
+            return False
+        stop = min(stop, start + TURN_BYTES)
+        offset, length = layout.data_offset + start, stop - start
+        try:
+            if not is_resident(entry.file.fileno(), offset, length):
+                return False
+        except OSError:
+            return False  # whoever reads it with patience will see what is wrong
+        self._position = stop
+        self._report.cached += length
+        self._cache.in_use(entry)
+        self.slice = FileSlice(entry.file, offset, length)
+        return True

@@ -1,0 +1,70 @@
+"""Response heads whose lines stand already, but for the few that differ from request to request.
+
+They are those that the relay would send: made by the same plan, of which some lines are then left
+open. For a second, for Date is among those that stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import HttpVersion11, hdrs
+
+from rangeserver.protocol.preconditions import Conditions
+from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.representation import ObjectFacts
+from rangeserver.protocol.response_plan import (
+    ObjectRequest,
+    PlanRules,
+    ResponsePlan,
+    plan_response,
+)
+from rangeserver.web.exchange import REQUEST_ID
+from rangeserver.web.relay import head_of
+
+_SOME_ID = "0"
+
+
+class PreparedHead:
+    """The heads of unconditional answers, in HTTP/1.1 on a connection that goes on, about a version
+    that has ``facts``: to a GET of all of it or of one span, within the second ``now``.
+    """
+
+    __slots__ = ("_part", "_whole", "facts", "now")
+
+    def __init__(
+        self, facts: ObjectFacts, rules: PlanRules, download: str | None, *, now: int
+    ) -> None:
+        self.facts = facts
+        self.now = now
+        whole = _plan(facts, rules, download, (), now)
+        self._whole = _left_open(whole, {})
+        sample = _plan(facts, rules, download, ("bytes=0-0",), now)
+        ranged = f"bytes %d-%d/{facts.size}"
+        self._part = _left_open(sample, {hdrs.CONTENT_RANGE: ranged, hdrs.CONTENT_LENGTH: "%d"})
+
+    def whole(self, request_id: str) -> bytes:
+        """The head of the answer that has all of it."""
+        return (self._whole % request_id).encode()
+
+    def part(self, request_id: str, span: ByteSpan) -> bytes:
+        """The head of the answer that has just ``span``."""
+        start, stop = span.start, span.stop
+        return (self._part % (request_id, start, stop - 1, stop - start)).encode()
+
+
+def _plan(
+    facts: ObjectFacts, rules: PlanRules, download: str | None, ranges: tuple[str, ...], now: int
+) -> ResponsePlan:
+    request = ObjectRequest("GET", Conditions(range=ranges), download)
+    return plan_response(request, facts, rules, now=now, new_boundary=str)
+
+
+def _left_open(plan: ResponsePlan, values: Mapping[str, str]) -> str:
+    """The head of ``plan`` with other values, a template; the request id comes first."""
+    head = head_of(_SOME_ID, plan, HttpVersion11, keep_alive=True).decode().replace("%", "%%")
+    lines = head.split("\r\n")
+    for name, value in {REQUEST_ID: "%s", **values}.items():
+        (place,) = [n for n, line in enumerate(lines) if line.startswith(f"{name}: ")]
+        lines[place] = f"{name}: {value}"
+    return "\r\n".join(lines)
