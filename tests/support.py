@@ -341,9 +341,7 @@ class RawClient:
     async def head(self) -> tuple[int, dict[str, str]]:
         """Read a response's status and fields, with lower-case names."""
         while b"\r\n\r\n" not in self.buffer:
-            data = await self.receive_more()
-            assert data, f"the connection ended inside a header: {bytes(self.buffer)!r}"
-            self.buffer += data
+            await self._fill()
         raw, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
         self.buffer[:] = rest
         first, *lines = raw.decode("latin-1").split("\r\n")
@@ -368,6 +366,11 @@ class RawClient:
         while more := await self.receive():
             data += more
         return bytes(data)
+
+    async def _fill(self) -> None:
+        data = await self.receive_more()
+        assert data, f"the connection ended inside a header: {bytes(self.buffer)!r}"
+        self.buffer += data
 
     def close(self) -> None:
         """Close with a FIN (the kernel sends an RST if something was left unread)."""

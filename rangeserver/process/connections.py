@@ -29,8 +29,8 @@ from rangeserver.process.tls import Tls
 from rangeserver.process.tls_transport import Guarded, HandshakeFailure, TlsTransport
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.at_once import AT_ONCE, AtOnce
-from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.cut_off import CutOff
+from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.error_responses import (
     INTERNAL_ERROR,
     error_body,
