@@ -54,7 +54,7 @@ _HALF_CLOSED_SECONDS = 2.0
 """How long a client that has closed its side is kept while there is nothing to write to it."""
 
 MAX_REFUSALS = 64
-"""Connections being refused at once; further ones are reset without a word, lest those that
+"""Connections being refused at once; further ones are closed without a word, lest those that
 are admitted lack descriptors for the origin."""
 
 _REFUSAL_SECONDS = 1.0
