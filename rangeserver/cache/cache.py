@@ -139,12 +139,12 @@ class Cache:
             return None
         return self._keep(place, file) if file is not None else None
 
-    def kept(self, place: str) -> Entry | None:
-        """The entry of an object whose file is open."""
+    def kept(self, place: str, *, seen_within: float = 0.0) -> Entry | None:
+        """The entry of an object whose file is open, and had its name so many seconds ago."""
         entry = self._entries.get(place)
         if entry is None:
             return None
-        if entry.file.is_current():
+        if entry.is_current(seen_within):
             self._entries.move_to_end(place)
             return entry
         del self._entries[place]

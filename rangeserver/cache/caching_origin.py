@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
 
+_SEEN_SECONDS = 0.05
+"""So late it may be noticed that a file was removed, while it is read at a great rate."""
+
 
 class CachingOrigin:
     """Objects of one bucket, read through ``cache``."""
@@ -70,7 +73,7 @@ class CachingOrigin:
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
         """The bytes of ``span``, if all of them are in the cache and the first in memory."""
-        entry = self.cache.kept(self.place(facts.key))
+        entry = self.cache.kept(self.place(facts.key), seen_within=_SEEN_SECONDS)
         if entry is None or not _is_of(entry, facts):
             return None
         held = HeldSpan(self.cache, entry, span, report)

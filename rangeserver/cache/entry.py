@@ -32,6 +32,7 @@ class Entry:
         """The fill that each block is waited for from."""
         self._have = bytearray(self.layout.blocks)
         self._touched = 0.0
+        self._seen = 0.0
 
     def available(self, position: int, stop: int) -> int:
         """How far the bytes from ``position`` on can be read at once, ``stop`` at most."""
@@ -73,6 +74,16 @@ class Entry:
     def doubt(self, first: int, stop: int) -> None:
         """Blocks could not be read: they are to be looked at again."""
         self._have[first:stop] = bytes(stop - first)
+
+    def is_current(self, seen_within: float = 0.0) -> bool:
+        """Whether the file has its name still; looked at anew if that is longer ago than so many
+        seconds.
+        """
+        now = time.monotonic()
+        if now - self._seen < seen_within:
+            return True
+        self._seen = now if self.file.is_current() else 0.0
+        return self._seen > 0.0
 
     def due_to_be_touched(self) -> bool:
         """Whether it is time to note on the disk that this is in use."""

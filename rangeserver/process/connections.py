@@ -230,7 +230,9 @@ class Connection(web.RequestHandler, Guarded):
         if self._answer is not None:
             exchange = self._answer.exchange
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
-        if output == before and not self.transport.get_write_buffer_size():
+        waiting = exchange.bytes_waiting if exchange is not None else 0
+        waiting += self.transport.get_write_buffer_size()
+        if output == before and not waiting:
             if exchange is not None:
                 exchange.abort(Outcome.CLIENT_GONE)
             self.force_close()

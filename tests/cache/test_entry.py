@@ -58,3 +58,13 @@ def test_and_what_has_landed_of_one(entry: Entry) -> None:
 def test_use_is_noted_now_and_then(entry: Entry) -> None:
     assert entry.due_to_be_touched()
     assert not entry.due_to_be_touched()
+
+
+def test_whether_it_is_current_need_not_be_looked_at_each_time(
+    entry: Entry, tmp_path: Path
+) -> None:
+    assert entry.is_current()
+    (tmp_path / "a").unlink()
+    assert entry.is_current(60.0)
+    assert not entry.is_current()
+    assert not entry.is_current(60.0)

@@ -348,6 +348,21 @@ async def test_one_who_has_asked_all_gets_all_and_an_end(site: Site) -> None:
     assert site.decisions == [True]
 
 
+@pytest.mark.parametrize("usual", [False, True])
+async def test_one_who_has_asked_all_may_read_slowly(
+    site: Site, monkeypatch: pytest.MonkeyPatch, usual: bool
+) -> None:
+    monkeypatch.setattr("rangeserver.process.connections._HALF_CLOSED_SECONDS", 0.02)
+    async with await site.client(usual=usual, receive_buffer=20_000) as client:
+        await client.send(asking("/film.mp4"))
+        await eventually(lambda: len(site.app.room._waiting) == 1)
+        client.sock.shutdown(socket.SHUT_WR)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 0.2
+        await eventually(lambda: loop.time() > until)
+        assert (await client.response()).body == FILM
+
+
 async def test_one_who_leaves_frees_everything(site: Site) -> None:
     async with await site.client() as client:
         await client.send(asking("/film.mp4"))

@@ -1,0 +1,75 @@
+"""What is read without waiting for anything."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from rangeserver.cache import held
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.held import HeldSpan
+from rangeserver.origin.base import ReadReport
+from rangeserver.protocol.ranges import ByteSpan
+from tests.cache.small_files import BLOCK, DATA, new_file
+
+
+class Users:
+    """What a cache is told of its readers."""
+
+    def __init__(self) -> None:
+        self.used: list[Entry] = []
+
+    def in_use(self, entry: Entry) -> None:
+        self.used.append(entry)
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    file = new_file(tmp_path / "a")
+    file.write(DATA, 0)
+    entry = Entry("a", file)
+    for block in range(file.layout.blocks):
+        entry.has(block)
+    return entry
+
+
+def read(span: HeldSpan) -> bytes:
+    part = span.slice
+    return os.pread(part.file.fileno(), part.length, part.offset)
+
+
+def test_a_span_comes_in_slices(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "TURN_BYTES", 10_000)
+    report, users = ReadReport(), Users()
+    span = HeldSpan(users, entry, ByteSpan(5, 20_100), report)
+    received = []
+    while report.cached < 20_095:
+        assert span.advance()
+        received.append(read(span))
+    assert [len(part) for part in received] == [10_000, 10_000, 95]
+    assert b"".join(received) == DATA[5:20_100]
+    assert users.used == [entry] * 3
+
+
+def test_a_span_ends_where_something_is_missing(entry: Entry) -> None:
+    entry.doubt(2, 3)
+    report = ReadReport()
+    assert not HeldSpan(Users(), entry, ByteSpan(0, 2 * BLOCK + 1), report).advance()
+    assert HeldSpan(Users(), entry, ByteSpan(0, 2 * BLOCK), report).advance()
+    assert HeldSpan(Users(), entry, ByteSpan(3 * BLOCK, len(DATA)), report).advance()
+    assert report.cached == 2 * BLOCK + len(DATA) - 3 * BLOCK
+
+
+def test_nothing_is_waited_for(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bool:
+        raise OSError(errno.EIO, "broken")
+
+    report = ReadReport()
+    span = HeldSpan(Users(), entry, ByteSpan(0, 10), report)
+    for resident in (fails, lambda *_: False):
+        monkeypatch.setattr(held, "is_resident", resident)
+        assert not span.advance()
+    assert report.cached == 0
