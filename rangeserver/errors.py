@@ -5,7 +5,8 @@
     ├── RequestError                the request cannot be served as asked
     │   ├── BadRequest              400
     │   │   ├── RequestTooLong      400
-    │   │   └── TargetNotEncoded    400
+    │   │   ├── TargetNotEncoded    400
+    │   │   └── TlsRequired         400
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
@@ -90,6 +91,13 @@ class TargetNotEncoded(BadRequest):
     """The request target has characters that may stand there only as escapes (RFC 3986 §2.1)."""
 
     message = "The request target is malformed: all but plain ASCII must be percent-encoded."
+
+
+class TlsRequired(BadRequest):
+    """Plain HTTP came to a port that speaks TLS."""
+
+    code = "tls_required"
+    message = "This port speaks HTTPS only."
 
 
 class KeyTooLong(RequestError):

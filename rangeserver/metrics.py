@@ -278,7 +278,17 @@ class Metrics:
                 lambda: [((), self.dropped_lines())],
             )
         )
+        self._handshakes = TallyCounter(
+            "rangeserver_tls_handshake_failures",
+            "Connections that never came to a request because TLS failed, by why.",
+            ("reason",),
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
+
+    def handshake_failed(self, reason: str) -> None:
+        """A TLS handshake has failed."""
+        self._handshakes.count((reason,))
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Everything as text in a format that ``accept`` names, and that format's media type."""

@@ -32,6 +32,7 @@ from rangeserver.origin.upstream import open_upstream
 from rangeserver.process.connections import ConnectionRunner, ConnectionServer
 from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import open_sockets, serving
+from rangeserver.process.tls import Tls, open_tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
 from rangeserver.web.sendfile import Room
 from tests.fakes.s3 import FakeS3
@@ -181,6 +182,7 @@ class RunningApp:
     app: web.Application
     runner: ConnectionRunner
     admin_port: int
+    tls: Tls | None
 
     @property
     def server(self) -> ConnectionServer:
@@ -252,8 +254,9 @@ async def running_app(
         admin_port = admin_sockets[0].getsockname()[1]
         loop_lagged = app[METRICS].loop_lagged
         monitoring = Monitoring(create_admin_app(app), admin_sockets, loop_lagged)
-    async with serving(app, config.server, sockets, monitoring=monitoring) as runner:
-        yield RunningApp(port, app, runner, admin_port)
+    tls = open_tls(config.server)
+    async with serving(app, config.server, sockets, monitoring=monitoring, tls=tls) as runner:
+        yield RunningApp(port, app, runner, admin_port, tls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +327,10 @@ class RawClient:
             data = bytes(self.buffer[:at_most])
             del self.buffer[:at_most]
             return data
+        return await self.receive_more(at_most)
+
+    async def receive_more(self, at_most: int = 65536) -> bytes:
+        """What comes next from the socket, ``b""`` at the end."""
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 return await asyncio.get_running_loop().sock_recv(self.sock, at_most)
@@ -361,8 +368,7 @@ class RawClient:
         return bytes(data)
 
     async def _fill(self) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
+        data = await self.receive_more()
         assert data, f"the connection ended inside a header: {bytes(self.buffer)!r}"
         self.buffer += data
 

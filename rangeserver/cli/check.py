@@ -18,6 +18,7 @@ from rangeserver.errors import ConfigError
 from rangeserver.origin.probe import Finding, probe
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.server import addresses, open_sockets
+from rangeserver.process.tls import open_tls
 from rangeserver.protocol.mounts import MountTable
 
 
@@ -43,6 +44,7 @@ def check(key: str | None, **options: Any) -> None:
 def _findings(config: Config, key: str | None) -> Iterator[Finding]:
     yield Finding("config", "complete and valid")
     yield from _origins(config, key)
+    yield from _tls(config.server)
     yield from _ports(config)
     yield _limits(config)
 
@@ -77,6 +79,18 @@ def _named(finding: Finding, mount: Mount) -> Finding:
     return replace(finding, subject=f"{finding.subject} {mount.path}", advice=advice)
 
 
+def _tls(server: ServerConfig) -> Iterator[Finding]:
+    try:
+        tls = open_tls(server)
+    except ConfigError as error:
+        for problem in error.problems:
+            setting = problem.partition(":")[0]
+            yield Finding("tls", problem, f"mend the file, or name another in {setting}", ok=False)
+    else:
+        if tls is not None:
+            yield Finding("tls", "certificate and key can be used")
+
+
 def _ports(config: Config) -> Iterator[Finding]:
     """Try each port while those before it are held: one port for both is none for the second."""
     wanted: list[tuple[str, str, ServerConfig | AdminConfig]] = [("port", "server", config.server)]
@@ -99,7 +113,8 @@ def _ports(config: Config) -> Iterator[Finding]:
             else:
                 for sock in sockets:
                     held.enter_context(sock)
-                yield Finding(subject, f"{', '.join(addresses(sockets))} is free")
+                tls = listener is config.server and bool(config.server.tls_certificate)
+                yield Finding(subject, f"{', '.join(addresses(sockets, tls=tls))} is free")
 
 
 def _limits(config: Config) -> Finding:

@@ -29,6 +29,8 @@ _OPTIONS = (
     click.option("--endpoint-url", help="origin.endpoint_url"),
     click.option("--host", help="server.host"),
     click.option("--port", type=int, help="server.port"),
+    click.option("--tls-certificate", help="server.tls_certificate"),
+    click.option("--tls-key", help="server.tls_key"),
     click.option("--admin-port", type=int, help="admin.port"),
     click.option("--cache-dir", help="cache.directory"),
     click.option("--no-cache", is_flag=True, default=False, help="cache.enabled = false"),
@@ -53,7 +55,7 @@ def config_from(
     """
     flags = {
         "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
-        "server": {key: options[key] for key in ("host", "port")},
+        "server": {key: options[key] for key in ("host", "port", "tls_certificate", "tls_key")},
         "admin": {"port": options["admin_port"]},
         "cache": {
             "directory": options["cache_dir"],

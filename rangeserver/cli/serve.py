@@ -20,6 +20,7 @@ from rangeserver.process.limits import descriptors_needed, raise_descriptor_limi
 from rangeserver.process.loop import new_event_loop
 from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import addresses, open_sockets, serve_until_signalled
+from rangeserver.process.tls import Tls, open_tls, renewed_on_hangup
 
 log = logging.getLogger("rangeserver")
 
@@ -30,6 +31,7 @@ def serve(**options: Any) -> None:
     """Serve a bucket until SIGTERM or Ctrl-C."""
     config = config_from(options)
     server = config.server
+    tls = _tls(server)
     sockets = _listening(server)
     admin_sockets = _listening(config.admin) if config.admin.enabled else []
     connections = config.connections()
@@ -42,7 +44,7 @@ def serve(**options: Any) -> None:
             log.warning("the connection limits need %d open files, fewer are allowed", needed)
         for url in addresses(admin_sockets):
             log.info("health, metrics and status at %s", url)
-        for url in addresses(sockets):
+        for url in addresses(sockets, tls=tls is not None):
             for mount in reversed(config.mounted()):
                 where = url if mount.path == "/" else url + mount.path
                 log.info("serving bucket %s at %s", mount.origin.bucket, where)
@@ -57,14 +59,26 @@ def serve(**options: Any) -> None:
         monitoring = None
         if admin_sockets:
             monitoring = Monitoring(create_admin_app(app), admin_sockets, metrics.loop_lagged)
-        try:
-            runner.run(
-                serve_until_signalled(
-                    app, server, sockets, on_ready=announce, monitoring=monitoring
+        if tls is not None:
+            tls.handshake_failed = metrics.handshake_failed
+
+        async def until_signalled() -> None:
+            async with renewed_on_hangup(tls):
+                await serve_until_signalled(
+                    app, server, sockets, on_ready=announce, monitoring=monitoring, tls=tls
                 )
-            )
+
+        try:
+            runner.run(until_signalled())
         except ConfigError as error:
             exit_with_problems(error)
+
+
+def _tls(server: ServerConfig) -> Tls | None:
+    try:
+        return open_tls(server)
+    except ConfigError as error:
+        exit_with_problems(error)
 
 
 def _listening(listener: ServerConfig | AdminConfig) -> list[socket.socket]:

@@ -25,6 +25,16 @@ class ServerConfig(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(8080, description="Port to listen on; 0 lets the system choose one.")
+    tls_certificate: str = Field(
+        "",
+        description="Path of a PEM file with the certificate, and after it those that lead to its "
+        "issuer: the port speaks HTTPS then. Empty: plain HTTP.",
+    )
+    tls_key: str = Field(
+        "",
+        description="Path of a PEM file with the private key of tls_certificate, not encrypted. "
+        "SIGHUP has both read again.",
+    )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         4096, description="Client connections at once; one more is answered 503 and closed."
     )
@@ -34,7 +44,9 @@ class ServerConfig(Section):
         "(behind a proxy all clients share its address).",
     )
     keep_alive_seconds: Seconds = Field(
-        30.0, description="For a client to send a whole request header, first or next."
+        30.0,
+        description="For a client to send a whole request header, first or next; over TLS, and "
+        "before that, for its handshake.",
     )
     write_idle_seconds: Seconds = Field(
         120.0,

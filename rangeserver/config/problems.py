@@ -39,6 +39,7 @@ def contradictions(config: Config) -> Iterator[str]:
             f"admin.port: must differ from server.port, both are {config.admin.port}: "
             "each has a listener of its own"
         )
+    yield from _half_of_tls(config)
     yield from _contradictions("origin", config.origin, set(OriginConfig.model_fields))
     for index, mount in enumerate(config.mounts):
         yield from _contradictions(
@@ -52,6 +53,14 @@ def _same_address(config: Config) -> bool:
     if not admin.enabled or server.port != admin.port or not server.port:
         return False
     return server.host == admin.host or _ANY in {server.host, admin.host}
+
+
+def _half_of_tls(config: Config) -> Iterator[str]:
+    certificate, key = config.server.tls_certificate, config.server.tls_key
+    if key and not certificate:
+        yield "server.tls_certificate: must be set with tls_key: what the key is of"
+    if certificate and not key:
+        yield "server.tls_key: must be set with tls_certificate: its private key"
 
 
 def _contradictions(section: str, origin: OriginConfig, own: set[str]) -> Iterator[str]:

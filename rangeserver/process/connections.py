@@ -8,7 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, cast
 
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
@@ -17,10 +19,14 @@ from aiohttp.typedefs import Handler
 
 from rangeserver.errors import (
     BadRequest,
+    RequestError,
     RequestTooLong,
     TargetNotEncoded,
+    TlsRequired,
     TooManyConnections,
 )
+from rangeserver.process.tls import Tls
+from rangeserver.process.tls_transport import Guarded, HandshakeFailure, TlsTransport
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.at_once import AT_ONCE, AtOnce
 from rangeserver.web.cut_off import CutOff
@@ -48,7 +54,7 @@ _HALF_CLOSED_SECONDS = 2.0
 """How long a client that has closed its side is kept while there is nothing to write to it."""
 
 MAX_REFUSALS = 64
-"""Connections being refused at once; further ones are reset without a word, lest those that
+"""Connections being refused at once; further ones are closed without a word, lest those that
 are admitted lack descriptors for the origin."""
 
 _REFUSAL_SECONDS = 1.0
@@ -64,12 +70,20 @@ class ConnectionLimits:
     per_client: int
 
 
-class Connection(web.RequestHandler):
+class Place(Enum):
+    """What a connection counts as."""
+
+    NONE = 0
+    ADMITTED = 1
+    REFUSED = 2
+
+
+class Connection(web.RequestHandler, Guarded):
     """One client connection."""
 
     __slots__ = (
         *("_all_asked", "_answer", "_answered", "_at_once", "_descriptor", "_goes_on", "_peer"),
-        "_refused",
+        *("_place", "_refused"),
     )
 
     def __init__(self, server: ConnectionServer, **options: Any) -> None:
@@ -77,36 +91,49 @@ class Connection(web.RequestHandler):
         self._all_asked = False
         self._answered = 0
         self._refused = False
+        self._place = Place.NONE
         self._peer = ""
         self._at_once: AtOnce | None = None
         self._descriptor = -1
         self._answer: DirectAnswer | None = None
         self._goes_on = True
 
+    def arrive(self, transport: asyncio.BaseTransport) -> bool:
+        """Count the connection, over TLS before its handshake; ``False`` if it cannot stay."""
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else ""
+        self._place = self._server().place_for(self._peer)
+        return self._place is not Place.NONE
+
+    def handshake_failed(self, transport: asyncio.Transport, failure: HandshakeFailure) -> None:
+        """Give back the place of a connection that never was one, or tell what is spoken here."""
+        server = self._server()
+        server.handshake_failed(failure)
+        if failure is HandshakeFailure.PLAIN_HTTP:
+            transport.set_protocol(self)
+            super().connection_made(transport)
+            self._refuse(TlsRequired)
+        else:
+            server.leave(self._place, self._peer)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection, or answer 503 before anything is asked."""
         super().connection_made(transport)
-        server = self._manager
-        assert isinstance(server, ConnectionServer)
-        peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if peer else ""
-        self._refused = not server.admit(self._peer)
         if transport.get_extra_info("sslcontext") is None:
-            self._at_once = server.at_once
+            self._at_once = self._server().at_once
             self._descriptor = transport.get_extra_info("socket").fileno()
-        if self._refused and server.refuse():
-            self._refuse()
-        elif self._refused:
+        if self._place is Place.NONE and not self.arrive(transport):
             self.force_close()
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
+            cast("asyncio.Transport", transport).abort()  # uvloop's are none by their class
+        elif self._place is Place.REFUSED:
+            self._refuse(TooManyConnections)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give back the place of the connection."""
         server = self._manager
         super().connection_lost(exc)
-        if isinstance(server, ConnectionServer) and not self._refused:
-            server.release(self._peer)
+        if isinstance(server, ConnectionServer) and self._place is Place.ADMITTED:
+            server.leave(self._place, self._peer)
         if self._answer is not None:
             self._answer.client_left()
 
@@ -259,19 +286,22 @@ class Connection(web.RequestHandler):
             self.close()
         return resp, reset
 
-    def _refuse(self) -> None:
-        transport, server = self.transport, self._manager
+    def _refuse(self, error: type[RequestError]) -> None:
+        """Answer without having been asked, and hear nothing any more."""
+        self._refused = True
+        transport, server = self.transport, self._server()
         assert transport is not None
-        assert isinstance(server, ConnectionServer)
-        exchange = Exchange(new_request_id(), self._peer, "-", status=TooManyConnections.status)
-        body = error_body(TooManyConnections.code, TooManyConnections.message, exchange.request_id)
+        exchange = Exchange(new_request_id(), self._peer, "-", status=error.status)
+        body = error_body(error.code, error.message, exchange.request_id)
         headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
             "Connection": "close",
             "Date": format_http_date(int(time.time())),
-            "Retry-After": "1",
         }
+        if error.status == TooManyConnections.status:
+            headers["Retry-After"] = "1"
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        transport.write(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n".encode() + body)
+        status = f"{error.status} {HTTPStatus(error.status).phrase}"
+        transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
         if transport.can_write_eof():
             transport.write_eof()
         exchange.bytes_promised = exchange.bytes_sent = len(body)
@@ -281,8 +311,14 @@ class Connection(web.RequestHandler):
         self._loop.call_later(_REFUSAL_SECONDS, self._refusal_over, server)
 
     def _refusal_over(self, server: ConnectionServer) -> None:
-        server.refusing -= 1
+        if self._place is Place.REFUSED:
+            server.leave(self._place, self._peer)
         self.force_close()
+
+    def _server(self) -> ConnectionServer:
+        server = self._manager
+        assert isinstance(server, ConnectionServer)
+        return server
 
     def _report(self, exchange: Exchange) -> None:
         server = self._manager
@@ -301,7 +337,9 @@ class ConnectionServer(web.Server):
         limits: ConnectionLimits,
         options: dict[str, Any],
         observers: Sequence[ExchangeObserver],
+        *,
         at_once: AtOnce | None,
+        tls: Tls | None,
     ) -> None:
         super().__init__(
             handler,  # type: ignore[arg-type]  # which requests there are, the factory says
@@ -310,51 +348,77 @@ class ConnectionServer(web.Server):
         )
         self._options = options
         self._limits = limits
+        self._tls = tls
         self._by_client: Counter[str] = Counter()
         self.open_connections = 0
         self.refusing = 0
+        self.handshaking: set[TlsTransport] = set()
         self.observers = observers
         self.at_once = at_once
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> Connection | TlsTransport:  # type: ignore[override]  # a protocol it is
         """A protocol for a connection that was just accepted."""
-        return Connection(self, loop=self._loop, **self._options)
+        connection = Connection(self, loop=self._loop, **self._options)
+        if self._tls is None:
+            return connection
+        return TlsTransport(
+            self._tls.context,
+            connection,
+            handshake_seconds=self._options["keepalive_timeout"],
+            running=self.handshaking,
+        )
 
-    def admit(self, peer: str) -> bool:
-        """Count a new connection, unless it is one too many."""
+    def pre_shutdown(self) -> None:
+        """Close what is idle, and what has not come to asking."""
+        for arriving in tuple(self.handshaking):
+            arriving.abort()
+        super().pre_shutdown()
+
+    def place_for(self, peer: str) -> Place:
+        """Count a new connection: as admitted or, if it is one too many, as being refused."""
         per_client = self._limits.per_client
-        if self.open_connections >= self._limits.total:
-            return False
-        if per_client and self._by_client[peer] >= per_client:
-            return False
-        self.open_connections += 1
-        self._by_client[peer] += 1
-        return True
-
-    def refuse(self) -> bool:
-        """Whether one more connection may be refused with an answer."""
+        if self.open_connections < self._limits.total and not (
+            per_client and self._by_client[peer] >= per_client
+        ):
+            self.open_connections += 1
+            self._by_client[peer] += 1
+            return Place.ADMITTED
         if self.refusing >= MAX_REFUSALS:
-            return False
+            return Place.NONE
         self.refusing += 1
-        return True
+        return Place.REFUSED
 
-    def release(self, peer: str) -> None:
-        """A connection that was admitted has ended."""
+    def leave(self, place: Place, peer: str) -> None:
+        """A connection that had this place has ended."""
+        if place is Place.REFUSED:
+            self.refusing -= 1
+            return
         self.open_connections -= 1
         self._by_client[peer] -= 1
         if not self._by_client[peer]:
             del self._by_client[peer]
+
+    def handshake_failed(self, failure: HandshakeFailure) -> None:
+        """Count it."""
+        if self._tls is not None:
+            self._tls.handshake_failed(failure)
 
 
 class ConnectionRunner(web.AppRunner):
     """Runs an application on our connections; also what a gunicorn worker can be given."""
 
     def __init__(
-        self, app: web.Application, limits: ConnectionLimits, *, keep_alive_seconds: float
+        self,
+        app: web.Application,
+        limits: ConnectionLimits,
+        *,
+        keep_alive_seconds: float,
+        tls: Tls | None = None,
     ) -> None:
         # One second suffices for what is left after our own drain; aiohttp waits it twice.
         super().__init__(app, shutdown_timeout=1.0, access_log=None)
         self._limits = limits
+        self._tls = tls
         # lingering_time: a request body is read only to keep the connection usable, and for the
         # same reason not decompressed.
         self._options = {
@@ -368,5 +432,8 @@ class ConnectionRunner(web.AppRunner):
         stock = await super()._make_server()
         observers = self.app[OBSERVERS]
         handler = direct_handler(self.app)
-        at_once = self.app.get(AT_ONCE)
-        return ConnectionServer(stock, handler, self._limits, self._options, observers, at_once)
+        return ConnectionServer(
+            *(stock, handler, self._limits, self._options, observers),
+            at_once=self.app.get(AT_ONCE),
+            tls=self._tls,
+        )

@@ -15,6 +15,7 @@ from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.process.connections import ConnectionLimits, ConnectionRunner
 from rangeserver.process.monitoring import Monitoring, monitored
 from rangeserver.process.sockets import BACKLOG, listen
+from rangeserver.process.tls import Tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
 
 log = logging.getLogger(__name__)
@@ -33,12 +34,13 @@ def open_sockets(config: ServerConfig | AdminConfig) -> list[socket.socket]:
     return listen(config.host, config.port, user_timeout_seconds=idle * _USER_TIMEOUT_MARGIN)
 
 
-def addresses(sockets: Sequence[socket.socket]) -> list[str]:
+def addresses(sockets: Sequence[socket.socket], *, tls: bool = False) -> list[str]:
     """The URLs under which these sockets can be reached."""
+    scheme = "https" if tls else "http"
     urls: list[str] = []
     for sock in sockets:
         host, port = sock.getsockname()[:2]
-        urls.append(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        urls.append(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
     return urls
 
 
@@ -49,22 +51,23 @@ async def serving(
     sockets: Sequence[socket.socket],
     *,
     monitoring: Monitoring | None = None,
+    tls: Tls | None = None,
 ) -> AsyncIterator[ConnectionRunner]:
-    """Serve ``app`` on ``sockets``; on leaving, drain and free everything.
+    """Serve ``app`` on ``sockets``, over TLS if given; on leaving, drain and free everything.
 
     Running responses get ``drain_seconds`` to finish, then their connections are aborted. The
     drain is cut short by cancelling the leaving task. The admin listener outlasts the drain.
     """
-    async with monitored(monitoring), _served(app, config, sockets) as runner:
+    async with monitored(monitoring), _served(app, config, sockets, tls) as runner:
         yield runner
 
 
 @asynccontextmanager
 async def _served(
-    app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket]
+    app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket], tls: Tls | None
 ) -> AsyncIterator[ConnectionRunner]:
     limits = ConnectionLimits(config.max_connections, config.max_connections_per_client)
-    runner = ConnectionRunner(app, limits, keep_alive_seconds=config.keep_alive_seconds)
+    runner = ConnectionRunner(app, limits, keep_alive_seconds=config.keep_alive_seconds, tls=tls)
     try:
         await runner.setup()
         for sock in sockets:
@@ -101,6 +104,7 @@ async def serve_until_signalled(
     *,
     on_ready: Callable[[], None],
     monitoring: Monitoring | None = None,
+    tls: Tls | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short."""
     loop = asyncio.get_running_loop()
@@ -116,7 +120,7 @@ async def serve_until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:
-        async with serving(app, config, sockets, monitoring=monitoring):
+        async with serving(app, config, sockets, monitoring=monitoring, tls=tls):
             on_ready()
             await signalled.wait()
     except asyncio.CancelledError:

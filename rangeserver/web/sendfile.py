@@ -223,6 +223,7 @@ async def _by_copying(
             msg = "a cache file was cut short while it was sent"
             raise StreamAborted(msg)
         exchange.bytes_waiting -= len(data)  # it is the transport's to count now
-        transport.write(data)
-        await drain(client)
         offset += len(data)
+        transport.write(data)
+        del data  # a client that takes nothing need not have it in memory twice
+        await drain(client)

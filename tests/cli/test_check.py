@@ -12,6 +12,7 @@ from rangeserver.process.limits import SPARE_DESCRIPTORS
 from tests.cli.commands import Finished, run
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
+from tests.tls import tls_files
 
 
 @pytest.fixture
@@ -312,3 +313,25 @@ async def test_an_object_that_wants_a_key(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, "--key", "film.mp4")
     assert finished.code == 1
     assert "check origin.sse_customer_key_file" in finished.out
+
+
+async def test_a_port_that_speaks_tls(fake: FakeS3, tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    flags = ("--tls-certificate", files["tls_certificate"], "--tls-key", files["tls_key"])
+    finished = await check(fake.endpoint_url, *flags)
+    assert finished.code == 0, finished.out
+    lines = finished.out.splitlines()
+    assert "ok       tls: certificate and key can be used" in lines
+    assert lines[-3].startswith("ok       port: https://127.0.0.1:")
+    assert lines[-2].startswith("ok       admin port: http://127.0.0.1:")
+
+
+async def test_a_certificate_that_cannot_be_used(fake: FakeS3, tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    flags = ("--tls-certificate", files["tls_certificate"], "--tls-key", str(tmp_path / "hunter2"))
+    finished = await check(fake.endpoint_url, *flags)
+    assert finished.code == 1
+    assert (
+        "PROBLEM  tls: server.tls_key: the file cannot be read: No such file or directory"
+    ) in finished.out
+    assert "hunter2" not in finished.out

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.exposition import parsed
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually
+from tests.tls import TlsClient, tls_files, trusting
 
 FILM = bytes(range(256)) * 16384  # 4 MiB
 
@@ -255,3 +256,81 @@ async def test_log_lines_dropped_are_counted(fake: FakeS3) -> None:
                     now = parsed((await admin.get("/metrics")).body.decode())
                     dropped = now("rangeserver_log_lines_dropped_total")
         server.process.kill()
+
+
+# --- TLS and SIGHUP
+
+
+def over_tls(files: Mapping[str, str]) -> tuple[str, ...]:
+    return ("--tls-certificate", files["tls_certificate"], "--tls-key", files["tls_key"])
+
+
+async def test_over_tls_until_it_is_told_to_stop(fake: FakeS3, tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    async with served(*against(fake), *over_tls(files), environ=PATH_STYLE) as server:
+        async with await RawClient.connect(server.port) as plain:
+            await plain.ask("/film.mp4")
+            assert (await plain.response()).status == 400
+        assert (await server.line())["status"] == 400
+        client = await TlsClient.open(server.port, trusting(files))
+        async with client:
+            fake.misbehave(faults.stall_after(len(FILM) // 2))
+            await client.ask("/film.mp4")
+            await client.head()
+            await eventually(lambda: fake.stalled == 1)
+            server.process.send_signal(signal.SIGTERM)
+            await server.line_with("draining")
+            fake.release()
+            assert await client.rest() == FILM
+            assert client.ended_well
+        assert (await server.line())["outcome"] == "complete"
+        assert await server.ended() == 0
+
+
+async def test_a_hangup_renews_the_certificate(fake: FakeS3, tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    async with served(*against(fake), *over_tls(files), environ=PATH_STYLE) as server:
+        tls_files(tmp_path, "renewed")
+        server.process.send_signal(signal.SIGHUP)
+        await server.line_with("certificate and key were read again")
+        async with await TlsClient.open(server.port, trusting(files)) as client:
+            assert (await client.get("/film.mp4", Range="bytes=5-9")).body == FILM[5:10]
+        (tmp_path / "key.pem").unlink()
+        server.process.send_signal(signal.SIGHUP)
+        line = await server.line_with("the certificate is still the old one")
+        assert line["level"].lower() == "error"
+        assert "server.tls_key: the file cannot be read" in line["message"]
+        async with await TlsClient.open(server.port, trusting(files)) as client:
+            assert (await client.get("/film.mp4", Range="bytes=5-9")).body == FILM[5:10]
+        async with await RawClient.connect(server.admin_port) as admin:
+            assert (await admin.get("/healthz")).status == 200  # over plain HTTP
+
+
+async def test_a_hangup_without_a_certificate_ends_nothing(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        server.process.send_signal(signal.SIGHUP)
+        await server.line_with("there is no certificate to be read again")
+        async with await RawClient.connect(server.port) as client:
+            assert (await client.get("/film.mp4", Range="bytes=5-9")).body == FILM[5:10]
+
+
+async def test_failed_handshakes_are_counted(fake: FakeS3, tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    async with served(*against(fake), *over_tls(files), environ=PATH_STYLE) as server:
+        async with await RawClient.connect(server.port) as client:
+            await client.send(bytes(100))
+            await client.rest()
+        async with await RawClient.connect(server.admin_port) as admin:
+            now = parsed((await admin.get("/metrics")).body.decode())
+        assert now("rangeserver_tls_handshake_failures_total", reason="protocol") == 1
+
+
+async def test_a_certificate_that_cannot_be_used_stops_it(tmp_path: Path) -> None:
+    files = tls_files(tmp_path)
+    swapped = {"tls_certificate": files["tls_key"], "tls_key": files["tls_certificate"]}
+    finished = await run("serve", "--bucket", "b", *over_tls(swapped))
+    assert finished.code == 78
+    assert [line.rpartition(":")[2] for line in finished.err.splitlines()] == [
+        " is it in the place of tls_key?",
+        " is it in the place of tls_certificate?",
+    ]

@@ -184,3 +184,26 @@ def test_one_port_for_both_listeners(hosts: tuple[str, str], tmp_path: Path) -> 
 )
 def test_ports_that_do_not_meet(listeners: str, tmp_path: Path) -> None:
     loaded(f'origin.bucket = "films"\n{listeners}', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("tls_key", "server.tls_certificate: must be set with tls_key: what the key is of"),
+        ("tls_certificate", "server.tls_key: must be set with tls_certificate: its private key"),
+    ],
+)
+def test_half_of_tls(given: str, fault: str, tmp_path: Path) -> None:
+    text = f"""
+    [server]
+    {given} = "hunter2"
+    [origin]
+    bucket = "films"
+    """
+    assert problems(text, tmp_path) == [fault]
+
+
+def test_all_of_tls(tmp_path: Path) -> None:
+    environ = {"RANGESERVER_SERVER__TLS_CERTIFICATE": "a", "RANGESERVER_SERVER__TLS_KEY": "b"}
+    server = loaded("origin.bucket = 'films'", tmp_path, environ).server
+    assert (server.tls_certificate, server.tls_key) == ("a", "b")
