@@ -29,8 +29,8 @@ from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import open_upstream
-from rangeserver.process.connections import ConnectionRunner, ConnectionServer
 from rangeserver.process.monitoring import Monitoring
+from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.process.tls import Tls, open_tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver

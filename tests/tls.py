@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,23 @@ def tls_files(directory: Path, name: str = "test") -> dict[str, str]:
 def trusting(settings: Mapping[str, object]) -> ssl.SSLContext:
     """A client's context that trusts the certificate in ``tls_files``, and nothing else."""
     return ssl.create_default_context(cafile=str(settings["tls_certificate"]))
+
+
+def server_tls() -> ssl.SSLContext:
+    """A server's context with a certificate that it gave itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as directory:
+        files = tls_files(Path(directory))
+        context.load_cert_chain(files["tls_certificate"], files["tls_key"])
+    return context
+
+
+def client_tls() -> ssl.SSLContext:
+    """A client's context that believes every server."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @dataclass(slots=True, eq=False)

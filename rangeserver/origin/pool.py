@@ -50,9 +50,31 @@ def closed_on_failure() -> Iterator[None]:
         raise
     finally:
         _opened.reset(token)
+        responses.clear()  # a connection that was opened meanwhile keeps the context: see below
 
 
-_deadline: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
+class _Deadline:
+    """Whether an ``asyncio.timeout`` has passed, of which nothing is kept once it was left.
+
+    A connection keeps the context in which it was opened, for as long as it is open. A timeout
+    knows its task, a task that failed its error, and the error the frames that it came through:
+    an idle connection would keep whatever the request had in hand for which it was opened.
+    """
+
+    __slots__ = ("_expired", "_timeout")
+
+    def __init__(self, timeout: asyncio.Timeout) -> None:
+        self._timeout: asyncio.Timeout | None = timeout
+        self._expired = False
+
+    def expired(self) -> bool:
+        return self._expired if self._timeout is None else self._timeout.expired()
+
+    def leave(self) -> None:
+        self._expired, self._timeout = self.expired(), None
+
+
+_deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
 
 
 @asynccontextmanager
@@ -60,12 +82,14 @@ async def answered_within(seconds: float) -> AsyncIterator[None]:
     """``asyncio.timeout``, known to the session: a request given up because of it is counted as
     one that took too long, others as those of clients that left.
     """
-    async with asyncio.timeout(seconds) as deadline:
+    async with asyncio.timeout(seconds) as timeout:
+        deadline = _Deadline(timeout)
         token = _deadline.set(deadline)
         try:
             yield
         finally:
             _deadline.reset(token)
+            deadline.leave()
 
 
 def given_up_for_lateness(error: BaseException) -> bool:

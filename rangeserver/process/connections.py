@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.typedefs import Handler
 
 from rangeserver.errors import (
     BadRequest,
@@ -25,10 +21,10 @@ from rangeserver.errors import (
     TlsRequired,
     TooManyConnections,
 )
-from rangeserver.process.tls import Tls
-from rangeserver.process.tls_transport import Guarded, HandshakeFailure, TlsTransport
+from rangeserver.process.places import Place, Places
+from rangeserver.process.tls_transport import Guarded, HandshakeFailure
 from rangeserver.protocol.validators import format_http_date
-from rangeserver.web.at_once import AT_ONCE, AtOnce
+from rangeserver.web.at_once import AtOnce
 from rangeserver.web.cut_off import CutOff
 from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.error_responses import (
@@ -39,43 +35,34 @@ from rangeserver.web.error_responses import (
 )
 from rangeserver.web.exchange import (
     EXCHANGE,
-    OBSERVERS,
     Exchange,
     ExchangeObserver,
     Outcome,
     begin_exchange,
     new_request_id,
 )
-from rangeserver.web.routing import direct_handler
 
 log = logging.getLogger(__name__)
 
 _HALF_CLOSED_SECONDS = 2.0
 """How long a client that has closed its side is kept while there is nothing to write to it."""
 
-MAX_REFUSALS = 64
-"""Connections being refused at once; further ones are closed without a word, lest those that
-are admitted lack descriptors for the origin."""
-
 _REFUSAL_SECONDS = 1.0
 """A refused connection stays open this long: closed at once, with the client's request still
 unread, the kernel would reset it and the client would never see why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """How many connections there may be in all, and from one address (0: no limit)."""
+class Home(Protocol):
+    """What a connection belongs to."""
 
-    total: int
-    per_client: int
+    places: Places
+    observers: Sequence[ExchangeObserver]
+    """Told of the responses that no middleware saw."""
+    at_once: AtOnce | None
+    """Asked first for an answer; not over TLS, where the kernel cannot take it from a file."""
 
-
-class Place(Enum):
-    """What a connection counts as."""
-
-    NONE = 0
-    ADMITTED = 1
-    REFUSED = 2
+    def handshake_failed(self, failure: HandshakeFailure) -> None:
+        """Count one that did not come to TLS."""
 
 
 class Connection(web.RequestHandler, Guarded):
@@ -83,11 +70,12 @@ class Connection(web.RequestHandler, Guarded):
 
     __slots__ = (
         *("_all_asked", "_answer", "_answered", "_at_once", "_descriptor", "_goes_on", "_peer"),
-        *("_place", "_refused"),
+        *("_home", "_place", "_refused"),
     )
 
-    def __init__(self, server: ConnectionServer, **options: Any) -> None:
+    def __init__(self, server: web.Server, home: Home, **options: Any) -> None:
         super().__init__(server, **options)
+        self._home = home
         self._all_asked = False
         self._answered = 0
         self._refused = False
@@ -102,25 +90,24 @@ class Connection(web.RequestHandler, Guarded):
         """Count the connection, over TLS before its handshake; ``False`` if it cannot stay."""
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if peer else ""
-        self._place = self._server().place_for(self._peer)
+        self._place = self._home.places.take(self._peer)
         return self._place is not Place.NONE
 
     def handshake_failed(self, transport: asyncio.Transport, failure: HandshakeFailure) -> None:
         """Give back the place of a connection that never was one, or tell what is spoken here."""
-        server = self._server()
-        server.handshake_failed(failure)
+        self._home.handshake_failed(failure)
         if failure is HandshakeFailure.PLAIN_HTTP:
             transport.set_protocol(self)
             super().connection_made(transport)
             self._refuse(TlsRequired)
         else:
-            server.leave(self._place, self._peer)
+            self._home.places.leave(self._place, self._peer)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the connection, or answer 503 before anything is asked."""
         super().connection_made(transport)
         if transport.get_extra_info("sslcontext") is None:
-            self._at_once = self._server().at_once
+            self._at_once = self._home.at_once
             self._descriptor = transport.get_extra_info("socket").fileno()
         if self._place is Place.NONE and not self.arrive(transport):
             self.force_close()
@@ -130,10 +117,10 @@ class Connection(web.RequestHandler, Guarded):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give back the place of the connection."""
-        server = self._manager
+        first = self._manager is not None  # when the server stops it is told twice
         super().connection_lost(exc)
-        if isinstance(server, ConnectionServer) and self._place is Place.ADMITTED:
-            server.leave(self._place, self._peer)
+        if first and self._place is Place.ADMITTED:
+            self._home.places.leave(self._place, self._peer)
         if self._answer is not None:
             self._answer.client_left()
 
@@ -289,7 +276,7 @@ class Connection(web.RequestHandler, Guarded):
     def _refuse(self, error: type[RequestError]) -> None:
         """Answer without having been asked, and hear nothing any more."""
         self._refused = True
-        transport, server = self.transport, self._server()
+        transport = self.transport
         assert transport is not None
         exchange = Exchange(new_request_id(), self._peer, "-", status=error.status)
         body = error_body(error.code, error.message, exchange.request_id)
@@ -308,132 +295,13 @@ class Connection(web.RequestHandler, Guarded):
         exchange.outcome = Outcome.COMPLETE
         exchange.finished = time.monotonic()
         self._report(exchange)
-        self._loop.call_later(_REFUSAL_SECONDS, self._refusal_over, server)
+        self._loop.call_later(_REFUSAL_SECONDS, self._refusal_over)
 
-    def _refusal_over(self, server: ConnectionServer) -> None:
+    def _refusal_over(self) -> None:
         if self._place is Place.REFUSED:
-            server.leave(self._place, self._peer)
+            self._home.places.leave(self._place, self._peer)
         self.force_close()
 
-    def _server(self) -> ConnectionServer:
-        server = self._manager
-        assert isinstance(server, ConnectionServer)
-        return server
-
     def _report(self, exchange: Exchange) -> None:
-        server = self._manager
-        if isinstance(server, ConnectionServer):
-            for observe in server.observers:
-                observe(exchange)
-
-
-class ConnectionServer(web.Server):
-    """Makes a :class:`Connection` for each client and counts them."""
-
-    def __init__(
-        self,
-        stock: web.Server,
-        handler: Handler,
-        limits: ConnectionLimits,
-        options: dict[str, Any],
-        observers: Sequence[ExchangeObserver],
-        *,
-        at_once: AtOnce | None,
-        tls: Tls | None,
-    ) -> None:
-        super().__init__(
-            handler,  # type: ignore[arg-type]  # which requests there are, the factory says
-            request_factory=stock.request_factory,
-            handler_cancellation=True,
-        )
-        self._options = options
-        self._limits = limits
-        self._tls = tls
-        self._by_client: Counter[str] = Counter()
-        self.open_connections = 0
-        self.refusing = 0
-        self.handshaking: set[TlsTransport] = set()
-        self.observers = observers
-        self.at_once = at_once
-
-    def __call__(self) -> Connection | TlsTransport:  # type: ignore[override]  # a protocol it is
-        """A protocol for a connection that was just accepted."""
-        connection = Connection(self, loop=self._loop, **self._options)
-        if self._tls is None:
-            return connection
-        return TlsTransport(
-            self._tls.context,
-            connection,
-            handshake_seconds=self._options["keepalive_timeout"],
-            running=self.handshaking,
-        )
-
-    def pre_shutdown(self) -> None:
-        """Close what is idle, and what has not come to asking."""
-        for arriving in tuple(self.handshaking):
-            arriving.abort()
-        super().pre_shutdown()
-
-    def place_for(self, peer: str) -> Place:
-        """Count a new connection: as admitted or, if it is one too many, as being refused."""
-        per_client = self._limits.per_client
-        if self.open_connections < self._limits.total and not (
-            per_client and self._by_client[peer] >= per_client
-        ):
-            self.open_connections += 1
-            self._by_client[peer] += 1
-            return Place.ADMITTED
-        if self.refusing >= MAX_REFUSALS:
-            return Place.NONE
-        self.refusing += 1
-        return Place.REFUSED
-
-    def leave(self, place: Place, peer: str) -> None:
-        """A connection that had this place has ended."""
-        if place is Place.REFUSED:
-            self.refusing -= 1
-            return
-        self.open_connections -= 1
-        self._by_client[peer] -= 1
-        if not self._by_client[peer]:
-            del self._by_client[peer]
-
-    def handshake_failed(self, failure: HandshakeFailure) -> None:
-        """Count it."""
-        if self._tls is not None:
-            self._tls.handshake_failed(failure)
-
-
-class ConnectionRunner(web.AppRunner):
-    """Runs an application on our connections; also what a gunicorn worker can be given."""
-
-    def __init__(
-        self,
-        app: web.Application,
-        limits: ConnectionLimits,
-        *,
-        keep_alive_seconds: float,
-        tls: Tls | None = None,
-    ) -> None:
-        # One second suffices for what is left after our own drain; aiohttp waits it twice.
-        super().__init__(app, shutdown_timeout=1.0, access_log=None)
-        self._limits = limits
-        self._tls = tls
-        # lingering_time: a request body is read only to keep the connection usable, and for the
-        # same reason not decompressed.
-        self._options = {
-            "auto_decompress": False,
-            "keepalive_timeout": keep_alive_seconds,
-            "lingering_time": 2.0,
-            "access_log": None,
-        }
-
-    async def _make_server(self) -> web.Server:
-        stock = await super()._make_server()
-        observers = self.app[OBSERVERS]
-        handler = direct_handler(self.app)
-        return ConnectionServer(
-            *(stock, handler, self._limits, self._options, observers),
-            at_once=self.app.get(AT_ONCE),
-            tls=self._tls,
-        )
+        for observe in self._home.observers:
+            observe(exchange)

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from rangeserver.config import AdminConfig, ServerConfig
-from rangeserver.process.connections import ConnectionLimits, ConnectionRunner
 from rangeserver.process.monitoring import Monitoring, monitored
+from rangeserver.process.places import ConnectionLimits
+from rangeserver.process.runner import ConnectionRunner
 from rangeserver.process.sockets import BACKLOG, listen
 from rangeserver.process.tls import Tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome

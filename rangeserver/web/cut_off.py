@@ -3,7 +3,8 @@
 To raise the error would say the same. But aiohttp runs each request in a task, which keeps an
 error, and waits for the task in a frame that the error then came through and that keeps the task:
 a cycle, with all that the response had in hand, its cache file too. It would stay open until the
-collector comes, which is rare, and does not come for want of descriptors.
+collector comes, which is rare, and does not come for want of descriptors. (Where the loss of the
+connection is told first, the wait is cancelled instead, and there is no cycle; over TLS it is not.)
 """
 
 from __future__ import annotations

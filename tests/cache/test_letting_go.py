@@ -7,16 +7,20 @@ one that was removed taken.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
 import random
+import socket
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.origin.s3 import READ_BYTES
@@ -26,6 +30,7 @@ from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.faults.logs import reading_along
 from tests.support import RawClient, RunningApp, config_for, eventually, running_app
+from tests.tls import client_tls, server_tls
 
 MIB = 1 << 20
 BLOCK = 64 << 10
@@ -140,6 +145,22 @@ async def origin_has_another_version(served: Served) -> None:
         assert len(await client.rest()) < len(FILM)
 
 
+async def origin_has_another_version_and_tls(served: Served) -> None:
+    """There the loss of a connection is told later than its response ends."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(served.app.runner, sock, ssl_context=server_tls()).start()
+    served.fake.misbehave(faults.stall_after(READ_BYTES + 5), key="film", times=1)
+    reader, writer = await asyncio.open_connection(*sock.getsockname(), ssl=client_tls())
+    writer.write(b"GET /film HTTP/1.1\r\nHost: test\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    await eventually(lambda: served.fake.stalled == 1)
+    served.fake.put("film", OTHER)
+    served.fake.release()
+    with suppress(ConnectionError):
+        assert len(await reader.read()) < len(FILM)
+    writer.transport.abort()
+
+
 async def file_is_removed(served: Served) -> None:
     async with await stalled(served) as client:
         file_of(served).unlink()
@@ -185,6 +206,7 @@ ENDS: dict[End, Outcome] = {
     client_is_too_slow: Outcome.CLIENT_TOO_SLOW,
     origin_fails: Outcome.ORIGIN_FAILED,
     origin_has_another_version: Outcome.ORIGIN_FAILED,
+    origin_has_another_version_and_tls: Outcome.ORIGIN_FAILED,
     file_is_removed: Outcome.COMPLETE,
     another_version_while_it_is_read_past: Outcome.ORIGIN_FAILED,
     disk_is_full: Outcome.COMPLETE,
@@ -211,7 +233,7 @@ async def test_a_response_that_ended_keeps_no_file_open(
         async with running_app(config, observers=[finished.append]) as app:
             assert app.cache is not None
             await end(Served(app, fake))
-            await eventually(lambda: app.server.open_connections == 0)
+            await eventually(lambda: app.server.places.taken == 0)
             await eventually(lambda: ENDS[end] in {exchange.outcome for exchange in finished})
             app.cache._entries.clear()
             await eventually(lambda: open_files() <= before, SOON_SECONDS)

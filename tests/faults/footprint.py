@@ -82,7 +82,7 @@ class Footprint:
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
             descriptors=open_descriptors() - fake.open_connections - sum(map(_kept_open, _RUNNING)),
-            connections=app.server.open_connections,
+            connections=app.server.places.taken,
             exchanges=len(app.active),
             acquired=app.acquired,
             waiters=pool_waiters(app.pool),

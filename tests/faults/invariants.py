@@ -197,7 +197,7 @@ class Watch:
         """Nothing goes on, on either side, but connections that are kept for later."""
         tasks = len(asyncio.all_tasks()) - self.fake.open_connections
         return (
-            self.app.server.open_connections == 0
+            self.app.server.places.taken == 0
             and self.app.s3.upstream.slots.in_use == 0
             and self.fake.open_connections <= kept_by_all()
             and tasks <= self.baseline.tasks

@@ -6,7 +6,9 @@ These tests go past the origin's own admission and checks, to the client that us
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +18,13 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError
 
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
-from rangeserver.origin.pool import Pool, closed_on_failure, over_a_new_connection
+from rangeserver.origin.pool import (
+    Pool,
+    answered_within,
+    closed_on_failure,
+    given_up_for_lateness,
+    over_a_new_connection,
+)
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault
 from tests.fakes.s3 import FakeS3
@@ -235,3 +243,58 @@ async def test_the_read_buffer_is_bounded(fake: FakeS3) -> None:
         # Twice aiohttp's limit and what one socket read may add to it; 640 KB were measured.
         assert content._size <= 1024 * 1024
         answer["Body"].close()
+
+
+class Held:
+    """What a request has in hand, such as an open file."""
+
+
+async def test_an_idle_connection_keeps_nothing_of_the_request_it_was_opened_for(
+    fake: FakeS3,
+) -> None:
+    """Not even of one that failed: its error leads to its frames, and the collector to nothing."""
+    fake.put("a", BODY)
+    seen: list[weakref.ref[Held]] = []
+
+    async def request(client: Any) -> None:
+        held = Held()
+        seen.append(weakref.ref(held))
+        async with answered_within(10.0):
+            with closed_on_failure():
+                await get(client, fake)
+        msg = "something else"
+        raise RuntimeError(msg)
+
+    async with opened(config_for(fake)) as (client, pool):
+        gc.disable()
+        try:
+            task = asyncio.create_task(request(client))
+            await asyncio.wait([task])
+            assert isinstance(task.exception(), RuntimeError)
+            del task
+            assert idle_connections(pool) == 1
+            assert seen[0]() is None
+        finally:
+            gc.enable()
+
+
+async def test_lateness_is_known_to_those_that_outlast_the_deadline() -> None:
+    waiting = asyncio.Event()
+
+    async def late() -> bool:
+        await waiting.wait()
+        return given_up_for_lateness(asyncio.CancelledError())
+
+    for seconds, expired in ((0.01, True), (10.0, False)):
+        waiting.clear()
+        task: asyncio.Task[bool] | None = None
+        try:
+            async with answered_within(seconds):
+                task = asyncio.create_task(late())
+                if expired:
+                    await asyncio.Event().wait()
+        except TimeoutError:
+            assert expired
+        waiting.set()
+        assert task is not None
+        assert await task is expired

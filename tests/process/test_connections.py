@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from rangeserver.process.connections import MAX_REFUSALS
+from rangeserver.process.places import MAX_REFUSALS
 from rangeserver.process.sockets import BACKLOG
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, config_for, eventually, running_app
@@ -32,9 +32,9 @@ async def test_refused_connections_take_no_place(fake: FakeS3) -> None:
         answer = await refused.response()
         assert answer.status == 503
         assert json.loads(answer.body)["error"]["code"] == "too_many_connections"
-        assert app.server.open_connections == 2
+        assert app.server.places.taken == 2
         admitted[0].close()
-        await eventually(lambda: app.server.open_connections == 1)
+        await eventually(lambda: app.server.places.taken == 1)
         again = await stack.enter_async_context(await RawClient.connect(app.port))
         assert (await again.get("/a.mp4")).status == 200
 
@@ -51,7 +51,7 @@ async def test_only_so_many_refusals_are_answered_at_once(fake: FakeS3) -> None:
         answers = await asyncio.gather(*(client.rest() for client in clients))
         assert sum(answer.startswith(b"HTTP/1.1 503") for answer in answers) == MAX_REFUSALS
         assert answers.count(b"") == 20
-        await eventually(lambda: app.server.refusing == 0)
+        await eventually(lambda: app.server.places.refusing == 0)
         assert (await admitted.get("/a.mp4")).status == 200
 
 

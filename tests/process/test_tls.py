@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from rangeserver.process.connections import MAX_REFUSALS
+from rangeserver.process.places import MAX_REFUSALS
 from rangeserver.web.exchange import Exchange, Outcome
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -108,7 +108,7 @@ async def test_the_same_answers(place: Secure) -> None:
             assert (await client.get("/film", If_None_Match=tag)).status == 304
             assert (await client.get("/nothing")).status == 404
             assert (await client.get("/film", method="PUT")).status == 405
-    await eventually(lambda: place.app.server.open_connections == 0)
+    await eventually(lambda: place.app.server.places.taken == 0)
     assert {exchange.outcome for exchange in place.finished} == {Outcome.COMPLETE}
     assert place.failures == []
 
@@ -159,7 +159,7 @@ async def test_a_client_that_leaves_in_midst_of_a_body(
         await client.head()
         leave(client)
         assert await place.outcome() is Outcome.CLIENT_GONE
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
     await eventually(lambda: open_descriptors() <= before + place.app.idle + 2)
 
 
@@ -169,7 +169,7 @@ async def test_a_client_that_says_that_it_leaves(place: Secure) -> None:
         await client.end()
         assert await client.rest() == b""
         assert client.ended_well
-    await eventually(lambda: place.app.server.open_connections == 0)
+    await eventually(lambda: place.app.server.places.taken == 0)
 
 
 async def test_one_that_only_closes_its_side_gets_its_answer(place: Secure) -> None:
@@ -297,7 +297,7 @@ async def test_a_server_that_stops(tmp_path: Path) -> None:
         assert not running.ended_well
         assert running.was_reset
         assert await silent.rest() == b""
-    assert server.open_connections == 0
+    assert server.places.taken == 0
     assert place.finished[-1].outcome is Outcome.DRAINED
 
 
@@ -325,10 +325,10 @@ async def test_a_client_that_does_not_go_on(tmp_path: Path, sent: bytes) -> None
     async with secure(tmp_path, keep_alive_seconds=0.3) as place, await place.plain() as client:
         began = time.monotonic()
         await client.send(sent)
-        await eventually(lambda: place.app.server.open_connections == 1)
+        await eventually(lambda: place.app.server.places.taken == 1)
         assert await client.rest() == b""
         assert 0.2 < time.monotonic() - began < 3
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == ["timeout"]
 
 
@@ -347,7 +347,7 @@ async def test_after_the_handshake_the_header_has_its_own_time(tmp_path: Path) -
     async with secure(tmp_path, keep_alive_seconds=0.3) as place, await place.client() as client:
         assert await client.rest() == b""
         assert client.ended_well
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == []
 
 
@@ -358,9 +358,9 @@ async def test_a_client_that_leaves_before_it_is_over(
     async with secure(tmp_path) as place:
         client = await place.plain()
         await client.send(b"\x16\x03\x01")
-        await eventually(lambda: place.app.server.open_connections == 1)
+        await eventually(lambda: place.app.server.places.taken == 1)
         leave(client)
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == ["client_gone"]
 
 
@@ -373,7 +373,7 @@ async def test_plain_http_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
                 assert answer.status == 400
                 assert json.loads(answer.body)["error"]["code"] == "tls_required"
                 assert await client.rest() == b""
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == ["plain_http"] * 3
         assert [each.status for each in place.finished] == [400] * 3
         assert not [each for each in caplog.records if each.levelno > logging.INFO]
@@ -387,7 +387,7 @@ async def test_what_is_neither(
         await client.send(sent)
         answer = await client.rest()
         assert len(answer) < 20  # an alert
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == ["protocol"]
         assert not [each for each in caplog.records if each.levelno > logging.INFO]
 
@@ -398,7 +398,7 @@ async def test_a_client_that_does_not_trust_us(
     async with secure(tmp_path) as place:
         with pytest.raises(ssl.SSLCertVerificationError):
             await TlsClient.open(place.app.port, ssl.create_default_context())
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert place.failures == ["client_refused"]
         assert not [each for each in caplog.records if each.levelno > logging.INFO]
 
@@ -411,7 +411,7 @@ async def test_garbage_behind_the_handshake(
         await client.head()
         await RawClient.send(client, b"\x17\x03\x03\x00\x20" + bytes(32))
         assert await place.outcome() is Outcome.CLIENT_GONE
-        await eventually(lambda: place.app.server.open_connections == 0)
+        await eventually(lambda: place.app.server.places.taken == 0)
         assert not [each for each in caplog.records if each.levelno > logging.INFO]
 
 
@@ -425,10 +425,10 @@ async def test_handshakes_take_places(tmp_path: Path) -> None:
         assert json.loads(answer.body)["error"]["code"] == "too_many_connections"
         assert await refused.rest() == b""
         silent[0].close()
-        await eventually(lambda: place.app.server.open_connections == 1)
+        await eventually(lambda: place.app.server.places.taken == 1)
         again = await stack.enter_async_context(await place.client())
         assert (await again.get("/film", Range="bytes=0-9")).body == FILM[:10]
-        await eventually(lambda: place.app.server.refusing == 0)
+        await eventually(lambda: place.app.server.places.refusing == 0)
 
 
 async def test_only_so_many_are_refused_at_once(tmp_path: Path) -> None:
@@ -436,10 +436,13 @@ async def test_only_so_many_are_refused_at_once(tmp_path: Path) -> None:
         for _ in range(MAX_REFUSALS + 20):
             await stack.enter_async_context(await place.plain())
         await eventually(lambda: len(place.app.server.handshaking) == MAX_REFUSALS + 1)
-        assert (place.app.server.open_connections, place.app.server.refusing) == (1, MAX_REFUSALS)
+        assert (place.app.server.places.taken, place.app.server.places.refusing) == (
+            1,
+            MAX_REFUSALS,
+        )
         await stack.aclose()
-        await eventually(lambda: place.app.server.refusing == 0)
-        assert place.app.server.open_connections == 0
+        await eventually(lambda: place.app.server.places.refusing == 0)
+        assert place.app.server.places.taken == 0
         async with await place.client() as client:
             assert (await client.get("/film", Range="bytes=0-9")).status == 206
 

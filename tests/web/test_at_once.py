@@ -369,7 +369,7 @@ async def test_one_who_leaves_frees_everything(site: Site) -> None:
         await eventually(lambda: len(site.app.room._waiting) == 1)
         await client.receive(1000)
         client.reset()
-    await eventually(lambda: site.app.server.open_connections == 0)
+    await eventually(lambda: site.app.server.places.taken == 0)
     await eventually(lambda: len(site.finished) == 1)
     (exchange,) = site.finished
     assert exchange.outcome is Outcome.CLIENT_GONE
@@ -428,7 +428,7 @@ async def test_one_who_leaves_while_the_rest_is_fetched(site: Site) -> None:
         client.reset()
     await eventually(lambda: len(site.finished) == 1)
     assert site.finished[0].outcome in {Outcome.CLIENT_GONE, Outcome.COMPLETE}
-    await eventually(lambda: site.app.server.open_connections == 0)
+    await eventually(lambda: site.app.server.places.taken == 0)
 
 
 async def test_a_head_that_does_not_fit_is_sent_with_patience(

@@ -50,7 +50,7 @@ class Footprint:
         return cls(
             tasks=len(asyncio.all_tasks()) - fake.open_connections,
             descriptors=open_descriptors() - 2 * fake.open_connections,
-            connections=app.server.open_connections,
+            connections=app.server.places.taken,
             exchanges=len(app.active),
             acquired=app.acquired,
         )
@@ -74,7 +74,7 @@ async def first_footprint(app: RunningApp, fake: FakeS3) -> Footprint:
     """The footprint once everything made on first use is there, and nobody is."""
     async with await RawClient.connect(app.port) as client:
         assert (await client.get("/a.mp4", Range="bytes=0-9")).body == BODY[:10]
-    await eventually(lambda: app.server.open_connections == 0)
+    await eventually(lambda: app.server.places.taken == 0)
     gc.collect()
     return Footprint.of(app, fake)
 

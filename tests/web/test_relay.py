@@ -399,7 +399,7 @@ async def test_a_client_that_leaves_before_the_header_holds_nothing(
         await eventually(lambda: len(finished) == 1, 4.0)
         assert finished[0].outcome is Outcome.CLIENT_GONE
         assert finished[0].bytes_sent == 0
-        await eventually(lambda: fake.stalled == 0 and app.server.open_connections == 0)
+        await eventually(lambda: fake.stalled == 0 and app.server.places.taken == 0)
         await assert_at_rest(app)
 
 
@@ -448,7 +448,7 @@ async def test_a_client_that_reads_no_error_is_cut(fake: FakeS3, finished: list[
                 client.send(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n" * 20_000)
             )
             await eventually(lambda: len(finished) > 0)
-            await eventually(lambda: app.server.open_connections == 0)
+            await eventually(lambda: app.server.places.taken == 0)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
         # By us, or by the kernel, whose deadline begins with the first byte that finds no room.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import errno
-import ipaddress
 import os
 import random
 import socket
@@ -20,10 +18,6 @@ from typing import cast
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rangeserver.origin.base import FileSlice, Opened, Origin, Part
 from rangeserver.protocol.ranges import ByteSpan
@@ -37,6 +31,7 @@ from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.relay import Relay
 from rangeserver.web.sendfile import Room
 from tests.support import RawClient, eventually, open_descriptors
+from tests.tls import client_tls, server_tls
 
 FILM = random.Random(7).randbytes(12_000_000)
 """More than the buffers of both sockets take."""
@@ -350,44 +345,14 @@ async def test_nor_over_tls(film: Path) -> None:
 # --- TLS
 
 
-def server_tls() -> ssl.SSLContext:
-    """A server's context with a certificate that it gave itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.NamedTemporaryFile() as chain:
-        pem = PrivateFormat.PKCS8
-        chain.write(key.private_bytes(Encoding.PEM, pem, NoEncryption()))
-        chain.write(certificate.public_bytes(Encoding.PEM))
-        chain.flush()
-        context.load_cert_chain(chain.name)
-    return context
-
-
 async def open_tls(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection that has asked."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     sock = socket.socket()
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(
-        sock=sock, ssl=context, server_hostname="", limit=65536
+        sock=sock, ssl=client_tls(), server_hostname="", limit=65536
     )
     writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
     return reader, writer

@@ -527,7 +527,7 @@ def test_one_connection_too_many(case: Limit, aws_environment: None) -> None:  #
             for wire in (one, two):  # those that were admitted go on
                 wire.send(request(TARGET, "Range: bytes=0-9"))
                 check_film(wire.read_answer(), Part(0, 10))
-        wait_until(lambda: place.running.server.open_connections == 0)
+        wait_until(lambda: place.running.server.places.taken == 0)
         with Wire(place.address) as wire:
             wire.send(ask)
             options(wire.read_answer("OPTIONS"))

@@ -1,0 +1,102 @@
+"""Serving an application on our own connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from rangeserver.process.connections import Connection
+from rangeserver.process.places import ConnectionLimits, Places
+from rangeserver.process.tls import Tls
+from rangeserver.process.tls_transport import HandshakeFailure, TlsTransport
+from rangeserver.web.at_once import AT_ONCE, AtOnce
+from rangeserver.web.exchange import OBSERVERS, ExchangeObserver
+from rangeserver.web.routing import direct_handler
+
+
+class ConnectionServer(web.Server):
+    """Makes a :class:`Connection` for each client and counts them."""
+
+    def __init__(
+        self,
+        stock: web.Server,
+        handler: Handler,
+        limits: ConnectionLimits,
+        options: dict[str, Any],
+        observers: Sequence[ExchangeObserver],
+        *,
+        at_once: AtOnce | None,
+        tls: Tls | None,
+    ) -> None:
+        super().__init__(
+            handler,  # type: ignore[arg-type]  # which requests there are, the factory says
+            request_factory=stock.request_factory,
+            handler_cancellation=True,
+        )
+        self._options = options
+        self._tls = tls
+        self.places = Places(limits)
+        self.handshaking: set[TlsTransport] = set()
+        self.observers = observers
+        self.at_once = at_once
+
+    def __call__(self) -> Connection | TlsTransport:  # type: ignore[override]  # a protocol it is
+        """A protocol for a connection that was just accepted."""
+        connection = Connection(self, self, loop=self._loop, **self._options)
+        if self._tls is None:
+            return connection
+        return TlsTransport(
+            self._tls.context,
+            connection,
+            handshake_seconds=self._options["keepalive_timeout"],
+            running=self.handshaking,
+        )
+
+    def pre_shutdown(self) -> None:
+        """Close what is idle, and what has not come to asking."""
+        for arriving in tuple(self.handshaking):
+            arriving.abort()
+        super().pre_shutdown()
+
+    def handshake_failed(self, failure: HandshakeFailure) -> None:
+        """Count it."""
+        if self._tls is not None:
+            self._tls.handshake_failed(failure)
+
+
+class ConnectionRunner(web.AppRunner):
+    """Runs an application on our connections; also what a gunicorn worker can be given."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        limits: ConnectionLimits,
+        *,
+        keep_alive_seconds: float,
+        tls: Tls | None = None,
+    ) -> None:
+        # One second suffices for what is left after our own drain; aiohttp waits it twice.
+        super().__init__(app, shutdown_timeout=1.0, access_log=None)
+        self._limits = limits
+        self._tls = tls
+        # lingering_time: a request body is read only to keep the connection usable, and for the
+        # same reason not decompressed.
+        self._options = {
+            "auto_decompress": False,
+            "keepalive_timeout": keep_alive_seconds,
+            "lingering_time": 2.0,
+            "access_log": None,
+        }
+
+    async def _make_server(self) -> web.Server:
+        stock = await super()._make_server()
+        observers = self.app[OBSERVERS]
+        handler = direct_handler(self.app)
+        return ConnectionServer(
+            *(stock, handler, self._limits, self._options, observers),
+            at_once=self.app.get(AT_ONCE),
+            tls=self._tls,
+        )
