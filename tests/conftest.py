@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import settings
 
+from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
 from tests.faults.leaks import freeze
 
@@ -17,10 +18,17 @@ settings.load_profile("default")
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays until the end: the garbage collector need not look
-    at those half a million objects again each time, nor do tests that count what they leave.
+    """What was imported, read and collected stays until the end: the garbage collector need not
+    look at those half a million objects again each time, nor do tests that count what they leave.
     """
+    read_models()
     freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_by_clients() -> Iterator[None]:
+    with cheap_clients():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,6 @@ They are forked off a process that has imported everything and read botocore's f
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import multiprocessing
 import os
@@ -20,18 +19,16 @@ from typing import Any
 from unittest.mock import patch
 
 import uvloop
-from botocore.loaders import create_loader
 
 from rangeserver.app import METRICS
 from rangeserver.config import Config
+from tests.clients import cheap_clients, read_models
 from tests.exposition import scrape
 from tests.faults.logs import FORBIDDEN
 from tests.support import DEADLINE_SECONDS, eventually, running_app
 
-_loader = functools.cache(create_loader)
 if multiprocessing.parent_process() is not None:
-    for name, kind in (("s3", "service-2"), ("s3", "endpoint-rule-set-1")):
-        _loader().load_service_model(name, kind)
+    read_models()
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__])
@@ -106,7 +103,7 @@ def _check(log: Path) -> None:
 def _serve(config: dict[str, Any], log: str, constants: dict[str, Any], pipe: Connection) -> None:
     handler = logging.FileHandler(log)
     logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s")
-    with patch("botocore.session.create_loader", _loader):
+    with cheap_clients():
         for name, value in constants.items():
             patch(name, value).start()
         uvloop.run(_until_told(Config.model_validate(config), pipe))
