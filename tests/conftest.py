@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 from hypothesis import settings
@@ -52,6 +52,16 @@ def aws_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
+def stored() -> Mapping[str, bytes]:
+    """What an origin has from the start; tests that want something there have a fixture of their
+    own by this name.
+    """
+    return {}
+
+
+@pytest.fixture
+async def fake(stored: Mapping[str, bytes]) -> AsyncIterator[FakeS3]:
     async with FakeS3() as origin:
+        for key, body in stored.items():
+            origin.put(key, body)
         yield origin

@@ -9,7 +9,7 @@ import pty
 import random
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,8 @@ from tests.support import RawClient, eventually, running_app
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put(NAME, FILM)
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {NAME: FILM}
 
 
 async def test_stats(tmp_path: Path) -> None:

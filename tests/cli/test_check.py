@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,8 @@ from tests.fakes.s3 import FakeS3
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put("film.mp4", b"0123456789")
-        fake.put("empty", b"")
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {"film.mp4": b"0123456789", "empty": b""}
 
 
 PORTS = ("--port", "0", "--admin-port", "0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,10 +30,8 @@ from tests.support import RawClient, eventually, running_app
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put(NAME, FILM)
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {NAME: FILM}
 
 
 async def test_warm(fake: FakeS3, tmp_path: Path) -> None:
