@@ -1,19 +1,19 @@
 """Servers in processes of their own that are there within milliseconds, to be stopped and killed.
 
-They are forked off a process that has imported everything and read botocore's files once.
+They are forked off one that is ready (:mod:`tests.forking`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,23 +22,18 @@ import uvloop
 
 from rangeserver.app import METRICS
 from rangeserver.config import Config
-from tests.clients import cheap_clients, read_models
+from tests.clients import cheap_clients
 from tests.exposition import scrape
 from tests.faults.logs import FORBIDDEN
+from tests.forking import context
 from tests.support import DEADLINE_SECONDS, eventually, running_app
-
-if multiprocessing.parent_process() is not None:
-    read_models()
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
 
 
 @dataclass(slots=True)
 class Forked:
     """A server's process; ``port`` is where it listens."""
 
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     port: int
     log: Path
     told: Connection
@@ -72,8 +67,8 @@ async def forked(
 
     ``constants`` replaces some, by their dotted names.
     """
-    own, other = _context.Pipe()
-    process = _context.Process(
+    own, other = context.Pipe()
+    process = context.Process(
         target=_serve,
         args=(config.model_dump(mode="json"), str(log), dict(constants or {}), other),
         daemon=True,
