@@ -20,6 +20,9 @@ export VIDEO
 demo: $(VENV)/.demo
 	@$(BIN)/python -m rangeserver demo $${VIDEO:+--video "$$VIDEO"} $(if $(PORT),--port $(PORT))
 
+# Each worker imports all tests, and tests start the command some hundred times: bytecode is kept,
+# whatever the environment says.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
 	$(BIN)/pytest -q -n 3 --dist worksteal $(ARGS)
 
@@ -63,3 +66,4 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -exec rm -rf {} +

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 from hypothesis import settings
 
+from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
 from tests.faults.leaks import freeze
 
@@ -17,10 +18,17 @@ settings.load_profile("default")
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays until the end: the garbage collector need not look
-    at those half a million objects again each time, nor do tests that count what they leave.
+    """What was imported, read and collected stays until the end: the garbage collector need not
+    look at those half a million objects again each time, nor do tests that count what they leave.
     """
+    read_models()
     freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_by_clients() -> Iterator[None]:
+    with cheap_clients():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,6 +52,16 @@ def aws_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
+def stored() -> Mapping[str, bytes]:
+    """What an origin has from the start; tests that want something there have a fixture of their
+    own by this name.
+    """
+    return {}
+
+
+@pytest.fixture
+async def fake(stored: Mapping[str, bytes]) -> AsyncIterator[FakeS3]:
     async with FakeS3() as origin:
+        for key, body in stored.items():
+            origin.put(key, body)
         yield origin

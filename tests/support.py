@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import pytest
 from aiohttp import web
-from botocore.loaders import create_loader
 
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.cache.cache import Cache
@@ -75,14 +72,6 @@ def config_for(
             },
         }
     )
-
-
-@contextmanager
-def service_models_read_once() -> Iterator[None]:
-    """Let all S3 clients share what botocore reads from its files: half the cost of a client."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.session.create_loader", functools.cache(create_loader))
-        yield
 
 
 async def eventually(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:

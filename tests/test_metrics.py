@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser as openmetrics
 
 from rangeserver.metrics import Metrics, OriginMetrics
-from tests.exposition import scrape
+from tests.exposition import parsed, scrape
 
 NAMES = {
     "rangeserver_responses_total",
@@ -69,6 +69,15 @@ def test_responses_are_counted_by_method_status_and_outcome() -> None:
     assert seen(name, method="HEAD", status="200", outcome="complete") == 1
     assert seen("rangeserver_response_duration_seconds_count") == 4
     assert seen("rangeserver_response_duration_seconds_sum") == pytest.approx(0.8)
+
+
+def test_the_text_says_what_the_series_are() -> None:
+    metrics = used()
+    own, said = (
+        {series: value for series, value in seen.values.items() if "rangeserver" in series[0]}
+        for seen in (scrape(metrics), parsed(metrics.exposition()[0].decode()))
+    )
+    assert own == said
 
 
 def test_invented_methods_are_one_series() -> None:

@@ -14,12 +14,12 @@ from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_wher
 from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
 from rangeserver.cli.cache_access import Names, mounted_key, one_line_errors, opened_directory
 from rangeserver.cli.cache_contents import list_objects, stats
+from rangeserver.cli.on_demand import OnDemand
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.cli.warm import warm
 from rangeserver.cli.words import count_text, printable, progress, size_text
 
 
-@click.group()
+@click.group(cls=OnDemand, commands_in={"warm": "rangeserver.cli.warm"})
 def cache() -> None:
     """Look into the cache and put it in order, also while servers use it.
 
@@ -113,4 +113,3 @@ def _tell_purged(what: str, purged: Purged) -> None:
 
 cache.add_command(stats)
 cache.add_command(list_objects)
-cache.add_command(warm)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from rangeserver.process.loop import new_event_loop
-from tests.support import service_models_read_once
+from tests.cache.model_origin import MemoryOrigin
+from tests.cache.setting import Setting, setting
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -21,7 +23,15 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     return loops
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cheap_clients() -> Iterator[None]:
-    with service_models_read_once():
-        yield
+@pytest.fixture
+def inner(stored: Mapping[str, bytes]) -> MemoryOrigin:
+    origin = MemoryOrigin()
+    for key, body in stored.items():
+        origin.put(key, body)
+    return origin
+
+
+@pytest.fixture
+async def one(tmp_path: Path, inner: MemoryOrigin) -> AsyncIterator[Setting]:
+    async with setting(tmp_path, inner) as made:
+        yield made

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,11 +23,8 @@ DATA = random.Random(3).randbytes(300_000)
 
 
 @pytest.fixture
-def inner() -> MemoryOrigin:
-    origin = MemoryOrigin()
-    for key in "abc":
-        origin.put(key, DATA)
-    return origin
+def stored() -> Mapping[str, bytes]:
+    return dict.fromkeys("abc", DATA)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import errno
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,16 +40,8 @@ def kept(directory: Path) -> list[Path]:
 
 
 @pytest.fixture
-def inner() -> MemoryOrigin:
-    origin = MemoryOrigin()
-    origin.put("a", DATA)
-    return origin
-
-
-@pytest.fixture
-async def one(tmp_path: Path, inner: MemoryOrigin) -> AsyncIterator[Setting]:
-    async with setting(tmp_path, inner) as made:
-        yield made
+def stored() -> Mapping[str, bytes]:
+    return {"a": DATA}
 
 
 # --- bytes

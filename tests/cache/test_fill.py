@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,12 +23,13 @@ DATA = random.Random(3).randbytes(4 * BLOCK)
 
 
 @pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[Setting]:
-    inner = MemoryOrigin()
-    inner.put("a", DATA)
+def stored() -> Mapping[str, bytes]:
+    return {"a": DATA}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(inner: MemoryOrigin) -> None:
     inner.part_bytes = 1000
-    async with setting(tmp_path, inner) as made:
-        yield made
 
 
 async def entry_of(one: Setting) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,16 +23,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def inner() -> MemoryOrigin:
-    origin = MemoryOrigin()
-    origin.put("a", DATA)
-    return origin
-
-
-@pytest.fixture
-async def one(tmp_path: Path, inner: MemoryOrigin) -> AsyncIterator[Setting]:
-    async with setting(tmp_path, inner) as made:
-        yield made
+def stored() -> Mapping[str, bytes]:
+    return {"a": DATA}
 
 
 async def test_no_turn_is_longer_than_others_can_wait(one: Setting) -> None:

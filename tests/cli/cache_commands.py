@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 
 from rangeserver.config import Config
-from tests.cli.commands import Finished, run
+from tests.cli.commands import Finished, Way
+from tests.cli.forked import run_forked
 from tests.fakes.s3 import FakeS3
 from tests.support import config_for
 
@@ -35,13 +36,17 @@ def origin_of(fake: FakeS3) -> dict[str, str | None]:
 
 
 async def command(
-    directory: Path, *arguments: str, fake: FakeS3 | None = None, **environ: str | None
+    directory: Path,
+    *arguments: str,
+    fake: FakeS3 | None = None,
+    way: Way = run_forked,
+    **environ: str | None,
 ) -> Finished:
     """Run a command; without a ``fake`` there is neither a bucket nor any credentials."""
     origin: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
     if fake is not None:
         origin = origin_of(fake)
-    return await run(
+    return await way(
         *("cache", *arguments, "--cache-dir", str(directory)), environ={**origin, **environ}
     )
 

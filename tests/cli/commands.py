@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 DEADLINE_SECONDS = 20.0
 _ADDRESS = re.compile(r"at https?://127\.0\.0\.1:(\d+)")
@@ -26,13 +26,26 @@ class Finished:
     err: str
 
 
+def environment(changes: Mapping[str, str | None] | None) -> dict[str, str]:
+    """The variables for a command; ``None`` in ``changes`` removes one."""
+    variables = {**os.environ, **(changes or {})}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+class Way(Protocol):
+    """A way to run the command to its end."""
+
+    async def __call__(
+        self, *arguments: str, environ: Mapping[str, str | None] | None = None
+    ) -> Finished: ...
+
+
 async def start(
     *arguments: str,
     environ: Mapping[str, str | None] | None = None,
     prefix: Sequence[str] = (),
 ) -> Process:
-    """Start the command, by way of ``prefix``; ``None`` in ``environ`` removes a variable."""
-    variables = {**os.environ, **(environ or {})}
+    """Start the command, by way of ``prefix``."""
     return await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,
@@ -41,7 +54,7 @@ async def start(
         *arguments,
         stdout=PIPE,
         stderr=PIPE,
-        env={name: value for name, value in variables.items() if value is not None},
+        env=environment(environ),
     )
 
 

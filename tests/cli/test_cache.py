@@ -9,7 +9,7 @@ import pty
 import random
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,25 +26,25 @@ from tests.cli.cache_commands import (
     serving,
     told,
 )
-from tests.cli.commands import start
+from tests.cli.commands import Way, run, start
+from tests.cli.forked import run_forked
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually, running_app
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put(NAME, FILM)
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {NAME: FILM}
 
 
-async def test_stats(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [run, run_forked])
+async def test_stats(way: Way, tmp_path: Path) -> None:
     directory = opened(tmp_path)
     keep(directory, "a")
     keep(directory, "b", [1])
     (tmp_path / "mine.txt").touch()
-    finished = await command(tmp_path, "stats", RANGESERVER_CACHE__MAX_BYTES="1MiB")
+    finished = await command(tmp_path, "stats", way=way, RANGESERVER_CACHE__MAX_BYTES="1MiB")
     assert (finished.code, finished.err) == (0, "")
     lines = finished.out.splitlines()
     assert lines[0] == f"directory  {tmp_path}"

@@ -2,32 +2,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rangeserver.process.limits import SPARE_DESCRIPTORS
-from tests.cli.commands import Finished, run
+from tests.cli.commands import Finished, Way, run
+from tests.cli.forked import run_forked
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.tls import tls_files
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put("film.mp4", b"0123456789")
-        fake.put("empty", b"")
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {"film.mp4": b"0123456789", "empty": b""}
 
 
 PORTS = ("--port", "0", "--admin-port", "0")
 
 
-async def check(endpoint: str, *arguments: str, **environ: str | None) -> Finished:
-    return await run(
+async def check(
+    endpoint: str, *arguments: str, way: Way = run_forked, **environ: str | None
+) -> Finished:
+    return await way(
         *("check", "--bucket", "films", "--endpoint-url", endpoint, *PORTS, *arguments),
         environ={
             "RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path",
@@ -37,8 +37,9 @@ async def check(endpoint: str, *arguments: str, **environ: str | None) -> Finish
     )
 
 
-async def test_all_is_well(fake: FakeS3) -> None:
-    finished = await check(fake.endpoint_url)
+@pytest.mark.parametrize("way", [run, run_forked])
+async def test_all_is_well(way: Way, fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, way=way)
     assert finished.code == 0, finished.out
     assert [line.split(":")[0] for line in finished.out.splitlines()] == [
         "ok       config",
@@ -274,7 +275,7 @@ async def test_the_advice_names_the_setting_of_the_mount(
 @pytest.mark.parametrize("key", ["film.mp4", "/cuts/", ""])
 async def test_a_key_that_no_mount_has(key: str, other: FakeS3, tmp_path: Path) -> None:
     arguments = ("--key", key, *PORTS, *mounts(tmp_path, other))
-    finished = await run(
+    finished = await run_forked(
         "check", *arguments, environ={"RANGESERVER_ORIGIN__ADDRESSING_STYLE": "path"}
     )
     assert finished.code == 1

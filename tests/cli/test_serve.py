@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -19,10 +19,8 @@ FILM = bytes(range(256)) * 16384  # 4 MiB
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put("film.mp4", FILM)
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {"film.mp4": FILM}
 
 
 def against(fake: FakeS3) -> tuple[str, ...]:

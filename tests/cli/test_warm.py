@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -23,21 +24,21 @@ from tests.cli.cache_commands import (
     serving,
     told,
 )
-from tests.cli.commands import start
+from tests.cli.commands import Way, run, start
+from tests.cli.forked import run_forked
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually, running_app
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeS3]:
-    async with FakeS3() as fake:
-        fake.put(NAME, FILM)
-        yield fake
+def stored() -> Mapping[str, bytes]:
+    return {NAME: FILM}
 
 
-async def test_warm(fake: FakeS3, tmp_path: Path) -> None:
-    finished = await command(tmp_path, "warm", NAME, fake=fake)
+@pytest.mark.parametrize("way", [run, run_forked])
+async def test_warm(way: Way, fake: FakeS3, tmp_path: Path) -> None:
+    finished = await command(tmp_path, "warm", NAME, fake=fake, way=way)
     assert (finished.code, finished.err) == (0, "")
     assert finished.out == "films/a b.mp4: 5.0 MiB from the origin, 0 B were there\n"
     reads = len(fake.seen("GET"))
@@ -106,13 +107,22 @@ async def test_an_empty_object_needs_no_warming(fake: FakeS3, tmp_path: Path) ->
 
 async def test_what_cannot_be_warmed(fake: FakeS3, tmp_path: Path) -> None:
     fake.put("secret", b"x", Cache_Control="no-store")
-    limits = {"RANGESERVER_CACHE__MAX_BYTES": "4MiB"}
+    none: dict[str, Any] = {}
+    limits: dict[str, Any] = {"RANGESERVER_CACHE__MAX_BYTES": "4MiB"}
     for arguments, environ, problem in (
-        (("nix",), {}, "nix: There is no object under this key. (origin answered 404 NoSuchKey"),
-        (("secret",), {}, "secret: its Cache-Control does not allow to keep it: no-store"),
-        ((NAME, "9000000-"), {}, f"{NAME}: the range lies outside the object, which has 5255225"),
+        (
+            ("nix",),
+            nothing,
+            "nix: There is no object under this key. (origin answered 404 NoSuchKey",
+        ),
+        (("secret",), none, "secret: its Cache-Control does not allow to keep it: no-store"),
+        (
+            (NAME, "9000000-"),
+            nothing,
+            f"{NAME}: the range lies outside the object, which has 5255225",
+        ),
         ((NAME,), limits, f"{NAME}: 5255225 bytes are more than cache.max_bytes has room for"),
-        (("k" * 1025,), {}, f"{'k' * 1025}: The object key is longer than 1024 bytes."),
+        (("k" * 1025,), none, f"{'k' * 1025}: The object key is longer than 1024 bytes."),
     ):
         finished = await command(tmp_path, "warm", *arguments, fake=fake, **environ)
         assert finished.code == 1
@@ -143,7 +153,7 @@ async def test_warm_where_nothing_can_be_kept(fake: FakeS3, tmp_path: Path) -> N
         (tmp_path, {}, f"cache.directory: {tmp_path} cannot be used: it holds other files"),
     ):
         # Where it need not be usable it must be for this.
-        more = {"RANGESERVER_CACHE__REQUIRED": "false", **environ}
+        more: dict[str, Any] = {"RANGESERVER_CACHE__REQUIRED": "false", **environ}
         finished = await command(directory, "warm", NAME, fake=fake, **more)
         assert finished.code == 78
         assert told(finished).startswith(f"rangeserver: config: {problem}")

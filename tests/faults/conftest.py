@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from rangeserver.process.loop import new_event_loop
 from tests.faults.logs import SECRET_KEY, SESSION_TOKEN
-from tests.support import service_models_read_once
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """The loop of production."""
     return {"uvloop": new_event_loop}
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cheap_clients() -> Iterator[None]:
-    with service_models_read_once():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,47 +1,39 @@
 """Servers in processes of their own that are there within milliseconds, to be stopped and killed.
 
-They are forked off a process that has imported everything and read botocore's files once.
+They are forked off one that is ready (:mod:`tests.forking`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import uvloop
-from botocore.loaders import create_loader
 
 from rangeserver.app import METRICS
 from rangeserver.config import Config
+from tests.clients import cheap_clients
 from tests.exposition import scrape
 from tests.faults.logs import FORBIDDEN
+from tests.forking import context
 from tests.support import DEADLINE_SECONDS, eventually, running_app
-
-_loader = functools.cache(create_loader)
-if multiprocessing.parent_process() is not None:
-    for name, kind in (("s3", "service-2"), ("s3", "endpoint-rule-set-1")):
-        _loader().load_service_model(name, kind)
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
 
 
 @dataclass(slots=True)
 class Forked:
     """A server's process; ``port`` is where it listens."""
 
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     port: int
     log: Path
     told: Connection
@@ -75,8 +67,8 @@ async def forked(
 
     ``constants`` replaces some, by their dotted names.
     """
-    own, other = _context.Pipe()
-    process = _context.Process(
+    own, other = context.Pipe()
+    process = context.Process(
         target=_serve,
         args=(config.model_dump(mode="json"), str(log), dict(constants or {}), other),
         daemon=True,
@@ -106,7 +98,7 @@ def _check(log: Path) -> None:
 def _serve(config: dict[str, Any], log: str, constants: dict[str, Any], pipe: Connection) -> None:
     handler = logging.FileHandler(log)
     logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s")
-    with patch("botocore.session.create_loader", _loader):
+    with cheap_clients():
         for name, value in constants.items():
             patch(name, value).start()
         uvloop.run(_until_told(Config.model_validate(config), pipe))

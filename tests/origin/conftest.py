@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from rangeserver.process.loop import new_event_loop
-from tests.support import service_models_read_once
 
 _ON_BOTH_LOOPS = {"test_hedging.py", "test_slots.py"}
 """Here all depends on the order in which a loop does things."""
@@ -21,9 +20,3 @@ def pytest_asyncio_loop_factories(
     if item.path.name in _ON_BOTH_LOOPS:
         loops["uvloop"] = new_event_loop
     return loops
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cheap_clients() -> Iterator[None]:
-    with service_models_read_once():
-        yield

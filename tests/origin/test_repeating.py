@@ -250,7 +250,7 @@ async def test_silence_ends_with_the_deadline(fake: FakeS3, way: str) -> None:
 
 async def test_the_wait_for_a_place_counts_too(fake: FakeS3) -> None:
     origin = {"max_connections": 1, "pool_wait_seconds": 5}
-    async with course(fake, origin, answer_seconds=0.1) as driven:
+    async with course(fake, origin, answer_seconds=0.4) as driven:
         async with driven.origin.read(FACTS, SPAN):
             with pytest.raises(OriginTimeout):
                 await driven.read()
@@ -260,7 +260,7 @@ async def test_the_wait_for_a_place_counts_too(fake: FakeS3) -> None:
 async def test_a_deadline_in_a_later_attempt_tells_of_the_failure_before(fake: FakeS3) -> None:
     fake.misbehave(faults.error(500, "InternalError"), times=1)
     fake.misbehave(faults.stall_after(BEFORE_HEADER))
-    async with course(fake, answer_seconds=0.2) as driven:
+    async with course(fake, answer_seconds=0.4) as driven:
         with pytest.raises(OriginServerError):
             await driven.read()
         assert len(fake.requests) == 2
@@ -378,8 +378,8 @@ async def test_an_opened_body_is_continued(
 async def test_silence_while_resuming_ends_with_the_deadline(fake: FakeS3) -> None:
     fake.misbehave(faults.fin_after(1000), times=1)
     fake.misbehave(faults.stall_after(BEFORE_HEADER))
-    async with course(fake, answer_seconds=0.1, max_resumes=2) as driven:
-        with pytest.raises(OriginTimeout, match=r"no answer within 0\.1 s"):
+    async with course(fake, answer_seconds=0.3, max_resumes=2) as driven:
+        with pytest.raises(OriginTimeout, match=r"no answer within 0\.3 s"):
             await driven.read()
         assert len(fake.requests) == 3
 

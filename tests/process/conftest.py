@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from rangeserver.process.loop import new_event_loop
-from tests.support import service_models_read_once
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -19,9 +18,3 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, LoopFactory]:
     if item.path.name == "test_tls.py":
         loops["asyncio"] = asyncio.new_event_loop
     return loops
-
-
-@pytest.fixture(autouse=True, scope="session")
-def cheap_clients() -> Iterator[None]:
-    with service_models_read_once():
-        yield
