@@ -107,22 +107,22 @@ async def test_an_empty_object_needs_no_warming(fake: FakeS3, tmp_path: Path) ->
 
 async def test_what_cannot_be_warmed(fake: FakeS3, tmp_path: Path) -> None:
     fake.put("secret", b"x", Cache_Control="no-store")
-    nothing: dict[str, Any] = {}
+    none: dict[str, Any] = {}
     limits: dict[str, Any] = {"RANGESERVER_CACHE__MAX_BYTES": "4MiB"}
     for arguments, environ, problem in (
         (
             ("nix",),
-            nothing,
+            none,
             "nix: There is no object under this key. (origin answered 404 NoSuchKey",
         ),
-        (("secret",), nothing, "secret: its Cache-Control does not allow to keep it: no-store"),
+        (("secret",), none, "secret: its Cache-Control does not allow to keep it: no-store"),
         (
             (NAME, "9000000-"),
-            nothing,
+            none,
             f"{NAME}: the range lies outside the object, which has 5255225",
         ),
         ((NAME,), limits, f"{NAME}: 5255225 bytes are more than cache.max_bytes has room for"),
-        (("k" * 1025,), nothing, f"{'k' * 1025}: The object key is longer than 1024 bytes."),
+        (("k" * 1025,), none, f"{'k' * 1025}: The object key is longer than 1024 bytes."),
     ):
         finished = await command(tmp_path, "warm", *arguments, fake=fake, **environ)
         assert finished.code == 1
