@@ -112,13 +112,13 @@ async def test_what_cannot_be_warmed(fake: FakeS3, tmp_path: Path) -> None:
     for arguments, environ, problem in (
         (
             ("nix",),
-            nothing,
+            none,
             "nix: There is no object under this key. (origin answered 404 NoSuchKey",
         ),
         (("secret",), none, "secret: its Cache-Control does not allow to keep it: no-store"),
         (
             (NAME, "9000000-"),
-            nothing,
+            none,
             f"{NAME}: the range lies outside the object, which has 5255225",
         ),
         ((NAME,), limits, f"{NAME}: 5255225 bytes are more than cache.max_bytes has room for"),
