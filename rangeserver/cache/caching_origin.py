@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
 
-_SEEN_SECONDS = 0.05
+_SEEN_SECONDS = 0.01
 """So late it may be noticed that a file was removed, while it is read at a great rate."""
 
 
