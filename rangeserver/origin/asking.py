@@ -8,6 +8,8 @@ from typing import Literal
 
 import aiohttp
 
+_SHORT_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -37,8 +39,19 @@ class Answer:
 
     async def read(self, at_most: int) -> bytes:
         """The next bytes of the body; ``b""`` at its end. Raises what aiohttp raises."""
-        assert self.response is not None, "a HEAD has no body"
-        return await self.response.content.read(at_most)
+        response = self.response
+        assert response is not None, "a HEAD has no body"
+        content = response.content
+        part = content.read_nowait(at_most)
+        if not part and not content.at_eof():
+            if response.connection is not None:
+                response.connection.protocol.resume_reading()
+            part = await content.readany()
+        length = response.content_length
+        if response.connection is not None and (length is None or length - content.total_bytes <= _SHORT_BYTES):
+            content.set_read_chunk_size(_SHORT_BYTES)
+            response.connection.protocol.resume_reading()
+        return part
 
     def close(self) -> None:
         """Give the connection back: for other requests if the body was read to its end, else

@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 
 from rangeserver.metrics import OriginMetrics
 
-_READ_BUFFER_BYTES = 64 * 1024
+_READ_BUFFER_BYTES = 0
 """aiohttp reads on from the origin once less than this is unread; its default is four times as
 much, and counts for each stalled client."""
 
