@@ -72,5 +72,7 @@ class Answer:
 def _resume(response: aiohttp.ClientResponse) -> None:
     """Have aiohttp read on, which pauses at each part (:mod:`rangeserver.origin.pool`)."""
     connection = response.connection
-    if connection is not None and connection.protocol is not None:
+    if connection is None or connection.protocol is None or connection.transport is None:
+        return
+    if not connection.transport.is_reading():
         connection.protocol.resume_reading()
