@@ -23,9 +23,10 @@ from multidict import CIMultiDict
 
 from rangeserver.metrics import OriginMetrics
 
-_READ_BUFFER_BYTES = 64 * 1024
-"""aiohttp reads on from the origin once less than this is unread; its default is four times as
-much, and counts for each stalled client."""
+_READ_BUFFER_BYTES = 0
+"""aiohttp pauses at each part that it has read from the origin, until it is told to read on
+(:meth:`rangeserver.origin.asking.Answer.read`). With its default it reads on until twice 256 KiB
+are unread and one part more, which counts for each stalled client."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 """Of what an origin says about an error, this much is read: S3 says it in a few hundred bytes."""

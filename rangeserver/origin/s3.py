@@ -30,11 +30,6 @@ from rangeserver.progress import RateWindow
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
-READ_BYTES = 256 * 1024
-"""Size of a part at most: a little more than what uvloop reads at a time (256,000 bytes), so that
-what was read is handed on as it is, neither cut nor joined. The price is memory: a stalled client
-holds about four of these, 1 MiB, where parts of 64 KiB made it 0.57 MiB (measured)."""
-
 _BUCKET_PROVEN_SECONDS = 60.0
 """How long one answer about an object proves that the bucket exists."""
 
@@ -168,7 +163,7 @@ class S3Origin:
         while left:
             asked = time.monotonic()
             with body_errors():
-                part = await answer.read(READ_BYTES)
+                part = await answer.read()
             received(len(part))
             left -= len(part)
             if not part or left < 0:

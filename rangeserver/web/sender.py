@@ -44,8 +44,9 @@ class Sender:
             await send_slice(self._client, transport, self._room, held, part, self._exchange)
         else:
             if held:
-                transport.write(held)
-            transport.write(part)
+                transport.writelines((held, part))  # in one call to the kernel
+            else:
+                transport.write(part)
             await drain(self._client)
         if self._exchange.first_byte is None:
             self._exchange.first_byte = time.monotonic()

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from rangeserver.origin.s3 import READ_BYTES
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
@@ -23,6 +22,7 @@ from tests.support import RawClient, eventually
 
 MIB = 1 << 20
 BLOCK = 64 << 10
+WITHIN_A_BLOCK = 4 * BLOCK + 5
 FILM = random.Random(1).randbytes(4 * MIB)
 OTHER = random.Random(2).randbytes(4 * MIB + 99)
 SAME_SIZE = random.Random(3).randbytes(4 * MIB)
@@ -52,7 +52,7 @@ async def stalled(watch: Watch, offset: int) -> asyncio.Task[Received]:
 async def test_a17_new_version_mid_stream(fake: FakeS3, cache: dict[str, Any], body: bytes) -> None:
     """The old version ends there, for all to see; whoever asks then gets the new one."""
     async with watched(fake, origin={"idle_seconds": 10.0}, cache=cache) as watch:
-        viewer = await stalled(watch, READ_BYTES + 5)
+        viewer = await stalled(watch, WITHIN_A_BLOCK)
         watch.put("film", body)
         fake.release()
         received = await viewer
@@ -140,7 +140,7 @@ async def test_a17_new_version_between_two_requests(fake: FakeS3) -> None:
 
 async def test_a18_deleted_mid_stream(fake: FakeS3) -> None:
     async with watched(fake, origin={"idle_seconds": 10.0}, cache=KEPT) as watch:
-        viewer = await stalled(watch, READ_BYTES + 5)
+        viewer = await stalled(watch, WITHIN_A_BLOCK)
         fake.delete("film")
         fake.release()
         received = await viewer
@@ -234,7 +234,7 @@ async def test_a17_two_servers_never_mix(fake: FakeS3, tmp_path: Path, ttl: int)
 async def test_a17_another_server_has_seen_the_new_version(fake: FakeS3, tmp_path: Path) -> None:
     """A viewer at the one, in mid stream when the other replaces the file."""
     async with two(fake, tmp_path) as (one, other):
-        viewer = await stalled(one, READ_BYTES + 5)
+        viewer = await stalled(one, WITHIN_A_BLOCK)
         other.put("film", OTHER)
         await whole(other, OTHER)
         fake.release()

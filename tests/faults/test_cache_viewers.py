@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache.entry import Entry
-from rangeserver.origin.s3 import READ_BYTES
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
@@ -22,6 +21,7 @@ from tests.support import RawClient, eventually
 
 MIB = 1 << 20
 BLOCK = 64 << 10
+WITHIN_A_BLOCK = 4 * BLOCK + 5
 FILM = random.Random(1).randbytes(8 * MIB + 12_345)
 
 FETCHED = "rangeserver_origin_bytes_total"
@@ -112,7 +112,7 @@ async def test_b10_all_leave(fake: FakeS3) -> None:
     cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
     async with watched(fake, origin=patient, cache=cache) as watch:
         watch.put("film", FILM)
-        fake.misbehave(faults.stall_after(READ_BYTES + 5), key="film", times=1)
+        fake.misbehave(faults.stall_after(WITHIN_A_BLOCK), key="film", times=1)
         clients = [await RawClient.connect(watch.app.port) for _ in range(5)]
         for client in clients:
             await client.ask("/film", Range="bytes=0-999999")

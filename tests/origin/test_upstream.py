@@ -33,9 +33,10 @@ from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.fakes.strict import Everybody, ExpiringS3
 from tests.origin.clock import Clock
-from tests.support import acquired_connections, config_for, eventually
+from tests.support import acquired_connections, config_for, eventually, idle_connections
 
 BODY = bytes(range(256)) * 1_000
+MIB = 1 << 20
 GET = Ask("GET", "films", "a")
 
 
@@ -50,7 +51,7 @@ class Course:
         """Ask, and read to the end."""
         body = bytearray()
         async with self.upstream.asking(Ask(method, "films", key)) as answer:
-            while method == "GET" and (part := await answer.read(65_536)):
+            while method == "GET" and (part := await answer.read()):
                 body += part
         return bytes(body)
 
@@ -249,6 +250,49 @@ async def test_a_deadline_in_a_race_leaves_nothing(fake: FakeS3, opened: Opener)
         assert course.hedges() == {"lost": 3}
 
 
+# --- bodies
+
+
+async def test_nothing_is_read_ahead_of_whoever_takes_it(opened: Opener, fake: FakeS3) -> None:
+    """A client that has stopped holds one part; the rest waits in the kernel and at the origin."""
+    film = bytes(range(256)) * 20_000
+    fake.put("film", film)
+    async with opened() as course:
+        async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+            received = bytearray()
+            while len(film) - len(received) > MIB:
+                part = await answer.read()
+                assert 0 < len(part) <= 256 * 1024
+                received += part
+                response = answer.response
+                assert response is not None
+                assert response.connection is not None
+                assert response.connection.transport is not None
+                assert not response.connection.transport.is_reading()
+                assert not response.content._size
+            while part := await answer.read():
+                received += part
+            assert received == film
+        assert idle_connections(course.upstream.pool) == 1
+
+
+@pytest.mark.parametrize("over", [0, 1, 100_000])
+async def test_whoever_takes_the_last_byte_leaves_a_connection_to_be_used(
+    opened: Opener, fake: FakeS3, over: int
+) -> None:
+    """Its end has not to be read for."""
+    film = bytes(MIB + over)
+    fake.put("film", film)
+    async with opened() as course:
+        for _ in range(3):
+            left = len(film)
+            async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+                while left:
+                    left -= len(await answer.read())
+            assert idle_connections(course.upstream.pool) == 1
+        assert fake.open_connections == 1
+
+
 # --- places
 
 
@@ -256,7 +300,7 @@ async def test_a_request_holds_its_place_until_its_body_is_done(opened: Opener) 
     async with opened(max_connections=1, pool_wait_seconds=0.05) as course:
         async with course.upstream.asking(GET) as answer:
             assert course.upstream.slots.in_use == 1
-            await answer.read(10)
+            await answer.read()
             with pytest.raises(OriginBusy):
                 await course.get()
         assert course.upstream.slots.in_use == 0
@@ -419,13 +463,13 @@ async def test_open_bodies_outlive_their_token(container: FakeAws, mode: str) ->
             course = Course(upstream, metrics)
             body = bytearray()
             async with upstream.asking(GET) as answer:
-                body += await answer.read(1000)
+                body += await answer.read()
                 fake.expired = Everybody()
                 for _ in range(3):
                     with pytest.raises(CredentialsExpired):
                         await course.get()
                 fake.release()
-                while part := await answer.read(65_536):
+                while part := await answer.read():
                     body += part
             assert body == BODY
             fake.expired = set()
