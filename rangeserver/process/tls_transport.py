@@ -242,8 +242,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._plain.writelines(records)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write them in one."""
-        self.write(b"".join(list_of_data))
+        """Write one after the other: to join them would copy what encrypting copies anyway."""
+        for data in list_of_data:
+            self.write(data)
 
     def _flush(self) -> None:
         data = self._outgoing.read()

@@ -23,7 +23,6 @@ import pytest
 from aiohttp import web
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.origin.s3 import READ_BYTES
 from rangeserver.web.exchange import Exchange, Outcome
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
@@ -77,7 +76,7 @@ async def begun(served: Served, **headers: str) -> RawClient:
 
 async def stalled(served: Served) -> RawClient:
     """A viewer in the midst of a response that waits for the origin."""
-    served.fake.misbehave(faults.stall_after(READ_BYTES + 5), key="film", times=1)
+    served.fake.misbehave(faults.stall_after(4 * BLOCK + 5), key="film", times=1)
     client = await RawClient.connect(served.app.port)
     await client.ask("/film", Connection="close")
     await client.head()
@@ -149,7 +148,7 @@ async def origin_has_another_version_and_tls(served: Served) -> None:
     """There the loss of a connection is told later than its response ends."""
     sock = socket.create_server(("127.0.0.1", 0))
     await web.SockSite(served.app.runner, sock, ssl_context=server_tls()).start()
-    served.fake.misbehave(faults.stall_after(READ_BYTES + 5), key="film", times=1)
+    served.fake.misbehave(faults.stall_after(4 * BLOCK + 5), key="film", times=1)
     reader, writer = await asyncio.open_connection(*sock.getsockname(), ssl=client_tls())
     writer.write(b"GET /film HTTP/1.1\r\nHost: test\r\n\r\n")
     await reader.readuntil(b"\r\n\r\n")
