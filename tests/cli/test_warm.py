@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.inspection import summarize
 from rangeserver.cli.main import main
 from tests.cli.cache_commands import (
     FILM,
@@ -194,16 +196,12 @@ async def test_warm_beside_a_server_that_fetches_the_same(fake: FakeS3, tmp_path
     assert len(starts) == len(set(starts))
 
 
-def on_disk(directory: Path) -> int:
-    """Bytes of objects that were written."""
-    return sum(512 * path.stat().st_blocks for path in cache_files(directory))
-
-
 async def test_an_interrupted_warming_keeps_what_has_come(fake: FakeS3, tmp_path: Path) -> None:
     fake.misbehave(faults.stall_after(MIB // 2), skip=1)
     arguments = ("cache", "warm", NAME, "--cache-dir", str(tmp_path))
     process = await start(*arguments, environ=origin_of(fake))
-    await eventually(lambda: fake.stalled > 0 and on_disk(tmp_path) >= MIB)
+    directory = Directory(tmp_path)
+    await eventually(lambda: fake.stalled > 0 and summarize(directory).cached_bytes >= MIB)
     process.send_signal(signal.SIGINT)
     out, err = await process.communicate()
     assert (process.returncode, out) == (130, b"")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from rangeserver.cache import locks
-from rangeserver.cache.directory import MARK
+from rangeserver.cache.directory import MARK, Directory
+from rangeserver.cache.inspection import summarize
 from rangeserver.config import Config
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -100,12 +101,15 @@ async def test_a_herd_at_several_processes(fake: FakeS3, tmp_path: Path, count: 
 
 
 async def test_the_one_that_fetches_is_killed(fake: FakeS3, tmp_path: Path) -> None:
-    """Its locks are free at once, and another process fetches what it had not."""
+    """Its locks are free at once, and another process fetches what it had not. It dies when it
+    has a block of its first mebibyte, and all of the second, which it has fetched meanwhile.
+    """
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(300_000), times=1)
     async with processes(fake, tmp_path / "cache", 2) as (first, second):
         leader = asyncio.create_task(get(first.port))
         await eventually(lambda: fake.stalled == 1 and blocks_are_locked(tmp_path / "cache"))
+        await eventually(lambda: cached_bytes(tmp_path / "cache") == MIB + 256 * 1024)
         follower = await looks_for_blocks(second)
         await first.kill()
         assert await follower
@@ -285,6 +289,11 @@ def is_locked(path: Path) -> bool:
 def blocks_are_locked(directory: Path) -> bool:
     """Whether a process fetches blocks of an object."""
     return any(map(is_locked, directory.glob("objects/*/*")))
+
+
+def cached_bytes(directory: Path) -> int:
+    """How much of all objects can be read."""
+    return summarize(Directory(directory)).cached_bytes
 
 
 async def looks_for_blocks(server: Forked) -> asyncio.Task[bool]:
