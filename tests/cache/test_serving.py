@@ -75,6 +75,9 @@ async def test_the_line_tells_what_was_there(fake: FakeS3, tmp_path: Path) -> No
             await RawClient.connect(app.port) as client,
         ):
             await client.get("/film", Range="bytes=0-99")
+            cache = app.cache
+            assert cache is not None
+            await eventually(lambda cache=cache: not cache.tasks)  # type: ignore[misc]
             await client.get("/film", Range=f"bytes=0-{3 * MIB - 1}")
     await eventually(lambda: len(finished) == 4)
     assert [exchange.source for exchange in finished] == ["origin", "mixed", "cache", "cache"]
