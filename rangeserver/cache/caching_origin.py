@@ -77,10 +77,7 @@ class CachingOrigin:
         if entry is None or not _is_of(entry, facts):
             return None
         held = HeldSpan(self.cache, entry, span, report)
-        if not held.advance():
-            return None
-        self.cache.metrics.hit()
-        return held
+        return held if held.advance() else None
 
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rangeserver.cache.entry import Entry
+from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.reading import TURN_BYTES
 from rangeserver.cache.residency import is_resident
 from rangeserver.origin.base import FileSlice, ReadReport
@@ -13,6 +14,8 @@ from rangeserver.protocol.ranges import ByteSpan
 
 class Using(Protocol):
     """What a cache is told of its readers."""
+
+    metrics: CacheMetrics
 
     def in_use(self, entry: Entry) -> None:
         """Somebody reads from it."""
@@ -58,3 +61,7 @@ class HeldSpan:
         self._cache.in_use(entry)
         self.slice = FileSlice(entry.file, offset, length)
         return True
+
+    def was_read(self) -> None:
+        """Count it."""
+        self._cache.metrics.hit()

@@ -121,6 +121,10 @@ class Held(Protocol):
         """
         ...
 
+    def was_read(self) -> None:
+        """Count it as a span that was read; not called if what followed was read otherwise."""
+        ...
+
 
 class Holding(Protocol):
     """Has bytes of objects at hand."""

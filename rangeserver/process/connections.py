@@ -69,8 +69,8 @@ class Connection(web.RequestHandler, Guarded):
     """One client connection."""
 
     __slots__ = (
-        *("_all_asked", "_answer", "_answered", "_at_once", "_descriptor", "_goes_on", "_peer"),
-        *("_home", "_place", "_refused"),
+        *("_all_asked", "_answer", "_answered", "_at_once", "_close_after", "_descriptor"),
+        *("_goes_on", "_home", "_peer", "_place", "_refused"),
     )
 
     def __init__(self, server: web.Server, home: Home, **options: Any) -> None:
@@ -85,6 +85,7 @@ class Connection(web.RequestHandler, Guarded):
         self._descriptor = -1
         self._answer: DirectAnswer | None = None
         self._goes_on = True
+        self._close_after = False
 
     def arrive(self, transport: asyncio.BaseTransport) -> bool:
         """Count the connection, over TLS before its handshake; ``False`` if it cannot stay."""
@@ -130,9 +131,12 @@ class Connection(web.RequestHandler, Guarded):
             return
         # Or aiohttp's task would be told of the request before we have seen it.
         waiter, self._waiter = self._waiter, None
-        super().data_received(data)
-        self._waiter = waiter
-        if not self._messages or self._answered_at_once():
+        before = len(self._messages)  # those are the task's, though it may not have come to them
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        if len(self._messages) == before or (before == 0 and self._answered_at_once()):
             return
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -172,13 +176,20 @@ class Connection(web.RequestHandler, Guarded):
         """Do what aiohttp does between a response and the next request."""
         self._answer = None
         self._answered += 1
-        if self._close or (self._all_asked and self._answered == self._request_count):
+        if self._close_after or (self._all_asked and self._answered == self._request_count):
             self.force_close()
         elif self._manager is not None:
             close_time = self._loop.time() + self._keepalive_timeout
             self._next_keepalive_close_time = close_time
             if self._keepalive_handle is None:
                 self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    def close(self) -> None:
+        """Take no more requests, and close once those that have come are answered."""
+        if self._answer is None:
+            super().close()
+        else:  # aiohttp, which knows of no answer, might close at once
+            self._close_after = True
 
     def _process_keepalive(self) -> None:
         """Close a connection on which nothing has been asked for long."""

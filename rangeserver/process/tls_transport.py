@@ -239,7 +239,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             log.debug("a TLS connection broke: %s", error.reason)
             self.abort()
             return
-        self._plain.writelines(records)
+        # Joined: asyncio's writelines, in some versions, does not pause whoever writes too much.
+        self._plain.write(b"".join(records))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Write one after the other: to join them would copy what encrypting copies anyway."""

@@ -37,8 +37,8 @@ class DirectAnswer:
     """The way of one response out. ``over`` is called once, when all is sent or nothing more is."""
 
     __slots__ = (
-        *("_around", "_awaited", "_client", "_descriptor", "_facts", "_held", "_origin", "_over"),
-        *("_push", "_span", "_task", "_transport", "_waits", "exchange"),
+        *("_around", "_awaited", "_client", "_descriptor", "_facts", "_handed_over", "_held"),
+        *("_origin", "_over", "_push", "_span", "_task", "_transport", "_waits", "exchange"),
     )
 
     def __init__(
@@ -59,6 +59,7 @@ class DirectAnswer:
         self._held = held
         self.exchange = exchange
         self._waits = False
+        self._handed_over = False
         self._task: asyncio.Task[None] | None = None
         self._awaited: asyncio.Future[None] | None = None
 
@@ -71,6 +72,7 @@ class DirectAnswer:
         self.exchange.response_begun = True
         head = send_now(descriptor, head)
         if head:
+            self.exchange.origin.cached = 0  # nothing of it has been used
             self._hand_over(head)
             return
         self._take()
@@ -93,6 +95,7 @@ class DirectAnswer:
     def _take(self) -> None:
         part = self._held.slice
         self.exchange.bytes_sent += part.length
+        self.exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
         self._push = Push(self._transport, self._descriptor, self.exchange, part)
 
     def _go_on(self) -> None:
@@ -123,6 +126,7 @@ class DirectAnswer:
     def _hand_over(self, head: bytes) -> None:
         """Have a task send what is left of the head, and all of the body that has not gone."""
         self._wait()
+        self._handed_over = True
         rest = ByteSpan(self._span.start + self.exchange.bytes_sent, self._span.stop)
         self._task = asyncio.get_running_loop().create_task(self._finish(head, rest))
 
@@ -134,6 +138,10 @@ class DirectAnswer:
                 await relay.go_on(self._client, exchange, head, self._origin, opened)
         except StreamAborted as aborted:
             log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
+        except asyncio.CancelledError:
+            # All may count as sent, and lie in a transport that is gone.
+            exchange.outcome = exchange.outcome or Outcome.CLIENT_GONE
+            raise
         except ConnectionError:
             pass  # as the exchange says
         except Exception:
@@ -159,6 +167,8 @@ class DirectAnswer:
         exchange.finished = time.monotonic()
         if outcome is Outcome.COMPLETE and exchange.first_byte is None:
             exchange.first_byte = exchange.finished
+        if not self._handed_over:
+            self._held.was_read()
         if self._waits:
             self._around.relay.watch.end(exchange)
             self._around.active.remove(exchange)

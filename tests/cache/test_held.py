@@ -11,6 +11,7 @@ import pytest
 from rangeserver.cache import held
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.held import HeldSpan
+from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.origin.base import ReadReport
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.small_files import BLOCK, DATA, new_file
@@ -20,6 +21,7 @@ class Users:
     """What a cache is told of its readers."""
 
     def __init__(self) -> None:
+        self.metrics = CacheMetrics()
         self.used: list[Entry] = []
 
     def in_use(self, entry: Entry) -> None:

@@ -21,12 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rangeserver.app import create_app
+from rangeserver.process.connections import Connection
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.web import sendfile
 from rangeserver.web.at_once import AT_ONCE
 from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.exchange import Exchange, Outcome
 from rangeserver.web.flush import Client
+from rangeserver.web.relay import Relay
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
 
@@ -401,6 +403,7 @@ async def test_an_answer_is_not_cut_off_by_the_time_for_idle_connections(tmp_pat
 
 async def test_what_is_not_at_hand_any_more_is_sent_the_usual_way(site: Site) -> None:
     assert site.app.cache is not None
+    hits = hits_of(site)
     async with await site.client() as client:
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.active) == 1)
@@ -414,6 +417,7 @@ async def test_what_is_not_at_hand_any_more_is_sent_the_usual_way(site: Site) ->
     await eventually(lambda: len(site.finished) == 2)
     assert site.finished[0].outcome is Outcome.COMPLETE
     assert site.finished[0].bytes_sent == len(FILM)
+    assert hits_of(site) == hits + 2
 
 
 async def test_one_who_leaves_while_the_rest_is_fetched(site: Site) -> None:
@@ -439,11 +443,15 @@ async def test_a_head_that_does_not_fit_is_sent_with_patience(
 
     real = sendfile.send_now
     monkeypatch.setattr("rangeserver.web.direct_answer.send_now", sends_little)
+    hits = hits_of(site)
     async with await site.client() as client:
         for _ in range(3):
             response = await client.get("/small.ts", Range="bytes=0-99")
             assert (response.status, response.body) == (206, SMALL[:100])
     assert site.decisions == [True] * 3
+    assert hits_of(site) == hits + 3
+    await eventually(lambda: len(site.finished) == 3)
+    assert [each.origin.cached for each in site.finished] == [100] * 3
 
 
 async def test_a_file_cut_short_aborts(site: Site) -> None:
@@ -490,3 +498,95 @@ async def test_a_server_that_stops_lets_it_end_in_time(tmp_path: Path, seconds: 
     assert len(finished) == 2
     assert finished[1].outcome is (Outcome.COMPLETE if reading is not None else Outcome.DRAINED)
     client.close()
+
+
+# --- the turns of the loop in which an answer can begin
+
+
+def connection_of(site: Site) -> Connection:
+    (connection,) = site.app.server.connections
+    assert isinstance(connection, Connection)
+    return connection
+
+
+async def test_what_the_task_was_given_is_not_answered_at_once_as_well(site: Site) -> None:
+    """A second piece comes before the task has come to the request in the first."""
+    async with await site.client(usual=True) as client:
+        assert (await client.get("/small.ts")).body == SMALL
+        connection = connection_of(site)
+        connection.data_received(asking(Range="bytes=0-9"))
+        site.usual.clear()  # by now it could be
+        second = asking(Range="bytes=10-19")
+        connection.data_received(second[:20])
+        connection.data_received(second[20:])
+        assert (await client.response()).body == SMALL[:10]
+        assert (await client.response()).body == SMALL[10:20]
+        for _ in range(2):
+            assert (await client.get("/small.ts", Range="bytes=-3")).body == SMALL[-3:]
+            assert (await client.get("/small.ts", Range="bytes=0-3")).body == SMALL[:4]
+
+
+async def test_a_server_that_stops_in_the_turn_in_which_it_begins(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer before has ended, and aiohttp's task does not know it yet."""
+    finish = Connection.finish_response
+
+    async def and_then_all_at_once(self: Connection, *given: Any) -> Any:
+        finished = await finish(self, *given)
+        monkeypatch.undo()
+        self.data_received(asking("/film.mp4"))
+        self.close()
+        return finished
+
+    async with await site.client() as client:
+        monkeypatch.setattr(Connection, "finish_response", and_then_all_at_once)
+        assert (await client.get("/small.ts", Range="bytes=-9")).body == SMALL[-9:]
+        assert (await client.response()).body == FILM
+        assert await client.rest() == b""
+        assert not client.was_reset
+    assert site.decisions == [False, True]
+
+
+async def test_nothing_counts_as_taken_before_it_was(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the watch over slow clients may look at any time."""
+    taken = 0
+    real_send, real_tell = os.sendfile, site.app.room.tell
+    looks = []
+
+    def sendfile_counted(*given: Any) -> int:
+        nonlocal taken
+        sent = real_send(*given)
+        taken += sent
+        return sent
+
+    def tell(*given: Any, **more: Any) -> None:
+        (exchange,) = site.app.active
+        looks.append((exchange.bytes_sent - exchange.bytes_waiting, taken))
+        real_tell(*given, **more)
+
+    monkeypatch.setattr(os, "sendfile", sendfile_counted)
+    monkeypatch.setattr(site.app.room, "tell", tell)
+    async with await site.client() as client:
+        assert (await client.get("/film.mp4")).body == FILM
+    assert len(looks) > len(FILM) // (2 * MIB)
+    assert all(counted == really for counted, really in looks)
+
+
+async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(_: Relay, __: Client, exchange: Exchange, *___: object) -> None:
+        exchange.bytes_sent = exchange.bytes_promised
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Relay, "go_on", hangs)
+    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data: data)
+    async with await site.client() as client:
+        await client.send(asking())
+        await eventually(lambda: len(site.app.active) == 1)
+        client.reset()
+    await eventually(lambda: len(site.finished) == 1)
+    assert site.finished[0].outcome is Outcome.CLIENT_GONE
