@@ -24,8 +24,12 @@ from rangeserver.web.flush import Client, drain, flush
 
 _COPY_BYTES = 256 * 1024
 _OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
-_TURN_BYTES = 1 << 20
-"""After as much was taken over without a wait, others have their turn."""
+_TURN_BYTES = 1 << 19
+"""After as much was taken over without a wait, others have their turn: while they have it, the
+client makes room for more. With twice as much at a time, each byte cost half as much again."""
+
+_AT_ONCE_BYTES = 1 << 20
+"""A slice no longer than this goes in one turn, if it can."""
 
 
 class Room:
@@ -121,7 +125,7 @@ async def send_slice(
         while not push():
             await room.wait(target, full=push.full)
         if part.length >= _TURN_BYTES:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # before the next one
     finally:
         exchange.give_up_waiting()
 
@@ -151,7 +155,7 @@ class Push:
         Raises what :func:`send_slice` does.
         """
         source = self._part.file.fileno()
-        turn = _TURN_BYTES
+        turn = _TURN_BYTES if self._part.length > _AT_ONCE_BYTES else self._part.length
         try:
             while self._left:
                 # Its descriptor is closed with it, and may be another's then.

@@ -184,6 +184,7 @@ async def test_others_have_their_turn(served: Served, monkeypatch: pytest.Monkey
         return real(target, source, offset, count)
 
     monkeypatch.setattr(sendfile, "_TURN_BYTES", 1000)
+    monkeypatch.setattr(sendfile, "_AT_ONCE_BYTES", 5000)
     monkeypatch.setattr(os, "sendfile", sends)
     served.parts = ((0, 10_000),)
     assert (await get(served))[0] == FILM[:10_000]
