@@ -26,7 +26,7 @@ _COPY_BYTES = 256 * 1024
 _OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
 _TURN_BYTES = 1 << 19
 """After as much was taken over without a wait, others have their turn: while they have it, the
-client makes room for more. With twice as much at a time, each byte cost half as much again."""
+client makes room for more. Twice as much at a time cost a third more for each byte."""
 
 _AT_ONCE_BYTES = 1 << 20
 """A slice no longer than this goes in one turn, if it can."""
