@@ -96,13 +96,13 @@ async def test_a23_origin_closes_idle_connections() -> None:
     """A request may meet a connection that is being closed: nobody notices. 1000 requests, spaced
     so that many come just when the origin loses patience.
     """
-    async with FakeS3(keep_alive_seconds=0.01) as fake, watched(fake) as watch:
+    async with FakeS3(keep_alive_seconds=0.03) as fake, watched(fake) as watch:
         watch.put("film", FILM)
 
         async def client(seed: int) -> None:
             spaces = random.Random(seed)
             for _ in range(40):
-                await asyncio.sleep(spaces.uniform(0.0, 0.02))
+                await asyncio.sleep(spaces.uniform(0.0, 0.06))
                 received = await watch.get("/film", goes_on=False, Range="bytes=0-99")
                 assert (received.status, received.body) == (206, FILM[:100])
 
@@ -110,7 +110,7 @@ async def test_a23_origin_closes_idle_connections() -> None:
         spaces = random.Random(25)
 
         async def once(watch: Watch, key: str) -> None:
-            await asyncio.sleep(spaces.uniform(0.0, 0.02))
+            await asyncio.sleep(spaces.uniform(0.0, 0.06))
             await served(watch, key)
 
         watch.again(once)
