@@ -44,10 +44,8 @@ class HeldSpan:
         """
         entry, start, stop = self._entry, self._position, self._stop
         layout = entry.layout
-        if (
-            entry.next_missing(start // layout.block_bytes, -(-stop // layout.block_bytes))
-            is not None
-        ):
+        first, after = start // layout.block_bytes, -(-stop // layout.block_bytes)
+        if entry.next_missing(first, after) is not None:
             return False
         stop = min(stop, start + TURN_BYTES)
         offset, length = layout.data_offset + start, stop - start

@@ -129,6 +129,8 @@ class DirectAnswer:
         self._handed_over = True
         rest = ByteSpan(self._span.start + self.exchange.bytes_sent, self._span.stop)
         self._task = asyncio.get_running_loop().create_task(self._finish(head, rest))
+        # Not in the task: one that is cancelled before its first turn has no end of its own.
+        self._task.add_done_callback(self._finished)
 
     async def _finish(self, head: bytes, rest: ByteSpan) -> None:
         exchange, relay = self.exchange, self._around.relay
@@ -138,19 +140,18 @@ class DirectAnswer:
                 await relay.go_on(self._client, exchange, head, self._origin, opened)
         except StreamAborted as aborted:
             log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
-        except asyncio.CancelledError:
-            # All may count as sent, and lie in a transport that is gone.
-            exchange.outcome = exchange.outcome or Outcome.CLIENT_GONE
-            raise
         except ConnectionError:
             pass  # as the exchange says
         except Exception:
             log.exception("request %s: unexpected error", exchange.request_id)
             exchange.abort(Outcome.FAILED)
-        finally:
-            self._task = None
-            complete = exchange.bytes_sent == exchange.bytes_promised
-            self._end(Outcome.COMPLETE if complete else Outcome.CLIENT_GONE)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        # Cancelled, all may count as sent, and lie in a transport that is gone.
+        all_sent = self.exchange.bytes_sent == self.exchange.bytes_promised
+        complete = all_sent and not task.cancelled()
+        self._end(Outcome.COMPLETE if complete else Outcome.CLIENT_GONE)
 
     def _wait(self) -> None:
         """From now on it is one of those that are running."""

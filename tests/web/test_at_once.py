@@ -590,3 +590,19 @@ async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
         client.reset()
     await eventually(lambda: len(site.finished) == 1)
     assert site.finished[0].outcome is Outcome.CLIENT_GONE
+
+
+async def test_one_who_leaves_before_the_task_has_its_first_turn(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data: data)
+    async with await site.client(usual=True) as client:
+        assert (await client.get("/small.ts")).body == SMALL
+        await eventually(lambda: len(site.finished) == 1)
+        site.usual.clear()
+        connection = connection_of(site)
+        connection.data_received(asking())
+        connection.connection_lost(None)
+    await eventually(lambda: len(site.finished) == 2)
+    assert site.finished[1].outcome is Outcome.CLIENT_GONE
+    assert not site.app.active
