@@ -80,6 +80,12 @@ class AskedRange:
 WHOLE = AskedRange(0, None)
 """All of a representation, of unknown size."""
 
+NONE_LAST = AskedRange(None, 0)
+"""``bytes=-0``: valid, and satisfied by no representation."""
+
+REVERSED = AskedRange(1, 0)
+"""Any first position after its last: invalid (RFC 9110 §14.1.1), and satisfied by none either."""
+
 
 def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ...] | None:
     """What a GET with this Range value is to receive of a representation of ``size`` bytes.
@@ -87,7 +93,8 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
     Returns ``None`` when the field is to be ignored, so that the whole representation is the
     answer: another unit, anything malformed, an empty representation, more than ``max_ranges``
     members, or members that together ask for more than there is (RFC 9110 §14.2, §17.15).
-    Returns ``()`` when the field is valid and nothing in it can be satisfied: 416.
+    Returns ``()`` when the field is valid and nothing in it can be satisfied: 416; so too for a
+    single reversed range, which would otherwise cost the whole representation each time.
     Otherwise the satisfiable spans, clamped, with overlaps and small gaps joined, in the order
     in which the client first asked for them.
     """
@@ -124,7 +131,9 @@ def parse_members(value: str, *, max_ranges: int) -> tuple[AskedRange, ...] | No
     # Recipients must accept empty list members (RFC 9110 §5.6.1.2).
     texts = [text for member in members.split(",") if (text := member.strip(" \t"))]
     asked = tuple([member for text in texts if (member := _parse_member(text)) is not None])
-    return asked if asked and len(asked) == len(texts) else None
+    if not asked or len(asked) < len(texts) or (len(asked) > 1 and REVERSED in asked):
+        return None
+    return asked
 
 
 def _parse_member(text: str) -> AskedRange | None:
@@ -133,7 +142,7 @@ def _parse_member(text: str) -> AskedRange | None:
         return None
     first, last = match.groups()
     if first and last and _greater(first, last):
-        return None  # first-pos after last-pos is invalid, not unsatisfiable (§14.1.1)
+        return REVERSED
     return AskedRange(_bounded(first) if first else None, _bounded(last) if last else None)
 
 

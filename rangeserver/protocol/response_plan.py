@@ -19,7 +19,15 @@ from rangeserver.protocol.disposition import (
 from rangeserver.protocol.media_types import may_show_inline, media_type
 from rangeserver.protocol.multipart import Segment, body_length, frame_byteranges
 from rangeserver.protocol.preconditions import Conditions, Verdict, evaluate, range_applies
-from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan, parse_members, parse_range
+from rangeserver.protocol.ranges import (
+    NONE_LAST,
+    REVERSED,
+    WHOLE,
+    AskedRange,
+    ByteSpan,
+    parse_members,
+    parse_range,
+)
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.protocol.validators import format_http_date
 
@@ -75,13 +83,13 @@ def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None
     members = parse_members(conditions.range[0], max_ranges=rules.max_ranges)
     if members is None:
         return WHOLE
-    if len(members) > 1 or members[0] == _NOTHING or members[0].largest > _COUNTED:
+    if len(members) > 1 or members[0] in _NEVER_SATISFIED or members[0].largest > _COUNTED:
         return None
     return members[0]
 
 
-_NOTHING = AskedRange(None, 0)
-"""``bytes=-0``: satisfied by no object, and by some stores with all of it."""
+_NEVER_SATISFIED = (NONE_LAST, REVERSED)
+"""Facts alone refuse these; some stores would answer them with the whole object."""
 
 _COUNTED = (1 << 63) - 1
 """A store that cannot count further takes the field for garbage and sends the whole object."""

@@ -33,6 +33,7 @@ ROWS = (
     Row("3-suffix", "", ("Range: bytes=-1",), [opens("bytes=-1"), DESCRIBES]),
     Row("3-suffix", "none", ("Range: bytes=-0",), [DESCRIBES]),
     Row("3-inside", "", ("Range: bytes=5-9",), [opens("bytes=5-9"), DESCRIBES]),
+    Row("3-inside", "reversed", ("Range: bytes=9-3",), [DESCRIBES]),
     Row("3-minus-one", "", ("Range: bytes=0--1",), [opens()]),
 )
 

@@ -68,6 +68,8 @@ ROWS = (
     Row("2-one-malformed", "beside an unsatisfiable one", "10000-,abc", Whole(), opened=None),
     Row("2-one-reversed", "", "0-99,300-100", Whole(), opened=None),
     Row("2-one-reversed", "first", "300-100,0-99", Whole(), opened=None),
+    Row("2-one-reversed", "both", "300-100,9-3", Whole(), opened=None),
+    Row("2-one-reversed", "beside an unsatisfiable one", "300-100,10000-", Whole(), opened=None),
     Row("2-coalesced", "overlapping", "0-99,50-149", Part(0, 150)),
     Row("2-coalesced", "adjacent", "0-99,100-199", Part(0, 200)),
     Row("2-coalesced", "the same", "0-99,0-99", Part(0, 100)),

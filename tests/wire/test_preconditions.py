@@ -45,7 +45,8 @@ OTHER = '"other"'
 RANGE = "Range: bytes=0-9"
 FIRST = Part(0, 10)
 BEYOND = "Range: bytes=10000-"
-BAD = "Range: bytes=9-0"
+BAD = "Range: bytes=x"
+REVERSED = "Range: bytes=9-0"
 ABSENT = "/absent.mp4"
 MOSTLY_304 = ("If-None-Match:", "If-Modified-Since:")
 
@@ -217,6 +218,12 @@ ROWS = (
         (f"If-Match: {ETAG}", f"If-None-Match: {OTHER}", BEYOND),
         Unsatisfiable(),
     ),
+    Row(
+        "4-precedence",
+        "304 before a reversed range",
+        (f"If-None-Match: {ETAG}", REVERSED),
+        NotModified(),
+    ),
     Row("4-missing", "If-Match", ("If-Match: *",), Missing(), ABSENT),
     Row("4-missing", "If-None-Match any", ("If-None-Match: *",), Missing(), ABSENT),
     Row("4-missing", "Range", (RANGE,), Missing(), ABSENT),
@@ -248,6 +255,8 @@ ROWS = (
     Row(
         "4-if-range-false", "suffix of nothing", (f"If-Range: {LATER}", "Range: bytes=-0"), Whole()
     ),
+    Row("4-if-range-false", "reversed", (f"If-Range: {OTHER}", REVERSED), Whole()),
+    Row("4-if-range-equal", "reversed", (f"If-Range: {ETAG}", REVERSED), Unsatisfiable()),
     Row("4-if-range-alone", "equal", (f"If-Range: {ETAG}",), Whole()),
     Row("4-if-range-alone", "other", (f"If-Range: {OTHER}",), Whole()),
     Row("4-etag", "", (), Whole()),
@@ -275,7 +284,8 @@ def expected_requests(case: Row) -> list[Asked]:
     """One request for facts and bytes, and more of them only for what its answer leaves open."""
     wanted = [line.removeprefix("Range: ") for line in case.fields if line.startswith("Range: ")]
     opened = opens(wanted[0] if wanted and f"Range: {wanted[0]}" != BAD else None)
-    describes = wanted == ["bytes=-0"] or any(line.startswith(MOSTLY_304) for line in case.fields)
+    hopeless = wanted in (["bytes=-0"], [REVERSED.removeprefix("Range: ")])
+    describes = hopeless or any(line.startswith(MOSTLY_304) for line in case.fields)
     asked = [DESCRIBES if describes else opened]
     match case.expected:
         case Missing():
