@@ -17,25 +17,25 @@ from aiohttp.http_parser import RawRequestMessage
 from rangeserver.errors import ResponseError
 from rangeserver.origin.base import AtHand
 from rangeserver.protocol.object_keys import object_key, split_target
+from rangeserver.protocol.preconditions import change_nothing
 from rangeserver.protocol.ranges import ByteSpan, plain_span
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.web.direct_answer import Around, DirectAnswer
 from rangeserver.web.exchange import new_exchange
 from rangeserver.web.flush import Client
 from rangeserver.web.middlewares.errors import host_is_sound
-from rangeserver.web.objects import MountedOrigin, ObjectHandler, download_of
+from rangeserver.web.objects import MountedOrigin, ObjectHandler, conditions_of, download_of
 from rangeserver.web.prepared_head import PreparedHead
 
 _TARGETS = 1024
 """Request targets of which is kept what they mean; they are 8 KiB long at most."""
 
-_UNUSUAL = (
+_CONDITIONS = (
+    hdrs.IF_RANGE,
     hdrs.IF_MATCH,
     hdrs.IF_NONE_MATCH,
     hdrs.IF_MODIFIED_SINCE,
     hdrs.IF_UNMODIFIED_SINCE,
-    hdrs.IF_RANGE,
-    hdrs.EXPECT,
 )
 
 _NO_RANGE: list[str] = []
@@ -62,18 +62,21 @@ class AtOnce:
             or message.version != HttpVersion11
             or message.should_close
             or message.upgrade
+            or hdrs.EXPECT in headers
             or not host_is_sound(headers)
             or self._around.active.draining
         ):
             return None
-        for name in _UNUSUAL:
-            if name in headers:
-                return None
         target = self._targets.get(message.path) or self._find(message.path)
         prepared = target.prepared_head() if target is not None else None
         if target is None or prepared is None:
             return None
         facts = prepared.facts
+        for name in _CONDITIONS:
+            if name in headers:
+                if not change_nothing(conditions_of(headers), facts, now=prepared.now):
+                    return None
+                break
         ranges = headers.getall(hdrs.RANGE, _NO_RANGE)
         span = ByteSpan(0, facts.size) if not ranges else plain_span(ranges[0], facts.size)
         if span is None or len(ranges) > 1:

@@ -37,6 +37,9 @@ FILM = random.Random(1).randbytes(12 * MIB + 321)
 """More than the sockets take, and than one slice has."""
 
 SMALL = random.Random(2).randbytes(100_000)
+ETAG = '"of-small"'
+MODIFIED = "Wed, 01 Jan 2025 00:00:00 GMT"
+EARLIER = "Tue, 31 Dec 2024 23:59:59 GMT"
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ async def a_site(
     finished: list[Exchange] = []
     async with FakeS3() as fake:
         fake.put("film.mp4", FILM)
-        fake.put("small.ts", SMALL)
+        fake.put("small.ts", SMALL, etag=ETAG)
         config = config_for(fake, cache=cache, ttl_seconds=ttl_seconds, server=server)
         async with running_app(config, observers=[finished.append]) as app:
             site = Site(app, fake, finished)
@@ -139,6 +142,27 @@ AT_ONCE_ANSWERED = {
         asking(Range="bytes=0-", Accept="*/*", Accept_Encoding="identity;q=1", Referer="http://a"),
         SMALL,
     ),
+    "what a browser sends of a version it knows": (
+        asking(Range="bytes=0-", Accept="*/*", If_Range=ETAG),
+        SMALL,
+    ),
+    "if-range with the date": (asking(Range="bytes=5-6", If_Range=MODIFIED), SMALL[5:7]),
+    "if-match": (asking(Range="bytes=5-6", If_Match=f'"other", {ETAG}'), SMALL[5:7]),
+    "if-match any": (asking(If_Match="*"), SMALL),
+    "if-none-match of another version": (asking(If_None_Match='W/"other"'), SMALL),
+    "if-modified-since an earlier date": (asking(If_Modified_Since=EARLIER), SMALL),
+    "if-unmodified-since the date": (asking(If_Unmodified_Since=MODIFIED), SMALL),
+    "all conditions at once": (
+        asking(
+            Range="bytes=5-6",
+            If_Range=ETAG,
+            If_Match=ETAG,
+            If_None_Match='"other"',
+            If_Modified_Since=MODIFIED,
+            If_Unmodified_Since=EARLIER,
+        ),
+        SMALL[5:7],
+    ),
     "many bytes": (asking("/film.mp4", Range="bytes=3-9999999"), FILM[3:10_000_000]),
 }
 
@@ -151,8 +175,14 @@ USUALLY_ANSWERED = {
     "another unit": asking(Range="lines=1-2"),
     "a large number": asking(Range="bytes=0-99999999999999999999"),
     "if-range": asking(Range="bytes=0-1", If_Range='"other"'),
+    "if-range, weak": asking(Range="bytes=0-1", If_Range=f"W/{ETAG}"),
+    "if-range, another date": asking(Range="bytes=0-1", If_Range=EARLIER),
+    "if-range, twice": asking(Range="bytes=0-1", If_Range=f"{ETAG}\r\nIf-Range: {ETAG}"),
+    "if-range and a reversed range": asking(Range="bytes=9-3", If_Range=ETAG),
     "if-match": asking(If_Match='"other"'),
+    "if-match, one of two false": asking(If_Match='"other"', If_Unmodified_Since=MODIFIED),
     "if-none-match": asking(If_None_Match="*"),
+    "if-none-match of this version": asking(If_None_Match=ETAG, Range="bytes=0-1"),
     "if-modified-since": asking(If_Modified_Since="Wed, 25 Nov 2099 00:00:00 GMT"),
     "if-unmodified-since": asking(If_Unmodified_Since="Wed, 25 Nov 2009 00:00:00 GMT"),
     "expect": asking(Expect="100-continue"),
@@ -198,16 +228,28 @@ async def test_a_request_with_a_body_goes_the_usual_way(site: Site, more: dict[s
     assert site.decisions == []
 
 
-async def test_any_range_gets_the_same_answer_both_ways(tmp_path: Path) -> None:
+async def test_any_range_and_conditions_get_the_same_answer_both_ways(tmp_path: Path) -> None:
     number = st.integers(0, 120_000).map(str) | st.sampled_from(["", "0", "99999", "00", "9" * 19])
     value = st.builds("bytes={}-{}".format, number, number) | st.text("bytes=-, 019", max_size=12)
+    tag = st.sampled_from([ETAG, f"W/{ETAG}", '"other"', f'"other", {ETAG}', "*", "x", MODIFIED])
+    date = st.sampled_from([MODIFIED, EARLIER, "Wed, 25 Nov 2099 00:00:00 GMT", "x"])
+    conditions = st.fixed_dictionaries(
+        {},
+        optional={
+            "If_Range": tag,
+            "If_Match": tag,
+            "If_None_Match": tag,
+            "If_Modified_Since": date,
+            "If_Unmodified_Since": date,
+        },
+    )
     async with a_site(tmp_path) as site:
         loop = asyncio.get_running_loop()
 
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(value)
-        def same(value: str) -> None:
-            work = both_ways(site, asking(Range=value.strip()))
+        @given(value, conditions)
+        def same(value: str, conditions: dict[str, str]) -> None:
+            work = both_ways(site, asking(Range=value.strip(), **conditions))
             asyncio.run_coroutine_threadsafe(work, loop).result(20)
 
         await asyncio.to_thread(same)
