@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from copy import copy
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -22,14 +23,12 @@ from aiobotocore.httpsession import AIOHTTPSession
 from multidict import CIMultiDict
 
 from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.connection import OriginConnection, OriginResponse
 
 _READ_BUFFER_BYTES = 0
 """aiohttp pauses at each part that it has read from the origin, until it is told to read on
 (:meth:`rangeserver.origin.asking.Answer.read`). With its default it reads on until twice 256 KiB
 are unread and one part more, which counts for each stalled client."""
-
-_MAX_ERROR_BYTES = 64 * 1024
-"""Of what an origin says about an error, this much is read: S3 says it in a few hundred bytes."""
 
 _opened: ContextVar[list[aiohttp.ClientResponse] | None] = ContextVar("opened", default=None)
 
@@ -97,38 +96,6 @@ def given_up_for_lateness(error: BaseException) -> bool:
     """Whether a request ended in ``error`` because its :func:`answered_within` ended."""
     deadline = _deadline.get()
     return isinstance(error, asyncio.CancelledError) and deadline is not None and deadline.expired()
-
-
-class _Response(aiohttp.ClientResponse):
-    """A response that hides header lines which are not UTF-8, instead of failing on them, and
-    whose body is read as a whole only up to a limit.
-    """
-
-    @property
-    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The header lines that can be read as text; botocore decodes every one."""
-        lines = super().raw_headers
-        return lines if all(map(_is_utf8, lines)) else tuple(filter(_is_utf8, lines))
-
-    async def read(self) -> bytes:
-        """The body of an error: what stands at its beginning."""
-        parts: list[bytes] = []
-        left = _MAX_ERROR_BYTES
-        while left and (part := await self.content.read(left)):
-            parts.append(part)
-            left -= len(part)
-        if not left:
-            self.close()
-        return b"".join(parts)
-
-
-def _is_utf8(line: tuple[bytes, bytes]) -> bool:
-    try:
-        line[0].decode()
-        line[1].decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 _fresh: ContextVar[bool] = ContextVar("fresh", default=False)
@@ -232,20 +199,23 @@ class Pool:
         if once:
             stock._connector_args = {"force_close": True}  # noqa: SLF001 (our own subclass)
         deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
+        connector: Any = await stock._create_connector(None)  # noqa: SLF001 (our own subclass)
+        # No public way says what a connection is, ...
+        connector._factory = partial(OriginConnection, asyncio.get_running_loop())  # noqa: SLF001
         session = aiohttp.ClientSession(
-            connector=await stock._create_connector(None),  # noqa: SLF001 (our own subclass)
+            connector=connector,
             timeout=aiohttp.ClientTimeout(
                 connect=self._pool_wait_seconds + (deadlines.sock_connect or 0),
                 sock_connect=deadlines.sock_connect,
                 sock_read=deadlines.sock_read,
             ),
-            response_class=_Response,
+            response_class=OriginResponse,
             skip_auto_headers={"Content-Type"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
         )
-        # No public way says: once is once.
+        # ... nor that once is once.
         session._retry_connection = False  # noqa: SLF001
         return session
 

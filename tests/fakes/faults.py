@@ -43,6 +43,8 @@ class Answer:
     drip_bytes: int = 0
     drip_seconds: float = 0.0
     late_seconds: float = 0.0
+    stray: bytes = b""
+    stray_before_next: bool = False
 
     def with_header(self, name: str, value: str | None) -> Answer:
         kept = tuple(line for line in self.headers if line[0].lower() != name.lower())
@@ -161,6 +163,13 @@ def drip(size: int, seconds: float) -> Fault:
 def late(seconds: float) -> Fault:
     """The first byte comes after so long."""
     return lambda answer: replace(answer, late_seconds=seconds)
+
+
+def stray_bytes(data: bytes, *, before_next: bool = False) -> Fault:
+    """Bytes that belong to no answer, after this one: with its end, or once the next request on
+    this connection has come.
+    """
+    return lambda answer: replace(answer, stray=data, stray_before_next=before_next)
 
 
 def all_of(*faults: Fault) -> Fault:

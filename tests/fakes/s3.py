@@ -85,6 +85,7 @@ class FakeS3:
     _versions: dict[tuple[str, str], StoredObject] = field(default_factory=dict)
     _rules: list[_Rule] = field(default_factory=list)
     _connections: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _stray: dict[asyncio.StreamWriter, bytes] = field(default_factory=dict)
     _go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
@@ -187,6 +188,7 @@ class FakeS3:
                     patience = self.keep_alive_seconds
         finally:
             writer.close()
+            self._stray.pop(writer, None)
             del self._connections[task]
 
     async def _exchange(
@@ -212,7 +214,13 @@ class FakeS3:
             if rule.applies(request):
                 answer = rule.fault(answer)
                 break
-        return await self._send(answer, request, reader, writer)
+        writer.write(self._stray.pop(writer, b""))
+        stays = await self._send(answer, request, reader, writer)
+        if answer.stray_before_next:
+            self._stray[writer] = answer.stray
+        else:
+            writer.write(answer.stray)
+        return stays
 
     def _answer(self, request: SeenRequest) -> Answer:
         """What S3 would answer."""
