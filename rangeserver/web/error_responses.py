@@ -28,7 +28,6 @@ def error_headers(status: int, request_id: str, length: int) -> dict[str, str]:
         hdrs.CONTENT_TYPE: "application/json",
         hdrs.CONTENT_LENGTH: str(length),
         hdrs.CACHE_CONTROL: "no-store",
-        hdrs.ACCEPT_RANGES: "bytes",
         hdrs.SERVER: "rangeserver",
         "X-Content-Type-Options": "nosniff",
         REQUEST_ID: request_id,

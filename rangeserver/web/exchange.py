@@ -158,7 +158,6 @@ def own_fields(request_id: str) -> dict[str, str]:
     """The header fields that every response carries, unless it has its own."""
     return {
         hdrs.SERVER: "rangeserver",
-        hdrs.ACCEPT_RANGES: "bytes",
         "X-Content-Type-Options": "nosniff",
         REQUEST_ID: request_id,
     }

@@ -234,6 +234,7 @@ def exchange(
 
 
 _OF_THE_OBJECT = (
+    "accept-ranges",
     "etag",
     "last-modified",
     "content-encoding",

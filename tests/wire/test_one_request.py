@@ -214,7 +214,7 @@ def unmeasured(answer: Answer) -> Answer:
     ("value", "once"),
     [
         ("0-", [opens()]),
-        ("9-0", [opens()]),
+        ("9-0", [DESCRIBES]),
         ("0--1", [opens()]),
         ("-0", [DESCRIBES]),
         ("0-0,5-9", [DESCRIBES]),
