@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from stat import S_ISREG
 
 from rangeserver.cache import locks
@@ -26,12 +27,15 @@ from rangeserver.cache.blocks import (
     read_records,
 )
 from rangeserver.cache.header import Header, NotOurs, pack_header, read_header
+from rangeserver.cache.runs import Runs
 from rangeserver.protocol.ranges import ByteSpan
 
 CHECK_BYTES = 2 << 20
 """As much is checked for one who asks: a disk reads it in some milliseconds."""
 
 _READ_BYTES = 256 * 1024
+_RECORDS = 8192
+"""As many are read at a time."""
 
 _HEADER_READS = 3
 """One who reads a header while another process rewrites it may see half of either (ext4: in 1 of
@@ -191,13 +195,16 @@ class CacheFile:
                 msg = "the file was cut short"
                 raise OSError(msg)
 
-    def present(self) -> list[int]:
-        """The blocks that have a record, checked or not."""
-        found = []
-        for first in range(0, self.layout.blocks, _READ_BYTES):
-            stop = min(first + _READ_BYTES, self.layout.blocks)
-            records = self._records(first, stop)
-            found += [block for block, record in enumerate(records, first) if record is not None]
+    def present(self, first: int = 0, stop: int | None = None) -> Runs:
+        """Which of the blocks ``[first, stop)`` have a record, checked or not."""
+        found = Runs()
+        stop = self.layout.blocks if stop is None else stop
+        for begin in range(first, stop, _RECORDS):
+            records = self._records(begin, min(begin + _RECORDS, stop))
+            for here, run in groupby(enumerate(records, begin), lambda each: each[1] is not None):
+                if here:
+                    blocks = [block for block, _ in run]
+                    found.add(blocks[0], blocks[-1] + 1)
         return found
 
     def verify(self, block: int) -> bool:

@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.runs import Runs
 
 if TYPE_CHECKING:
     from rangeserver.cache.fill import Fill
-
-_FOUND, _FETCHED = 1, 2
 
 _TOUCH_SECONDS = 60.0
 """How often at most it is noted on the disk that an entry is in use."""
@@ -30,7 +29,7 @@ class Entry:
         self.etag = file.header.facts.etag
         self.filling: dict[int, Fill] = {}
         """The fill that each block is waited for from."""
-        self._have = bytearray(self.layout.blocks)
+        self._here = Runs()
         self._touched = 0.0
         self._seen = 0.0
 
@@ -49,31 +48,20 @@ class Entry:
 
     def next_missing(self, first: int, stop: int) -> int | None:
         """The first of the blocks ``[first, stop)`` that is not known to be here."""
-        found = self._have.find(0, first, stop)
-        return None if found < 0 else found
+        return self._here.next_missing(first, stop)
 
     def missing_run(self, first: int, stop: int) -> int:
         """The block before ``stop`` at which those end that are neither here nor on their way."""
-        for block in range(first, stop):
-            if self._have[block] or block in self.filling:
-                return block
-        return stop
+        stop = self._here.next_present(first, stop)
+        return next((block for block in range(first, stop) if block in self.filling), stop)
 
-    def has(self, block: int, *, fetched: bool = False) -> None:
-        """A block is here and good: it was found, or has just been ``fetched``."""
-        self._have[block] = _FETCHED if fetched else _FOUND
-
-    def were_here(self, first: int, stop: int) -> bytes:
-        """For each of the blocks ``[first, stop)`` whether it is here now, to be told later."""
-        return bytes(self._have[first:stop])
-
-    def was_found(self, block: int) -> bool:
-        """Whether a block did not have to be fetched by this process."""
-        return self._have[block] == _FOUND
+    def has(self, block: int) -> None:
+        """A block is here and good."""
+        self._here.add(block, block + 1)
 
     def doubt(self, first: int, stop: int) -> None:
         """Blocks could not be read: they are to be looked at again."""
-        self._have[first:stop] = bytes(stop - first)
+        self._here.discard(first, stop)
 
     def is_current(self, seen_within: float = 0.0) -> bool:
         """Whether the file has its name still; looked at anew if that is longer ago than so many

@@ -308,7 +308,7 @@ class Fill:
             self._give_back(min(len(data), self._reserved))
             self.landed += len(data)
             for block in done:
-                self._entry.has(block, fetched=True)
+                self._entry.has(block)
             self._wake()
             if self.landed >= self._span().stop or (done and self._unwanted):
                 return

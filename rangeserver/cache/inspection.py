@@ -100,13 +100,7 @@ def cached_bytes(file: CacheFile, span: ByteSpan | None = None) -> int:
     """
     layout = file.layout
     first, stop = layout.blocks_of(span) if span is not None else (0, layout.blocks)
-    present = [block for block in file.present() if first <= block < stop]
-    if not present:
-        return 0
-    # All have the same length but perhaps the last.
-    return (len(present) - 1) * layout.block_bytes + layout.span(
-        present[-1], present[-1] + 1
-    ).length
+    return sum(layout.span(*run).length for run in file.present(first, stop))
 
 
 def summarize(directory: Directory) -> Summary:

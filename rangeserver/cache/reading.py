@@ -43,18 +43,8 @@ class CachedRead:
     """
 
     __slots__ = (
-        *("_ahead", "_before", "_blocks", "_busy_since", "_complete", "_entry", "_entry_again"),
-        *(
-            "_fetched",
-            "_fills",
-            "_opened",
-            "_past",
-            "_position",
-            "_report",
-            "_shared",
-            "_source",
-            "_stop",
-        ),
+        *("_ahead", "_busy_since", "_complete", "_entry", "_entry_again", "_fetched", "_fills"),
+        *("_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
     )
 
     def __init__(
@@ -74,12 +64,11 @@ class CachedRead:
         self._report = report
         self._position = span.start
         self._stop = span.stop
-        self._fills: set[Fill] = set()
+        self._fills: dict[Fill, int] = {}
+        """Fills that this reads from, and where their first bytes lie that were waited for."""
         self._ahead = ReadAhead(shared.max_window)
         first, stop = entry.layout.blocks_of(span)
         self._complete = entry.next_missing(first, stop) is None
-        self._blocks = (first, stop)
-        self._before = b"" if self._complete else entry.were_here(first, stop)
         self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
@@ -118,25 +107,25 @@ class CachedRead:
 
     def _slice(self, end: int) -> FileSlice:
         length = end - self._position
-        cached = length if self._complete else self._found(end)
-        self._report.cached += cached
-        self._report.fetched += length - cached
-        self._fetched = self._fetched or cached < length
+        fetched = 0 if self._complete else self._waited_for(end)
+        self._report.cached += length - fetched
+        self._report.fetched += fetched
+        self._fetched = self._fetched or fetched > 0
         offset = self._entry.layout.data_offset + self._position
         self._position = end
         self._shared.in_use(self._entry)
         self._busy_since = None
         return FileSlice(self._entry.file, offset, length)
 
-    def _found(self, end: int) -> int:
-        """How many of the bytes up to ``end`` were here when this read began, or in the file."""
-        layout = self._entry.layout
-        first, stop = layout.blocks_of(ByteSpan(self._position, end))
-        return sum(
-            min(layout.start(block + 1), end) - max(layout.start(block), self._position)
-            for block in range(first, stop)
-            if self._before[block - self._blocks[0]] or self._entry.was_found(block)
+    def _waited_for(self, end: int) -> int:
+        """How many of the bytes up to ``end`` came from the origin while this was waiting."""
+        came = (
+            min(fill.landed, end) - max(start, self._position)
+            for fill, start in self._fills.items()
+            if fill.fetching
         )
+        # A block whose fill failed comes a second time with another.
+        return min(sum(count for count in came if count > 0), end - self._position)
 
     async def _in_memory(self, end: int) -> bool:
         """Whether the bytes up to ``end`` can be sent without waiting for the disk. If not, they
@@ -152,7 +141,6 @@ class CachedRead:
             first, stop = layout.blocks_of(span)
             entry.doubt(first, stop)
             self._complete = False
-            self._before = entry.were_here(*self._blocks)
             if any(block in entry.filling for block in range(first, stop)):
                 # They count as landed until their fill is over: looking again would find no more.
                 raise CacheFailed(str(error)) from error
@@ -201,7 +189,11 @@ class CachedRead:
         entry, layout = self._entry, self._entry.layout
         if not entry.file.is_current():
             return  # what is written to it now, nobody will find again
-        self._fills = {each for each in self._fills if not each.over}
+        fills = self._fills = {
+            fill: start
+            for fill, start in self._fills.items()
+            if not fill.over or fill.landed > self._position
+        }
         window = ByteSpan(self._position, min(self._stop, self._position + self._ahead.window))
         first, stop = layout.blocks_of(window)
         block = first
@@ -210,7 +202,7 @@ class CachedRead:
         while (missing := entry.next_missing(block, stop)) is not None:
             fill: Fill | None = entry.filling.get(missing)
             if fill is None:
-                if len(self._fills) >= PARALLEL:
+                if sum(not each.over for each in fills) >= PARALLEL:
                     return
                 run = entry.missing_run(missing, min(missing + length, last))
                 fill = self._begin(missing, run, ahead=missing > first)
@@ -235,7 +227,8 @@ class CachedRead:
 
     def _want(self, fill: Fill) -> None:
         if fill not in self._fills:
-            self._fills.add(fill)
+            layout = self._entry.layout
+            self._fills[fill] = layout.start(fill.landed // layout.block_bytes)
             fill.wanted_by(self)
 
     async def _change_entry(self) -> None:
@@ -246,7 +239,6 @@ class CachedRead:
             raise CacheFailed(msg)
         self._leave_fills()
         self._entry = entry
-        self._before = entry.were_here(*self._blocks)
 
     async def _go_past(self) -> Part:
         """Read the rest from the origin, without the cache."""

@@ -39,8 +39,9 @@ def verify(
             return None
         place = file.header.place
         recorded = file.present()
-        damaged = 0
-        for block in recorded:
+        blocks = damaged = 0
+        for block in recorded.members():
+            blocks += 1
             damaged += _is_damaged(file, block)
             on_bytes(file.layout.span(block, block + 1).length)
         if not damaged or not file.is_current():
@@ -49,7 +50,7 @@ def verify(
         return Damaged(found, str(error))
     except OSError as error:
         return Damaged(found, f"cannot be read: {error.strerror}", place)
-    return Damaged(found, f"{damaged} of {len(recorded)} blocks damaged", place)
+    return Damaged(found, f"{damaged} of {blocks} blocks damaged", place)
 
 
 def remove(directory: Directory, damaged: Damaged) -> bool:
@@ -75,7 +76,7 @@ def _is_damaged(file: CacheFile, block: int) -> bool:
         # Memory is for what viewers ask for: what they have there is not to be pushed out.
         os.posix_fadvise(file.fileno(), offset, span.length, os.POSIX_FADV_DONTNEED)
     # A server that came upon it too has taken its record away, and may have fetched it anew.
-    return not good and block in file.present() and not file.verify(block)
+    return not good and bool(file.present(block, block + 1)) and not file.verify(block)
 
 
 def _is_in_memory(file: CacheFile, offset: int, length: int) -> bool:

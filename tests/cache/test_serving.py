@@ -6,6 +6,8 @@ import asyncio
 import os
 import random
 import threading
+import tracemalloc
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from rangeserver.config import Config
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.web.exchange import Exchange
 from tests.fakes.s3 import FakeS3
+from tests.fakes.vast import vast
 from tests.support import RawClient, config_for, eventually, running_app
 
 MIB = 1 << 20
@@ -150,3 +153,28 @@ async def test_a_new_version_is_noticed(fake: FakeS3, tmp_path: Path) -> None:
         fake.put("film", OTHER)
         assert (await client.get("/film")).body == OTHER
         assert (await client.get("/film", Range="bytes=5-9")).body == OTHER[5:10]
+
+
+async def test_memory_does_not_grow_with_the_size_of_objects(fake: FakeS3, tmp_path: Path) -> None:
+    """Eight readers of a film as large as S3 takes it, which has 21 million blocks."""
+    size = 5 << 40
+    film = vast(size)
+    fake.put("film", film, etag='"vast"')
+
+    async with running_app(cached(fake, tmp_path)) as app, AsyncExitStack() as stack:
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        clients = [
+            await stack.enter_async_context(await RawClient.connect(app.port, receive_buffer=65536))
+            for _ in range(8)
+        ]
+        for number, client in enumerate(clients):
+            start = number << 39
+            await client.ask("/film", Range=f"bytes={start}-")
+            status, headers = await client.head()
+            assert (status, headers["content-length"]) == (206, str(size - start))
+            body = await client.receive()
+            assert body == film[start : start + len(body)] != b""
+        _, most = tracemalloc.get_traced_memory()
+        assert most - before < size >> 18  # less than a byte for each block, all of them together
