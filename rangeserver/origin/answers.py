@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rangeserver.errors import ObjectChanged, OriginProtocolError
 from rangeserver.origin.asking import Answer
@@ -21,7 +22,19 @@ from rangeserver.protocol.representation import (
     stored_coding,
 )
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+# One without bytes ends before it begins: at the end of an object, or in an empty one.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-(-1|[0-9]{1,19})/([0-9]{1,19}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """The object's size, which of its bytes an answer carries, and how many that were not asked
+    for behind them.
+    """
+
+    size: int
+    span: ByteSpan
+    surplus: int = 0
 
 
 def facts_of(key: ObjectKey, headers: Mapping[str, str], size: int | None) -> ObjectFacts:
@@ -46,13 +59,18 @@ def described(key: ObjectKey, answer: Answer) -> ObjectFacts:
 def total_size(headers: Mapping[str, str]) -> int | None:
     """The size of the object that a Content-Range is of."""
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-    return int(match[3]) if match is not None else None
+    return whole_number(match[3]) if match is not None else None
 
 
-def opened_span(answer: Answer, wanted: AskedRange | None) -> tuple[int, ByteSpan] | None:
-    """The object's size, and which of its bytes an answer to ``wanted`` carries (``None``: to
-    a request for all of it). ``None`` if the answer does not say; anything but the bytes asked
-    for raises :class:`OriginProtocolError`.
+def opened_span(
+    answer: Answer, wanted: AskedRange | None, size: int | None = None
+) -> Carried | None:
+    """What an answer to ``wanted`` carries (``None``: to a request for all of it), of an object
+    that has ``size`` bytes if that is known.
+
+    ``None`` if the answer leaves that open, so that a HEAD has to settle it: some stores tell no
+    total, some have an answer without bytes where there are none to satisfy a range. Anything but
+    the bytes asked for, with others behind them perhaps, raises :class:`OriginProtocolError`.
     """
     headers = answer.headers
     length = whole_number(headers.get("content-length"))
@@ -60,32 +78,43 @@ def opened_span(answer: Answer, wanted: AskedRange | None) -> tuple[int, ByteSpa
     # On a 200 that no range was asked for Content-Range has no meaning (RFC 9110 §14.4).
     if answer.status == 200 and (told is None or wanted is None):
         if length is None or (not length and wanted is not None):
-            return None  # some stores have an empty 200 for any range of an empty object
-        size, span = length, ByteSpan(0, length)
+            return None
+        total, span = length, ByteSpan(0, length)
     else:
         match = _CONTENT_RANGE.fullmatch(told or "")
         if match is None or (answer.status != 206 and length is None):
             raise _unexpected(answer, wanted, None)
-        size, span = int(match[3]), ByteSpan(int(match[1]), int(match[2]) + 1)
-    expected = ByteSpan(0, size) if wanted is None else wanted.span(size)
-    empty = not size and wanted is None
-    if span != expected or length not in {None, span.length} or (not span.length and not empty):
+        known = size if match[3] == "*" else int(match[3])
+        if known is None:
+            return None
+        total, span = known, ByteSpan(int(match[1]), int(match[2]) + 1)
+    expected = ByteSpan(0, total) if wanted is None else wanted.span(total)
+    if wanted is not None and not expected.length:
+        return None
+    goes_on = span.start == expected.start and expected.stop <= span.stop <= total
+    if not goes_on or length not in {None, span.length}:
         raise _unexpected(answer, wanted, expected)
-    return size, span
+    return Carried(total, expected, surplus=span.stop - expected.stop)
 
 
-def check_read(answer: Answer, facts: ObjectFacts, span: ByteSpan) -> None:
-    """Refuse an answer that is not these bytes of this version."""
+def check_read(answer: Answer, facts: ObjectFacts, span: ByteSpan) -> Carried:
+    """What an answer carries, if it is these bytes of this version; refuse any other."""
     headers = answer.headers
     etag = headers.get("etag")
     if etag is not None and etag != facts.etag:
         msg = f"asked for version {facts.etag}, got {etag}"
         raise ObjectChanged(msg, headers=RETRY_AFTER)
     asked = AskedRange(span.start, span.stop - 1)
-    opened = opened_span(answer, asked)
+    carried = opened_span(answer, asked, facts.size)
     same_coding = stored_coding(headers) == facts.content_encoding
-    if etag is None or not same_coding or (opened or (0, span)) != (facts.size, span):
+    if (
+        carried is None
+        or etag is None
+        or not same_coding
+        or (carried.size, carried.span) != (facts.size, span)
+    ):
         raise _unexpected(answer, asked, span)
+    return carried
 
 
 def _unexpected(

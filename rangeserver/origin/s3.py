@@ -21,6 +21,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.origin import answers
+from rangeserver.origin.answers import Carried
 from rangeserver.origin.asking import Answer, Ask
 from rangeserver.origin.base import Opened
 from rangeserver.origin.health import OriginHealth
@@ -81,14 +82,13 @@ class S3Origin:
             if error.size and wanted.span(error.size).length <= 0:
                 raise
             return None
-        opened = answers.opened_span(answer, asked)
-        if opened is None:
+        carried = answers.opened_span(answer, asked)
+        if carried is None:
             return None
-        size, span = opened
-        facts = answers.facts_of(key, answer.headers, size)
+        facts = answers.facts_of(key, answer.headers, carried.size)
         self._proved()
-        parts = self._parts(answer, span.length)
-        return Opened(facts, span, await stack.enter_async_context(aclosing(parts)))
+        parts = self._parts(answer, carried)
+        return Opened(facts, carried.span, await stack.enter_async_context(aclosing(parts)))
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -101,9 +101,9 @@ class S3Origin:
                 answer = await self._got(stack, ask)
             except RangeUnsatisfiable as error:  # spans are cut to the size: it has shrunk
                 raise ObjectChanged(error.detail, headers=RETRY_AFTER) from error
-            answers.check_read(answer, facts, span)
+            carried = answers.check_read(answer, facts, span)
             self._proved()
-            yield await stack.enter_async_context(aclosing(self._parts(answer, span.length)))
+            yield await stack.enter_async_context(aclosing(self._parts(answer, carried)))
 
     def _place(self, key: ObjectKey) -> tuple[str, str]:
         return self._config.bucket, self._config.prefix + key
@@ -154,8 +154,11 @@ class S3Origin:
             self._proven_until = 0.0  # that a HEAD finds nothing says nothing any more
         self._health.failed(error)
 
-    async def _parts(self, answer: Answer, length: int) -> AsyncGenerator[bytes]:
-        """Exactly ``length`` bytes of a body, or an :class:`OriginBodyError`."""
+    async def _parts(self, answer: Answer, carried: Carried) -> AsyncGenerator[bytes]:
+        """Exactly the bytes asked for, or an :class:`OriginBodyError`. What was sent without being
+        asked for is not waited for.
+        """
+        length = carried.span.length
         config = self._config
         received = self.upstream.metrics.received
         rate = RateWindow(config.min_bytes_per_second, config.min_rate_window_seconds)
@@ -165,6 +168,8 @@ class S3Origin:
             with body_errors():
                 part = await answer.read()
             received(len(part))
+            if carried.surplus:
+                part = part[:left]
             left -= len(part)
             if not part or left < 0:
                 msg = f"origin body of {length} bytes " + ("ran over" if part else f"lacks {left}")

@@ -105,6 +105,37 @@ def whole_object(answer: Answer) -> Answer:
     )
 
 
+def no_total(answer: Answer) -> Answer:
+    """A range without the size of the object (RFC 9110 §14.4 allows it)."""
+    told = dict(answer.headers).get("Content-Range")
+    return answer.with_header("Content-Range", told and told.partition("/")[0] + "/*")
+
+
+def longer_range(more: int) -> Fault:
+    """A range that goes on for ``more`` bytes, where the object does, and says so."""
+
+    def fault(answer: Answer) -> Answer:
+        told = dict(answer.headers).get("Content-Range", "").removeprefix("bytes ")
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            return answer
+        start, stop = (int(number) for number in told.partition("/")[0].split("-"))
+        stop = min(stop + more + 1, len(answer.whole))
+        answer = replace(answer, body=answer.whole[start:stop])
+        answer = answer.with_header("Content-Length", str(stop - start))
+        return answer.with_header("Content-Range", f"bytes {start}-{stop - 1}/{len(answer.whole)}")
+
+    return fault
+
+
+def no_bytes_beyond(answer: Answer) -> Answer:
+    """A range that cannot be satisfied is answered as if it could: with none of the bytes."""
+    size = dict(answer.headers).get("Content-Range", "").removeprefix("bytes */")
+    if answer.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return answer
+    fields = ("ETag", '"v1"'), ("Content-Length", "0")
+    return Answer(206, (*fields, ("Content-Range", f"bytes {size}-{int(size) - 1}/{size}")))
+
+
 def promised_length(more: int) -> Fault:
     """A Content-Length that differs by ``more`` from the body, which stays as it was."""
     return lambda answer: answer.with_header("Content-Length", str(len(answer.body) + more))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,6 @@ async def test_a15_error_document_with_status_200(fake: FakeS3) -> None:
     [
         pytest.param(faults.header("Content-Range", "bytes 0-499999/1048576"), id="other-range"),
         pytest.param(faults.header("Content-Range", "bytes 10-500009/9"), id="impossible-size"),
-        pytest.param(faults.header("Content-Range", "bytes 10-500009/*"), id="no-size"),
         pytest.param(faults.header("Content-Range", None), id="no-range"),
         pytest.param(faults.promised_length(+1), id="promises-more"),
         pytest.param(faults.promised_length(-1), id="promises-less"),
@@ -180,6 +180,44 @@ async def test_a16_missing_length_and_all_bytes(fake: FakeS3, framing: Fault) ->
         received = await unusable(watch)
         assert received.complete
         watch.again(served, lambda _: framing)
+
+
+WAYS_TO_SAY_A_RANGE: dict[str, Fault] = {
+    "no-total": faults.no_total,
+    "one-byte-more": faults.longer_range(1),
+    "much-more": faults.longer_range(600_000),
+    "much-more-chunked": lambda answer: (
+        faults.chunked(faults.longer_range(600_000)(answer)) if answer.status == 206 else answer
+    ),
+    "no-bytes-beyond": faults.no_bytes_beyond,
+}
+
+
+@pytest.mark.parametrize("cache", [None, {"block_bytes": 64 << 10}], ids=["past", "cached"])
+@pytest.mark.parametrize("name", WAYS_TO_SAY_A_RANGE)
+async def test_a16_what_a_store_may_say_of_a_range(
+    fake: FakeS3, name: str, cache: dict[str, Any] | None
+) -> None:
+    """No total, more than was asked for, nothing where nothing is left: all of it can be settled,
+    each time.
+    """
+    async with watched(fake, cache=cache) as watch:
+        watch.put("film", FILM, etag='"v1"')
+        watch.put("empty", b"", etag='"none"')
+        fault = WAYS_TO_SAY_A_RANGE[name]
+        fake.misbehave(fault)
+        for start, stop in [(10, 500_010), (0, 1), (MIB - 1, MIB), (0, MIB)]:
+            received = await watch.get("/film", Range=f"bytes={start}-{stop - 1}")
+            assert (received.status, received.complete) == (206, True)
+            assert received.body == FILM[start:stop]
+        assert (await watch.get("/film", Range="bytes=-7")).body == FILM[-7:]
+        for beyond in (MIB, MIB + 5):
+            received = await watch.get("/film", Range=f"bytes={beyond}-")
+            assert (received.status, received.error_code) == (416, "range_not_satisfiable")
+            assert received.headers["content-range"] == f"bytes */{MIB}"
+        assert (await watch.get("/empty", Range="bytes=0-9")).status == 200
+        await watch.counts(0, RETRIES)
+        watch.again(served, lambda _: fault)
 
 
 async def test_a16_repetitions(fake: FakeS3) -> None:

@@ -157,6 +157,45 @@ ROWS = (
         Part(0, SIZE),
         (opens("bytes=0-9999"), DESCRIBES, ALL),
     ),
+    Row(
+        "1-start-beyond",
+        "sent without bytes",
+        faults.no_bytes_beyond,
+        ranged("20000-"),
+        Unsatisfiable(),
+        (BEYOND, DESCRIBES),
+    ),
+    *(
+        Row(
+            "1-first-last",
+            f"sent with {more} more, {how}",
+            fault,
+            ranged("100-299"),
+            Part(100, 300),
+            (opens("bytes=100-299"),),
+        )
+        for more in (1, 5000, 20000)
+        for how, fault in (
+            ("with a length", faults.longer_range(more)),
+            ("without", faults.all_of(faults.longer_range(more), faults.chunked)),
+        )
+    ),
+    Row(
+        "1-first-last",
+        "no total",
+        faults.no_total,
+        ranged("100-299"),
+        Part(100, 300),
+        (opens("bytes=100-299"), DESCRIBES, reads(100, 300, ETAG)),
+    ),
+    Row(
+        "1-suffix",
+        "no total",
+        faults.no_total,
+        ranged("-500"),
+        Part(9500, SIZE),
+        (opens("bytes=-500"), DESCRIBES, reads(9500, SIZE, ETAG)),
+    ),
     Row("1-no-range", "no length", faults.chunked, (), Whole(), (opens(), DESCRIBES, ALL)),
 )
 
@@ -179,10 +218,12 @@ def test_what_one_answer_tells(behaving: Site, case: Row) -> None:
 UNUSABLE: dict[str, Fault] = {
     "whole": faults.whole_object,
     "206 without Content-Range": faults.header("Content-Range", None),
-    "206 without total": faults.header("Content-Range", "bytes 100-299/*"),
     "another span": faults.header("Content-Range", "bytes 101-300/10000"),
     "a longer span": faults.header("Content-Range", "bytes 100-300/10000"),
     "a shorter span": faults.header("Content-Range", "bytes 100-298/10000"),
+    "a range before": faults.header("Content-Range", "bytes 99-298/10000"),
+    "a range beyond the end": faults.header("Content-Range", "bytes 100-299/250"),
+    "a range that ends before it begins": faults.header("Content-Range", "bytes 100-99/10000"),
     "another length": faults.both_lengths(1),
     "200, Content-Range, no length": faults.all_of(faults.with_status(200), faults.chunked),
     "no tag": faults.header("ETag", None),
@@ -223,7 +264,11 @@ def unmeasured(answer: Answer) -> Answer:
         ("-1", [opens("bytes=-1"), DESCRIBES]),
     ],
 )
-@pytest.mark.parametrize("fault", [None, empty, unmeasured], ids=["416", "200", "bare 416"])
+@pytest.mark.parametrize(
+    "fault",
+    [None, empty, unmeasured, faults.no_bytes_beyond],
+    ids=["416", "200", "bare 416", "206"],
+)
 @covers("3-from-zero", "3-suffix", "3-inside")
 def test_a_range_of_nothing(
     behaving: Site, value: str, once: list[Asked], fault: Fault | None
