@@ -40,7 +40,7 @@ because that is what makes aiohttp close the connection without writing anything
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class RangeserverError(Exception):
@@ -151,6 +151,16 @@ class OriginError(ResponseError):
     status = 502
     code = "origin_error"
     message = "The origin failed."
+
+    def again(self) -> Self:
+        """The same error, to be raised for one more who waited for what failed.
+
+        Of any class and with every field, but without traceback and causes: these lead to the
+        frames that it came through, and all that they hold would stay for as long as the error.
+        """
+        other = type(self).__new__(type(self), *self.args)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 class ObjectNotFound(OriginError):

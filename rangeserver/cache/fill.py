@@ -178,9 +178,10 @@ class Fill:
             else:
                 self._means.write_failed(error)
             self.error = CacheFailed(str(error))
-        except (OriginError, CacheFailed) as error:
-            # Its traceback leads back to here: a cycle, and files would stay open for it.
-            self.error = error.with_traceback(None)
+        except OriginError as error:
+            self.error = error.again()  # what was raised leads back to here, and to open files
+        except CacheFailed as error:
+            self.error = CacheFailed(str(error))
         except Exception as error:  # readers would wait, or begin the same again
             log.exception("cache: a fetch of %s failed", self._entry.place)
             self.error = CacheFailed(str(error))

@@ -171,7 +171,7 @@ class CachedRead:
             if fill.ahead:
                 fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
                 return
-            raise type(fill.error)(fill.error.detail, headers=fill.error.headers) from fill.error
+            raise fill.error.again()
         raise CacheFailed(str(fill.error))
 
     def _may_wait_on(self) -> bool:

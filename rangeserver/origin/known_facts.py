@@ -24,7 +24,6 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
-from copy import copy
 from dataclasses import astuple
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -199,7 +198,7 @@ class KnownFacts(Generic[P]):
                 facts_only = True
             elif isinstance(told, OriginError):
                 self._metrics.facts("shared")
-                raise type(told)(told.detail, headers=told.headers) from told
+                raise told.again()
             elif told is not None:
                 self._metrics.facts("shared")
                 return Opened(told, believed=question.believed), False
@@ -302,9 +301,7 @@ class _Question:
 
     def failed(self, error: OriginError) -> None:
         """The request failed; nothing, if it had brought facts before."""
-        # A copy does not know where it was raised: from there it led back to this, and to all that
-        # waits above.
-        self._settle(copy(error))
+        self._settle(error.again())
 
     def given_up(self) -> None:
         """Whoever asked goes on to other things; nothing, if it had an answer before."""
