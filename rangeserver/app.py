@@ -80,6 +80,7 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
         ],
         version=__version__,
         cache=of_cache,
+        names=(*config.admin.names, config.admin.host),
     )
 
     async def with_origins(app: web.Application) -> AsyncIterator[None]:

@@ -7,6 +7,8 @@
     │   │   ├── RequestTooLong      400
     │   │   ├── TargetNotEncoded    400
     │   │   └── TlsRequired         400
+    │   ├── NoSuchPage              404  of the admin listener
+    │   ├── NotThisHost             421  of the admin listener
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
@@ -98,6 +100,22 @@ class TlsRequired(BadRequest):
 
     code = "tls_required"
     message = "This port speaks HTTPS only."
+
+
+class NoSuchPage(RequestError):
+    """The admin listener has nothing there."""
+
+    status = 404
+    code = "not_found"
+    message = "There is nothing here; try /status, /metrics, /healthz or /readyz."
+
+
+class NotThisHost(RequestError):
+    """The admin listener does not go by this name (RFC 9110 §15.5.20)."""
+
+    status = 421
+    code = "not_this_host"
+    message = "The admin listener does not answer to this host name; admin.names can add it."
 
 
 class KeyTooLong(RequestError):

@@ -72,5 +72,5 @@ def _toml(value: object) -> str:
         return f'"{kib}KiB"' if kib and not rest else str(int(value))
     if isinstance(value, tuple):
         items = "".join(f"    {json.dumps(item)},\n" for item in value)
-        return f"[\n{items}]"
+        return f"[\n{items}]" if items else "[]"
     return json.dumps(value)  # for these types JSON is TOML

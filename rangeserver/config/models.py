@@ -12,6 +12,7 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 BucketName = Annotated[str, AfterValidator(rules.bucket_name)]
+HostName = Annotated[str, StringConstraints(to_lower=True), AfterValidator(rules.host_name)]
 
 
 class Section(BaseModel):
@@ -234,6 +235,12 @@ class AdminConfig(Section):
         description="Address to listen on. Whoever reaches it sees keys and client addresses.",
     )
     port: Port = Field(9090, description="Port to listen on; 0 lets the system choose one.")
+    names: tuple[HostName, ...] = Field(
+        (),
+        description="Host names it goes by, such as metrics.example.com, or .example.com for all "
+        "below. It always answers to addresses, to names without a dot, and to those below "
+        ".localhost, .local, .internal and .svc; others may be a stranger's page in your browser.",
+    )
 
 
 class AccessConfig(Section):

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _BUCKET = re.compile(r"[a-zA-Z0-9.\-_]{1,255}|arn:[!-~]{1,512}")  # as botocore takes them
+_HOST_NAME = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NOT_PLAIN = re.compile(r"[%?#\\\x00-\x1f\x7f-\x9f]")
 
@@ -18,6 +19,14 @@ def bucket_name(name: str) -> str:
     """A bucket's name or an access point's ARN, or nothing."""
     if name and _BUCKET.fullmatch(name) is None:
         msg = "must be a bucket's name: letters, digits, dots, hyphens, underscores, up to 255"
+        raise ValueError(msg)
+    return name
+
+
+def host_name(name: str) -> str:
+    """A host's name, or a dot and the domain that it is in."""
+    if _HOST_NAME.fullmatch(name) is None:
+        msg = "must be a host name like metrics.example.com, or .example.com for all below it"
         raise ValueError(msg)
     return name
 

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from rangeserver.process.lag import lag_measured
+from rangeserver.process.places import ConnectionLimits
+from rangeserver.process.runner import ConnectionRunner
 
 _KEEP_ALIVE_SECONDS = 75.0
 """Longer than the usual pause between two scrapes."""
+
+_LIMITS = ConnectionLimits(total=256, per_client=0)
+"""Plenty for scrapers, probes and people; more would take descriptors from the public port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +35,7 @@ async def monitored(monitoring: Monitoring | None) -> AsyncIterator[None]:
     if monitoring is None:
         yield
         return
-    runner = web.AppRunner(
-        monitoring.app,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEP_ALIVE_SECONDS,
-        shutdown_timeout=1.0,
-    )
+    runner = ConnectionRunner(monitoring.app, _LIMITS, keep_alive_seconds=_KEEP_ALIVE_SECONDS)
     try:
         await runner.setup()
         for sock in monitoring.sockets:

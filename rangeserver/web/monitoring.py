@@ -7,15 +7,21 @@ that keys, addresses and errors are shown only to whoever may reach it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.errors import MethodNotAllowed, NoSuchPage, NotThisHost
 from rangeserver.metrics import Metrics
 from rangeserver.origin.health import OriginHealth
-from rangeserver.web.exchange import ActiveExchanges
+from rangeserver.protocol.hosts import is_ours
+from rangeserver.web.error_responses import ALLOWED_METHODS
+from rangeserver.web.exchange import OBSERVERS, ActiveExchanges
+from rangeserver.web.middlewares.access import recorded
+from rangeserver.web.middlewares.errors import errors_as_json
+from rangeserver.web.routing import HANDLER, EveryTarget
 from rangeserver.web.status_page import RecentFailures, Status, render_status
 
 
@@ -38,35 +44,73 @@ class Watched:
     origins: Sequence[WatchedOrigin]
     version: str
     cache: CacheMetrics | None = None
+    names: Sequence[str] = ()
+    """Host names it goes by, besides those that no stranger can have."""
 
 
 def create_monitoring_app(watched: Watched) -> web.Application:
     """The application of the admin listener."""
-    started = time.monotonic()
+    # Its own exchanges, of which nobody is told: the drain does not wait for scrapes.
+    recording = recorded(ActiveExchanges(), (), _WRITE_IDLE_SECONDS)
+    app = web.Application(middlewares=(recording, errors_as_json))
+    app[OBSERVERS] = ()
+    pages = _Pages(watched)
+    app[HANDLER] = pages.answer
+    app.router.register_resource(EveryTarget(pages.answer))
+    return app
 
-    async def metrics(request: web.Request) -> web.Response:
+
+class _Pages:
+    """What the admin listener answers."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._started = time.monotonic()
+        self._pages: Mapping[str, Callable[[web.Request], web.Response]] = {
+            "/": _lead_to_status,
+            "/status": self._status,
+            "/metrics": self._metrics,
+            "/healthz": _alive,
+            "/readyz": self._ready,
+        }
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request; errors are raised for the middleware to answer."""
+        # Orchestrators kill what they hear nothing of, and that we live tells a stranger nothing.
+        if request.path != "/healthz":
+            _check_host(request.headers.get(hdrs.HOST, ""), self._watched.names)
+        if request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
+        if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
+            raise MethodNotAllowed
+        page = self._pages.get(request.path)
+        if page is None:
+            raise NoSuchPage
+        response = page(request)
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        return response
+
+    def _metrics(self, request: web.Request) -> web.Response:
         accept = request.headers.get(hdrs.ACCEPT, "")
-        body, media_type = watched.metrics.exposition(accept)
+        body, media_type = self._watched.metrics.exposition(accept)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: media_type})
 
-    async def healthz(_: web.Request) -> web.Response:
-        # That this runs is the answer. An origin that is down is no reason to restart us.
-        return web.json_response({"alive": True})
-
-    async def readyz(_: web.Request) -> web.Response:
-        reason = _not_ready(watched)
+    def _ready(self, _: web.Request) -> web.Response:
+        reason = _not_ready(self._watched)
         ready = reason is None
         answer: dict[str, object] = {"ready": ready, "reason": reason}
-        if len(watched.origins) > 1:
-            answer["mounts"] = {each.path: each.health.reason for each in watched.origins}
+        origins = self._watched.origins
+        if len(origins) > 1:
+            answer["mounts"] = {each.path: each.health.reason for each in origins}
         return web.json_response(answer, status=200 if ready else 503)
 
-    async def status(_: web.Request) -> web.Response:
+    def _status(self, _: web.Request) -> web.Response:
+        watched = self._watched
         page = render_status(
             Status(
                 buckets=[(each.path, each.bucket, each.health.reason) for each in watched.origins],
                 version=watched.version,
-                uptime_seconds=time.monotonic() - started,
+                uptime_seconds=time.monotonic() - self._started,
                 not_ready=_not_ready(watched),
                 running=sorted(watched.active, key=lambda exchange: exchange.started),
                 failures=watched.failures,
@@ -75,18 +119,18 @@ def create_monitoring_app(watched: Watched) -> web.Application:
         )
         return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
-    async def root(_: web.Request) -> web.Response:
-        return web.Response(status=302, headers={hdrs.LOCATION: "/status"})
 
-    app = web.Application()
-    app.on_response_prepare.append(_add_headers)
-    app.router.add_get("/", root)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/status", status)
-    return app
+def _alive(_: web.Request) -> web.Response:
+    # That this runs is the answer. An origin that is down is no reason to restart us.
+    return web.json_response({"alive": True})
 
+
+def _lead_to_status(_: web.Request) -> web.Response:
+    return web.Response(status=302, headers={hdrs.LOCATION: "/status"})
+
+
+_WRITE_IDLE_SECONDS = 30.0
+"""For whoever asks for metrics to take them."""
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -97,10 +141,12 @@ _PAGE_HEADERS = {
 }
 
 
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers[hdrs.SERVER] = "rangeserver"
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+def _check_host(host: str, names: Sequence[str]) -> None:
+    """Refuse pages of strangers that have a name of theirs resolve to this address, and so may
+    read what is told under it (DNS rebinding): a browser says which name it followed.
+    """
+    if not is_ours(host, names):
+        raise NotThisHost(host)
 
 
 def _cache_state(cache: CacheMetrics | None) -> str:

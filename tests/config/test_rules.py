@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rangeserver.config import load_config
-from rangeserver.config.rules import account_id, keeps_secrets, mount_path
+from rangeserver.config.rules import account_id, host_name, keeps_secrets, mount_path
 from rangeserver.errors import ConfigError
 from tests.config.written import BUCKET
 
@@ -71,6 +71,19 @@ def test_an_endpoint_that_may_have_a_secret(url: str) -> None:
 )
 def test_an_endpoint_that_may_not(url: str) -> None:
     assert not keeps_secrets(url)
+
+
+@pytest.mark.parametrize("name", ["metrics.example.com", ".example.com", "a_b-c", "xn--9ca.kr"])
+def test_a_host_name(name: str) -> None:
+    assert host_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "*", "a:9090", "http://a", "a/b", "a..b", "a.", "[::1]", "*.example.com", "é"]
+)
+def test_what_is_no_host_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"admin\.names.*: must be a host name"):
+        load_config(environ={}, flags={**BUCKET, "admin": {"names": [name]}})
 
 
 @pytest.mark.parametrize("account", ["", "123456789012", "000000000000"])

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from rangeserver.process import monitoring
+from rangeserver.process.places import ConnectionLimits
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, config_for, eventually, open_descriptors, running_app
@@ -52,3 +54,23 @@ async def test_it_leaves_nothing_behind() -> None:
             assert (await admin.get("/healthz")).status == 200
         await eventually(lambda: open_descriptors() == before)
         await eventually(lambda: len(asyncio.all_tasks()) == tasks)
+
+
+async def test_idle_connections_to_it_take_no_more_than_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(monitoring, "_LIMITS", ConnectionLimits(total=2, per_client=0))
+    async with (
+        FakeS3() as fake,
+        running_app(config_for(fake, admin=True)) as app,
+        await RawClient.connect(app.admin_port) as first,
+        await RawClient.connect(app.admin_port) as second,
+    ):
+        assert (await first.get("/healthz")).status == 200
+        assert (await second.get("/healthz")).status == 200
+        async with await RawClient.connect(app.admin_port) as third:
+            refused = await third.response()
+        assert refused.status == 503
+        assert json.loads(refused.body)["error"]["code"] == "too_many_connections"
+        async with await RawClient.connect(app.port) as client:
+            assert (await client.get("/none")).status == 404

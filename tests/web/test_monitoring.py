@@ -196,12 +196,73 @@ async def test_the_bare_address_leads_to_the_status_page(fake: FakeS3) -> None:
         assert (response.status, response.headers["location"]) == (302, "/status")
 
 
+def error_of(response: RawResponse) -> tuple[int, str]:
+    """An error by the error contract: its status and code."""
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "no-store"
+    error = json.loads(response.body)["error"]
+    assert error["request_id"] == response.headers["x-request-id"]
+    return response.status, error["code"]
+
+
 async def test_what_is_not_there_and_not_allowed(
     fake: FakeS3, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.ERROR)
+    caplog.set_level(logging.INFO)
     async with running_app(config_for(fake, admin=True)) as app:
-        assert (await ask(app, "/nothing")).status == 404
+        caplog.clear()
+        assert error_of(await ask(app, "/nothing")) == (404, "not_found")
         async with await RawClient.connect(app.admin_port) as client:
-            assert (await client.get("/metrics", method="POST")).status == 405
-    assert not caplog.messages
+            response = await client.get("/metrics", method="POST")
+            assert error_of(response) == (405, "method_not_allowed")
+            assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+            response = await client.get("/metrics", method="OPTIONS")
+            assert (response.status, response.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+            response = await client.get("/metrics", method="HEAD")
+            assert (response.status, response.body) == (200, b"")
+        assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nno field\r\n\r\n", "bad_request"),
+        (b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n", "request_too_long"),
+        (b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03" + bytes(200), "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "bad_request"),
+    ],
+    ids=["field", "target", "long", "tls", "host"],
+)
+async def test_a_bad_request_is_told_as_on_the_public_port_and_floods_no_log(
+    fake: FakeS3, caplog: pytest.LogCaptureFixture, request_: bytes, code: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running_app(config_for(fake, admin=True)) as app:
+        caplog.clear()
+        async with await RawClient.connect(app.admin_port) as client:
+            await client.send(request_)
+            assert error_of(await client.response()) == (400, code)
+        assert not caplog.messages
+
+
+@pytest.mark.parametrize("target", ["/status", "/metrics", "/readyz", "/", "/nothing"])
+async def test_a_strangers_host_name_is_told_nothing(fake: FakeS3, target: str) -> None:
+    """A page of evil.example whose name was made to resolve to this address (DNS rebinding)."""
+    async with running_app(config_for(fake, admin=True)) as app:
+        response = await ask(app, target, Host="evil.example:9090")
+        assert error_of(response) == (421, "not_this_host")
+        assert (await ask(app, target, Host="127.0.0.1:9090")).status != 421
+        assert (await ask(app, "/healthz", Host="evil.example:9090")).status == 200
+
+
+async def test_scrapers_and_probes_come_by_name_or_without(fake: FakeS3) -> None:
+    config = config_for(fake, admin=True)
+    named = config.admin.model_copy(update={"names": ("metrics.example.com",)})
+    async with running_app(config.model_copy(update={"admin": named})) as app:
+        hosts = ["rangeserver:9090", "rangeserver.media.svc.cluster.local:9090", "[::1]:9090"]
+        for host in (*hosts, "metrics.example.com"):
+            assert (await ask(app, "/metrics", Host=host)).status == 200, host
+        async with await RawClient.connect(app.admin_port) as client:
+            await client.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert (await client.response()).status == 200
