@@ -386,6 +386,7 @@ class Model(RuleBasedStateMachine):
             for reader in tuple(self.readers):
                 self._leave(reader)
             for process in self.processes:
+                self.run(process.cache.stop())
                 self.run(process.cache.close())
                 process.check_at_rest()
             assert self.inner.open_now == 0
