@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import time
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.eviction import Limits, Swept, sweep
 from rangeserver.cache.header import Header, NotOurs
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.polling import Poller
 from rangeserver.config import CacheConfig
 from rangeserver.protocol.representation import ObjectFacts
 
@@ -46,8 +48,6 @@ NEVER = 0.0
 """When the origin was last asked, of facts of which that is not known."""
 
 _OTHERS_OPENING_SECONDS = 20.0
-_LOOK_AGAIN_SECONDS = 0.01
-
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -64,6 +64,7 @@ class Cache:
         self.wait_seconds = wait_seconds
         self.budget = Budget(int(config.max_in_flight_bytes))
         self.disk = Disk()
+        self.others = Poller(self.disk)
         self.directory = Directory(directory, close=self.disk.close_later)
         self._limits = Limits(int(config.max_bytes), int(config.min_free_bytes))
         self.tasks: set[asyncio.Task[None]] = set()
@@ -223,15 +224,13 @@ class Cache:
         """
         locked = False
         until = time.monotonic() + _OTHERS_OPENING_SECONDS
-        while self.may_write() and time.monotonic() < until:
-            try:
-                locked = self.directory.try_lock_place(place)
-            except OSError as error:
-                self.write_failed(error)
-                break
-            if locked:
-                break
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        try:
+            while self.may_write() and not (locked := self.directory.try_lock_place(place)):
+                free = functools.partial(self.directory.is_place_free, place)
+                if not await self.others.until(free, within=until - time.monotonic()):
+                    break
+        except OSError as error:
+            self.write_failed(error)
         try:
             yield
         finally:

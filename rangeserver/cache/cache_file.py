@@ -172,6 +172,13 @@ class CacheFile:
                 return Claim([], run, damaged)
             # Somebody completed it between the look and the lock.
 
+    def is_settled(self, block: int) -> bool:
+        """Whether a block has a record, or no other process has it locked. Raises ``OSError``."""
+        if self._records(block, block + 1)[0] is not None:
+            return True
+        start = self.layout.record_offset(block)
+        return locks.first_locked(self._descriptor, start, RECORD_BYTES) is None
+
     def release(self, run: tuple[int, int]) -> None:
         """Free the lock on blocks that were claimed; does not block."""
         start = self.layout.record_offset(run[0])

@@ -209,6 +209,10 @@ class Directory:
         """Become the one process that makes a file for this object. Raises ``OSError``."""
         return locks.try_lock(self._mark, _lock_byte(place), 1)
 
+    def is_place_free(self, place: str) -> bool:
+        """Whether no other process has it locked. Raises ``OSError``."""
+        return locks.first_locked(self._mark, _lock_byte(place), 1) is None
+
     def unlock_place(self, place: str) -> None:
         """Be it no longer; does not block."""
         locks.unlock(self._mark, _lock_byte(place), 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,6 +25,7 @@ from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.polling import Poller
 from rangeserver.errors import OriginError, OriginProtocolError
 from rangeserver.protocol.ranges import ByteSpan
 
@@ -32,9 +34,6 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 0.05
 _FIRST_READER_SECONDS = 1.0
 """The fill of an object that was just asked for, until its first reader comes."""
-
-_LOOK_AGAIN_SECONDS = 0.01
-"""How often to look whether another process has written a block: one look for all its readers."""
 
 _OTHERS_SECONDS = 10.0
 """How long another process may take over a block. One that hangs keeps its locks."""
@@ -51,6 +50,7 @@ class Means(Protocol):
     """What fills have in common."""
 
     disk: Disk
+    others: Poller
     budget: Budget
     metrics: CacheMetrics
     wait_seconds: float
@@ -232,10 +232,10 @@ class Fill:
             if not fetch:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
-            if loop.time() > until:
+            settled = functools.partial(entry.file.is_settled, self.first)
+            if not await means.others.until(settled, within=until - loop.time()):
                 msg = "another process takes too long over a block"
                 raise CacheFailed(msg)
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _claim(self, *, fetch: bool) -> Claim:
         file = self._entry.file

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,14 @@ from rangeserver.config import Config
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.forked import Forked, forked
-from tests.support import DEADLINE_SECONDS, RawClient, RawResponse, config_for, eventually
+from tests.support import (
+    DEADLINE_SECONDS,
+    RawClient,
+    RawResponse,
+    config_for,
+    eventually,
+    running_app,
+)
 
 MIB = 1 << 20
 BLOCK = 64 << 10
@@ -169,6 +177,40 @@ async def test_the_one_that_asks_first_is_stopped(fake: FakeS3, tmp_path: Path) 
         assert (await leader).body == FILM
         assert await is_exact(first.port)
     assert fake.sent["film"] <= len(FILM) + MIB
+
+
+async def test_the_loop_has_nothing_to_do_for_those_who_wait_for_another_process(
+    fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers are asked for the same hundred cold objects of an origin that is silent."""
+    keys = [f"film{number}" for number in range(100)]
+    for key in keys:
+        fake.put(key, FILM[:1000])
+    fake.misbehave(faults.stall_after(faults.BEFORE_HEADER))
+    on_the_loop = 0
+    call = locks._call
+
+    def counted(*args: Any) -> bytes:
+        nonlocal on_the_loop
+        on_the_loop += threading.current_thread() is threading.main_thread()
+        return call(*args)
+
+    monkeypatch.setattr(locks, "_call", counted)
+    config = settings(fake, tmp_path / "cache")
+    async with running_app(config) as first, running_app(config) as second:
+        leaders = [asyncio.create_task(get(first.port, f"/{key}")) for key in keys]
+        await eventually(lambda: fake.stalled == len(keys))
+        followers = [asyncio.create_task(get(second.port, f"/{key}")) for key in keys]
+        await asyncio.sleep(0.5)  # for a server that polls for each of them, 50 times each
+        assert fake.stalled == len(keys)
+        assert not any(task.done() for task in followers)
+        fake.release()
+        for response in await asyncio.gather(*leaders, *followers):
+            assert (response.status, response.body) == (200, FILM[:1000])
+    assert len(fake.requests) == len(keys)
+    # Of each object the place is locked twice and freed twice, and so is its block once; some of
+    # those who wait are woken in vain.
+    assert on_the_loop <= 10 * len(keys)
 
 
 @pytest.mark.parametrize("ttl_seconds", [0, 60])
