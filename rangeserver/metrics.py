@@ -94,7 +94,7 @@ class ResponseMetrics:
                 "rangeserver_response_bytes",
                 "Body bytes handed to client connections, running responses included.",
                 ("source",),
-                self._sent,
+                lambda: [((source,), sent) for source, sent in self.sent().items()],
             )
         )
         registry.register(
@@ -126,11 +126,12 @@ class ResponseMetrics:
             self._first_byte.observe(first_byte, (source,))
         self._duration.observe(duration)
 
-    def _sent(self) -> Readings:
+    def sent(self) -> dict[str, int]:
+        """Body bytes by their source, running responses included."""
         total = dict(self._bytes)
         for source, sent in self.running():
             total[source] = total.get(source, 0) + sent
-        return [((source,), sent) for source, sent in total.items()]
+        return total
 
 
 class OriginMetrics:

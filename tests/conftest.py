@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.chromium import EXECUTABLE, Page, chromium_page
 from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
 from tests.faults.leaks import freeze
@@ -65,3 +67,12 @@ async def fake(stored: Mapping[str, bytes]) -> AsyncIterator[FakeS3]:
         for key, body in stored.items():
             origin.put(key, body)
         yield origin
+
+
+@pytest.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    """A browser's page, for tests marked ``browser``."""
+    if EXECUTABLE is None:
+        pytest.skip("there is no Chromium on this machine")
+    async with chromium_page(tmp_path / "profile") as opened:
+        yield opened

@@ -16,7 +16,8 @@ from rangeserver.cli.cache_access import Names, mounted_key, one_line_errors, op
 from rangeserver.cli.cache_contents import list_objects, stats
 from rangeserver.cli.on_demand import OnDemand
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.cli.words import count_text, printable, progress, size_text
+from rangeserver.cli.words import printable, progress
+from rangeserver.figures import count_text, size_text
 
 
 @click.group(cls=OnDemand, commands_in={"warm": "rangeserver.cli.warm"})

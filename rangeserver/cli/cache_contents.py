@@ -16,8 +16,9 @@ from rangeserver.cache.directory import read_place
 from rangeserver.cache.inspection import Kept, Summary, contents, summarize
 from rangeserver.cli.cache_access import Names, one_line_errors, opened_directory
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.cli.words import age_text, count_text, printable, size_text
+from rangeserver.cli.words import printable
 from rangeserver.config import Config
+from rangeserver.figures import age_text, count_text, size_text
 
 
 @click.command()

@@ -17,9 +17,10 @@ from rangeserver.cache.addresses import Addresses
 from rangeserver.cache.warming import NotKept, Plan, fetch, plan_warming
 from rangeserver.cli.cache_access import INTERRUPTED, fail, mounted_key, one_line_errors
 from rangeserver.cli.options import config_from, config_options, exit_with_problems
-from rangeserver.cli.words import printable, progress, size_text
+from rangeserver.cli.words import printable, progress
 from rangeserver.config import Config, Mount
 from rangeserver.errors import ConfigError, OriginError, RequestError
+from rangeserver.figures import size_text
 from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.object_keys import check_length
 from rangeserver.protocol.ranges import WHOLE, AskedRange, parse_members

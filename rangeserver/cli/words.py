@@ -1,4 +1,4 @@
-"""Figures as people read them, and what a command shows while it works."""
+"""What a command shows on a terminal."""
 
 from __future__ import annotations
 
@@ -8,31 +8,7 @@ from contextlib import contextmanager
 
 import click
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
-_AGES = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-
-
-def size_text(count: int) -> str:
-    """A number of bytes: ``1.5 GiB``."""
-    if count < 1024:
-        return f"{count} B"
-    size, unit = count / 1024, 0
-    while round(size, 1) >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.1f} {_UNITS[unit]}"
-
-
-def age_text(seconds: float) -> str:
-    """A time span, by its largest unit: ``3 min``. What lies ahead is now: clocks differ."""
-    for length, unit in _AGES:
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return "0 s"
-
-
-def count_text(count: int, noun: str) -> str:
-    """``1 object``, ``2 objects``."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+from rangeserver.figures import size_text
 
 
 def printable(text: str) -> str:

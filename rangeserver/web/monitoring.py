@@ -21,8 +21,9 @@ from rangeserver.web.error_responses import ALLOWED_METHODS
 from rangeserver.web.exchange import OBSERVERS, ActiveExchanges
 from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
+from rangeserver.web.page_frame import PAGE_HEADERS
 from rangeserver.web.routing import HANDLER, EveryTarget
-from rangeserver.web.status_page import RecentFailures, Status, render_status
+from rangeserver.web.status_page import CacheState, RecentFailures, Status, render_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,13 @@ class _Pages:
                 version=watched.version,
                 uptime_seconds=time.monotonic() - self._started,
                 not_ready=_not_ready(watched),
+                sent=watched.metrics.responses.sent(),
                 running=sorted(watched.active, key=lambda exchange: exchange.started),
                 failures=watched.failures,
                 cache=_cache_state(watched.cache),
             )
         )
-        return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
+        return web.Response(text=page, content_type="text/html", headers=PAGE_HEADERS)
 
 
 def _alive(_: web.Request) -> web.Response:
@@ -132,14 +134,6 @@ def _lead_to_status(_: web.Request) -> web.Response:
 _WRITE_IDLE_SECONDS = 30.0
 """For whoever asks for metrics to take them."""
 
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-}
-
 
 def _check_host(host: str, names: Sequence[str]) -> None:
     """Refuse pages of strangers that have a name of theirs resolve to this address, and so may
@@ -149,11 +143,8 @@ def _check_host(host: str, names: Sequence[str]) -> None:
         raise NotThisHost(host)
 
 
-def _cache_state(cache: CacheMetrics | None) -> str:
-    if cache is None:
-        return "off"
-    state = f"{cache.disk_bytes:,} of {cache.max_bytes:,} bytes on the disk"
-    return state if cache.usable() else f"{state}; it cannot be written to at the moment"
+def _cache_state(cache: CacheMetrics | None) -> CacheState | None:
+    return CacheState(cache.disk_bytes, cache.max_bytes, cache.usable()) if cache else None
 
 
 def _not_ready(watched: Watched) -> str | None:

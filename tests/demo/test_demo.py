@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 
 from rangeserver.demo.bucket import samples
-from tests.demo.chromium import EXECUTABLE, Page, chromium_page
+from tests.chromium import Page
 
 KOREAN = "한국어 동영상.mp4"
 SAMPLES = {file.key: file.path for file in samples()}
@@ -277,14 +277,6 @@ COLOUR = """(() => {
   context.drawImage(video, 0, 0, 96, 54);
   return [...context.getImageData(80, 40, 1, 1).data].slice(0, 3);
 })()"""
-
-
-@pytest.fixture
-async def page(tmp_path: Path) -> AsyncIterator[Page]:
-    if EXECUTABLE is None:
-        pytest.skip("there is no Chromium on this machine")
-    async with chromium_page(tmp_path / "profile") as page:
-        yield page
 
 
 def click_file(key: str) -> str:

@@ -18,6 +18,7 @@ from rangeserver.origin.upstream import Upstream
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
+from tests.web.status_rows import rows
 
 
 @pytest.fixture
@@ -228,10 +229,11 @@ async def test_one_bucket_that_serves_is_enough_to_be_ready(fake: FakeS3, other:
         assert "InvalidAccessKeyId" in said["mounts"]["/x/"]
 
         page = (await ask_admin(app, "/status")).body.decode()
-        assert "<td>/</td><td>films</td><td>serves</td>" in page
-        assert "<td>/x/y z/</td><td>films</td><td>serves</td>" in page
-        assert "<td>/x/</td><td>cuts</td><td>The origin refuses" in page
-        assert '<p class="good">ready</p>' in page
+        shown = {row["path"]: (row["bucket"], row["state"]) for row in rows(page)}
+        assert shown["/"] == shown["/x/y z/"] == ("films", "serves")
+        assert shown["/x/"][0] == "cuts"
+        assert shown["/x/"][1].startswith("The origin refuses")
+        assert '<p class="state good">ready</p>' in page
 
         fake.misbehave(refused, method=None)
         async with await RawClient.connect(app.port) as client:
@@ -244,7 +246,7 @@ async def test_one_bucket_that_serves_is_enough_to_be_ready(fake: FakeS3, other:
         assert said["reason"].startswith("No bucket serves; ")
         assert all(f"{path}: The origin refuses" in said["reason"] for path in said["mounts"])
         page = (await ask_admin(app, "/status")).body.decode()
-        assert '<p class="bad">not ready: No bucket serves;' in page
+        assert '<p class="state bad">not ready: No bucket serves;' in page
 
         other.behave()
         await eventually(lambda: ready_paths(app) == {"/x/"})
@@ -256,4 +258,4 @@ async def test_one_bucket_alone_is_not_listed(fake: FakeS3) -> None:
     async with running_app(config_for(fake, admin=True)) as app:
         await eventually(lambda: ready_paths(app) == {"/"})
         assert json.loads((await ask_admin(app, "/readyz")).body) == {"ready": True, "reason": None}
-        assert "bucket films" in (await ask_admin(app, "/status")).body.decode()
+        assert "<dt>Bucket</dt><dd>films</dd>" in (await ask_admin(app, "/status")).body.decode()

@@ -1,4 +1,4 @@
-"""Headless Chromium through its DevTools protocol: as much as the demo's tests need."""
+"""Headless Chromium through its DevTools protocol: as much as tests of pages need."""
 
 from __future__ import annotations
 
