@@ -20,6 +20,7 @@
         ├── ObjectChanged           503  the version asked for is gone (If-Match failed)
         ├── RangeUnsatisfiable      416  the object ends before the range asked for
         ├── OriginBusy              503  no free origin connection within the deadline
+        │   └── OriginRecalled      503  a body's connection was needed for others
         ├── OriginThrottled         503  the origin asked us to slow down
         ├── OriginTimeout           504
         ├── OriginUnreachable       502
@@ -229,6 +230,10 @@ class OriginBusy(OriginError):
     status = 503
     code = "origin_busy"
     message = "The server is at its limit of origin connections; try again shortly."
+
+
+class OriginRecalled(OriginBusy):
+    """The connection of a body was given to others who waited; the body can be continued."""
 
 
 class OriginThrottled(OriginError):

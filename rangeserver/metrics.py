@@ -163,6 +163,11 @@ class OriginMetrics:
             "Attempts at continuing a body that broke at the origin.",
             registry=registry,
         )
+        self._recalls = Counter(
+            "rangeserver_origin_recalls",
+            "Origin connections taken from a body for others who waited; it is continued later.",
+            registry=registry,
+        )
         refreshes = Counter(
             "rangeserver_credentials_refreshes",
             "Look-ups of the origin's credentials, by what came of them.",
@@ -231,6 +236,10 @@ class OriginMetrics:
     def resumed(self) -> None:
         """A broken body is asked for again."""
         self._resumes.inc()
+
+    def recalled(self) -> None:
+        """A body's connection is needed for others."""
+        self._recalls.inc()
 
     def retried(self, reason: str) -> None:
         """A failed request is repeated."""

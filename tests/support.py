@@ -273,12 +273,15 @@ class RawClient:
         *,
         receive_buffer: int | None = None,
         sock: socket.socket | None = None,
+        source: str = "",
     ) -> Self:
-        """Connect, over ``sock`` if given; a small ``receive_buffer`` makes a client that takes
-        little.
+        """Connect, over ``sock`` if given, or from the address ``source``; a small
+        ``receive_buffer`` makes a client that takes little.
         """
         sock = socket.socket() if sock is None else sock
         sock.setblocking(False)
+        if source:
+            sock.bind((source, 0))
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:

@@ -121,7 +121,9 @@ class OriginConfig(Section):
         "it may not list the bucket.",
     )
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        256, description="Connections to the origin at once; one per body being streamed."
+        256,
+        description="Connections to the origin at once; one per body being streamed. Clients that "
+        "want more have equal shares.",
     )
     pool_wait_seconds: Seconds = Field(5.0, description="For a free origin connection; then 503.")
     connect_seconds: Seconds = Field(3.0, description="For one connection attempt.")

@@ -8,6 +8,8 @@ from typing import Literal
 
 import aiohttp
 
+from rangeserver.origin.slots import Slot
+
 _FLOWING_BYTES = 64 * 1024
 """A body that has no more than this to come is read without waiting to be asked."""
 
@@ -37,6 +39,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     response: aiohttp.ClientResponse | None
+    slot: Slot | None = None
+    """The place that it has."""
 
     async def read(self) -> bytes:
         """The next bytes of the body; ``b""`` at its end. Raises what aiohttp raises.
@@ -67,6 +71,8 @@ class Answer:
         """
         if self.response is not None:
             self.response.close()
+        if self.slot is not None:
+            self.slot.release()
 
 
 def _resume(response: aiohttp.ClientResponse) -> None:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from rangeserver.protocol.client_address import client_of
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -42,10 +43,11 @@ P = TypeVar("P", bound=Part, covariant=True)
 @dataclass(slots=True)
 class ReadReport:
     """What happened while the bytes of one response were read: ``cached`` of them were at hand,
-    ``fetched`` ones had to be waited for.
+    ``fetched`` ones had to be waited for. ``client`` is the address of whoever asked.
     """
 
     request_id: str = ""
+    client: str = ""
     resumes: int = 0
     cached: int = 0
     fetched: int = 0
@@ -78,6 +80,12 @@ def report_id() -> str:
     """The id of the request that the current one to the origin is made for."""
     report = _report.get()
     return report.request_id if report is not None else ""
+
+
+def current_client() -> str:
+    """The client for whom the origin is asked, ``""`` for none, as shares are handed out."""
+    report = _report.get()
+    return client_of(report.client) if report is not None else ""
 
 
 def note_resume() -> str:

@@ -25,6 +25,7 @@ from rangeserver.errors import (
     OriginBusy,
     OriginError,
     OriginProtocolError,
+    OriginRecalled,
     OriginServerError,
     OriginThrottled,
     OriginTimeout,
@@ -40,6 +41,7 @@ from rangeserver.origin.retrying import (
     Uniform,
     reason_to_retry,
 )
+from rangeserver.origin.slots import continuing
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -49,6 +51,10 @@ T = TypeVar("T")
 
 PROGRESS_BYTES = 1 << 20
 """Bytes after which a resumed body counts as healthy again."""
+
+PIECE_BYTES = 1 << 20
+"""What a body asks for that had to give its connection back to others; twice as much each time it
+may keep it for that long. What is on its way is lost with a connection."""
 
 # Worth another attempt at a body. The others say that it would fail again, or that the version
 # is gone.
@@ -168,22 +174,47 @@ class ResumingOrigin:
         """
         position = span.start
         attempts = _Resumes(self._policy, self._uniform)
+        piece: int | None = None
         while True:
             try:
                 async for part in parts:
                     position += len(part)
                     attempts.succeeded(len(part))
                     yield part
+            except OriginRecalled:
+                piece = PIECE_BYTES
+                cause: OriginError | None = None
             except _RESUMABLE as error:
-                cause: OriginError = error
+                cause = error
             else:
-                return
+                if position == span.stop:
+                    return
+                assert piece is not None
+                piece *= 2
+                cause = None
             await stack.aclose()
-            rest = ByteSpan(position, span.stop)
+            rest = ByteSpan(position, min(span.stop, position + (piece or span.stop)))
             try:
-                parts = await self._reopened(facts, rest, stack, attempts, cause)
+                if cause is None:
+                    parts = await self._continued(facts, rest, stack, attempts)
+                else:
+                    parts = await self._reopened(facts, rest, stack, attempts, cause)
             finally:
                 del cause  # as above
+
+    async def _continued(
+        self,
+        facts: ObjectFacts,
+        rest: ByteSpan,
+        stack: AsyncExitStack,
+        attempts: _Resumes,
+    ) -> AsyncIterator[bytes]:
+        """Go on with a body of which nothing was wrong."""
+        try:
+            with continuing():
+                return await stack.enter_async_context(self.inner.read(facts, rest))
+        except _RESUMABLE as error:
+            return await self._reopened(facts, rest, stack, attempts, error)
 
     async def _reopened(
         self,

@@ -157,15 +157,18 @@ class S3Origin:
     async def _parts(self, answer: Answer, carried: Carried) -> AsyncGenerator[bytes]:
         """Exactly the bytes asked for, or an :class:`OriginBodyError`. What was sent without being
         asked for is not waited for.
+
+        Raises :class:`~rangeserver.errors.OriginRecalled` when its place is taken back.
         """
         length = carried.span.length
-        config = self._config
+        config, slot = self._config, answer.slot
+        assert slot is not None
         received = self.upstream.metrics.received
         rate = RateWindow(config.min_bytes_per_second, config.min_rate_window_seconds)
         left = length
         while left:
             asked = time.monotonic()
-            with body_errors():
+            with slot.reading(), body_errors():
                 part = await answer.read()
             received(len(part))
             if carried.surplus:

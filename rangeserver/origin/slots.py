@@ -1,51 +1,191 @@
-"""The places for requests at the origin: as many as there are connections, and a bounded wait."""
+"""The places for requests at the origin: as many as there are connections, and shared fairly.
+
+A place is held from before a request is sent until its body is done, and a body lasts as long as
+its client likes. So while others wait, a body may have to give its place back, and is continued
+later, at its next byte: at once if its client has taken nothing for a while, and otherwise if
+its client has more places than whoever waits would have. Nobody is cut off for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-from rangeserver.errors import OriginBusy
+from rangeserver.errors import OriginBusy, OriginError, OriginRecalled
 from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.base import current_client
+from rangeserver.origin.fair_queue import FairQueue
+from rangeserver.origin.recalling import Lent, Line, to_recall
 from rangeserver.origin.translate import RETRY_AFTER
+
+BEGUN_SECONDS = 30.0
+"""How long a body that has begun waits for a place: it cannot be told to come back later."""
+
+IDLE_SECONDS = 1.0
+"""A place is idle if no byte was asked of it for so long: a viewer below 2 Mbit/s, or a pause."""
+
+TURN_SECONDS = 2.0
+"""A place that is used is kept for as long at least. Giving it back wastes what is on its way."""
+
+_LOOK_SECONDS = 0.25
+"""How often to look for places that became idle while somebody waits."""
+
+_RECALLED_AT_ONCE = 32
+"""Places at most that are taken back in one look."""
+
+_begun: ContextVar[bool] = ContextVar("begun", default=False)
+
+
+@contextmanager
+def continuing() -> Iterator[None]:
+    """The requests of this context are for bodies that have begun: they go first, and wait long."""
+    token = _begun.set(True)
+    try:
+        yield
+    finally:
+        _begun.reset(token)
+
+
+class Slot:
+    """One place."""
+
+    __slots__ = ("_slots", "client", "idle_since", "recalled", "since", "take_back")
+
+    def __init__(self, slots: Slots, client: str) -> None:
+        self._slots = slots
+        self.client = client
+        self.since = time.monotonic()
+        self.idle_since: float | None = None
+        self.take_back: Callable[[], None] | None = None
+        """Closes the body that is read, and gives the place back; without, it is not recalled."""
+        self.recalled = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Some bytes are asked for; it is idle until the next time.
+
+        Raises :class:`OriginRecalled` if the place was taken back before they came.
+        """
+        self._raise_if_recalled()
+        self.idle_since = None
+        try:
+            yield
+        except OriginError:
+            self._raise_if_recalled()
+            raise
+        self._raise_if_recalled()
+        self.idle_since = time.monotonic()
+
+    def release(self) -> None:
+        """Give it back, if that was not done before."""
+        self._slots.give_back(self)
+
+    def _raise_if_recalled(self) -> None:
+        if self.recalled:
+            msg = "its origin connection was needed for others"
+            raise OriginRecalled(msg, headers=RETRY_AFTER) from None
 
 
 class Slots:
-    """``limit`` places; a request holds one from before it is sent until its body is done."""
+    """``limit`` places, and whoever waits for one."""
 
     def __init__(self, limit: int, wait_seconds: float, metrics: OriginMetrics) -> None:
         self.limit = limit
-        self.in_use = 0
         self._wait_seconds = wait_seconds
         self._metrics = metrics
-        self._free = asyncio.Semaphore(limit)
+        self._held: dict[Slot, None] = {}
+        self._queue: FairQueue[asyncio.Future[Slot]] = FairQueue()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def in_use(self) -> int:
+        """How many are taken."""
+        return len(self._held)
 
     @property
     def full(self) -> bool:
         """Whether a request would have to wait."""
-        return self._free.locked()
+        return len(self._held) >= self.limit or bool(self._queue)
 
-    async def acquire(self) -> None:
+    async def acquire(self) -> Slot:
         """Take a place, or raise :class:`OriginBusy` after the deadline."""
-        if self._free.locked():
-            await self._wait()
-        else:
-            await self._free.acquire()
-        self.in_use += 1
-        self._metrics.in_use += 1
+        client = current_client()
+        return await self._wait(client) if self.full else self._take(client)
 
-    async def _wait(self) -> None:
+    def give_back(self, slot: Slot) -> None:
+        """A place is free, if it was not before."""
+        if slot not in self._held:
+            return
+        del self._held[slot]
+        self._metrics.in_use -= 1
+        self._queue.give(slot.client)
+        self._let_in()
+
+    def _take(self, client: str) -> Slot:
+        slot = Slot(self, client)
+        self._held[slot] = None
+        self._metrics.in_use += 1
+        self._queue.take(client)
+        return slot
+
+    async def _wait(self, client: str) -> Slot:
+        begun = _begun.get()
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._queue.wait(client, turn, begun=begun)
         self._metrics.waiting += 1
+        self._look()
         try:
-            async with asyncio.timeout(self._wait_seconds):
-                await self._free.acquire()
-        except TimeoutError:
-            msg = f"all {self.limit} origin connections are in use"
-            raise OriginBusy(msg, headers=RETRY_AFTER) from None
+            async with asyncio.timeout(max(self._wait_seconds, BEGUN_SECONDS * begun)):
+                return await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                turn.result().release()  # it was our turn in the same moment
+            else:
+                self._queue.leave(client, turn)
+            if isinstance(error, TimeoutError):
+                msg = f"all {self.limit} origin connections are in use"
+                raise OriginBusy(msg, headers=RETRY_AFTER) from None
+            raise
         finally:
             self._metrics.waiting -= 1
 
-    def release(self) -> None:
-        """Give a place back."""
-        self.in_use -= 1
-        self._metrics.in_use -= 1
-        self._free.release()
+    def _let_in(self) -> None:
+        while len(self._held) < self.limit and (first := self._queue.first()) is not None:
+            client, turn = first
+            self._queue.leave(client, turn)
+            if not turn.done():
+                turn.set_result(self._take(client))
+
+    def _look(self) -> None:
+        """Take places back for those who wait, now and as long as any do."""
+        if self._timer is not None:
+            return
+        lines = (Line(*line) for line in self._queue.lines())
+        places = to_recall(self._lent(), lines, self._queue.held, at_most=_RECALLED_AT_ONCE)
+        for slot in places:
+            self._recall(slot)
+        if self._queue:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _lent(self) -> Iterator[Lent[Slot]]:
+        now = time.monotonic()
+        for slot in self._held:
+            if slot.take_back is None:
+                continue
+            if slot.idle_since is not None and now - slot.idle_since >= IDLE_SECONDS:
+                yield Lent(slot, slot.client, slot.idle_since, idle=True)
+            elif now - slot.since >= TURN_SECONDS:
+                yield Lent(slot, slot.client, slot.since, idle=False)
+
+    def _recall(self, slot: Slot) -> None:
+        assert slot.take_back is not None
+        slot.recalled = True
+        self._metrics.recalled()
+        slot.take_back()

@@ -33,7 +33,7 @@ from rangeserver.origin.pool import (
 )
 from rangeserver.origin.retrying import RetryTokens
 from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
-from rangeserver.origin.slots import Slots
+from rangeserver.origin.slots import Slot, Slots
 
 
 @asynccontextmanager
@@ -97,22 +97,21 @@ class Upstream:
         Raises a subclass of :class:`~rangeserver.errors.OriginError`.
         """
         self.circuit.admit()
-        await self.slots.acquire()
-        answer = await self._first_answer(ask)
+        answer = await self._first_answer(ask, await self.slots.acquire())
         try:
             yield answer
         finally:
-            self._give_back(answer)
+            answer.close()
 
-    async def _first_answer(self, ask: Ask) -> Answer:
+    async def _first_answer(self, ask: Ask, slot: Slot) -> Answer:
         asked = time.monotonic()
         late_after = self._lateness.delay()
         if late_after is None:
-            answer = await self._send(ask)
+            answer = await self._send(ask, slot)
         else:
-            race = Race(lambda: self._second(ask), self._give_back)
+            race = Race(lambda: self._second(ask), Answer.close)
             try:
-                answer = await race.run(self._send(ask), late_after)
+                answer = await race.run(self._send(ask, slot), late_after)
             finally:
                 if race.won_by_second is not None:
                     self.metrics.hedged("won" if race.won_by_second else "lost")
@@ -126,24 +125,27 @@ class Upstream:
         return self._sent_again(ask)
 
     async def _sent_again(self, ask: Ask) -> Answer:
-        await self.slots.acquire()
+        slot = await self.slots.acquire()
         with over_a_new_connection():
-            return await self._send(ask)
+            return await self._send(ask, slot)
 
-    async def _send(self, ask: Ask) -> Answer:
+    async def _send(self, ask: Ask, slot: Slot) -> Answer:
         """Send from a place that was taken, and that is given back if no answer comes of it."""
         # Whoever is to find out whether the origin is back must not ask a connection of before.
         with over_a_new_connection(wanted=self.circuit.is_open):
             try:
                 answer = await self._with_valid_credentials(ask)
             except BaseException as error:
-                self.slots.release()
+                slot.release()
                 if isinstance(error, OriginError):
                     self._note(ask, error)
                 elif given_up_for_lateness(error):
                     self.circuit.unanswered(ask.key, connected=True)
                 raise
         self.circuit.answered()
+        answer.slot = slot
+        if ask.method == "GET":
+            slot.take_back = answer.close
         return answer
 
     async def _with_valid_credentials(self, ask: Ask) -> Answer:
@@ -168,7 +170,3 @@ class Upstream:
                 self.circuit.unanswered(ask.key, connected=not error.connecting)
         else:
             self.circuit.answered()
-
-    def _give_back(self, answer: Answer) -> None:
-        answer.close()
-        self.slots.release()

@@ -65,7 +65,7 @@ class Exchange:
     transport: asyncio.Transport | None = None
 
     def __post_init__(self) -> None:
-        self.origin = ReadReport(self.request_id)
+        self.origin = ReadReport(self.request_id, self.client)
 
     @property
     def source(self) -> str | None:

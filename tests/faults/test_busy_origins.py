@@ -6,7 +6,10 @@ import asyncio
 import random
 import time
 
+import pytest
+
 from rangeserver.app import METRICS
+from rangeserver.origin import slots
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
 from rangeserver.origin.retrying import MAX_TOKENS
 from tests.exposition import scrape
@@ -176,10 +179,11 @@ async def test_a23_a_connection_idle_for_long(fake: FakeS3) -> None:
         watch.again(once, origin=STALLING, at_once=PER_ROUND)
 
 
-async def test_a24_pool_exhausted(fake: FakeS3) -> None:
-    """50 clients that take nothing, and 2 origin connections. The one fault whose isolation is
-    that others are refused in time: another object cannot be had without a connection.
+async def test_a24_pool_exhausted(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 clients that take nothing, and 2 origin connections. Whoever comes in the same moment is
+    refused in time; later ones have the connection of one that has taken nothing for a while.
     """
+    monkeypatch.setattr(slots, "IDLE_SECONDS", 3600.0)
     async with watched(fake, origin={"max_connections": 2}) as watch:
         watch.put("film", FILM)
         clients = [await RawClient.connect(watch.app.port, receive_buffer=4096) for _ in range(50)]
@@ -200,6 +204,9 @@ async def test_a24_pool_exhausted(fake: FakeS3) -> None:
         refused = await watch.get("/probe.bin", goes_on=False)
         assert (refused.status, refused.error_code) == (503, "origin_busy")
         assert refused.seconds < DEADLINES["pool_wait_seconds"] + SLACK_SECONDS
+        monkeypatch.setattr(slots, "IDLE_SECONDS", 0.0)
+        await watch.probe()
+        await watch.counts(1, "rangeserver_origin_recalls_total")
         for client in clients:
             client.close()
         narrow = {"max_connections": 2, "pool_wait_seconds": 0.1}

@@ -671,7 +671,7 @@ async def test_a_waiter_that_leaves_takes_no_slot_along(
         slots = opened.origin.upstream.slots
         async with opened.origin.read(facts, SPAN):
             waiter = asyncio.create_task(opened.origin.describe(KEY))
-            await eventually(lambda: bool(slots._free._waiters))
+            await eventually(lambda: bool(slots._queue))
             if when == "while waiting":
                 waiter.cancel()
                 with pytest.raises(asyncio.CancelledError):
