@@ -18,9 +18,10 @@ from rangeserver.cache.directory import Directory, used_now
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.eviction import Limits, Swept, sweep
-from rangeserver.cache.header import Header, NotOurs
+from rangeserver.cache.header import Foreign, Header, NotOurs
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
+from rangeserver.cache.tree import FULL
 from rangeserver.config import CacheConfig
 from rangeserver.protocol.representation import ObjectFacts
 
@@ -49,8 +50,6 @@ NEVER = 0.0
 
 _OTHERS_OPENING_SECONDS = 20.0
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
 
 class Cache:
     """Entries by place, the disk, the budget of bytes on their way, and whether all is well."""
@@ -70,6 +69,7 @@ class Cache:
         self.tasks: set[asyncio.Task[None]] = set()
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._opened = False
+        self._exposure_told = False
         self._left_alone_until = 0.0
         self._written = 0
         self._kept_in_order = False
@@ -90,7 +90,7 @@ class Cache:
             reason = error.strerror or error
             log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, reason)
         self._left_alone_until = time.monotonic() + _RETRY_SECONDS
-        if error.errno in _FULL:
+        if error.errno in FULL:
             self._full = True
             self._sweep_wanted.set()
         if error.errno == errno.ENOENT:  # somebody removed it; it is made anew
@@ -117,7 +117,10 @@ class Cache:
 
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
-        await self.disk.run_long(self.directory.open)
+        exposure = await self.disk.run_long(self._make_ready)
+        if exposure is not None and not self._exposure_told:
+            self._exposure_told = True
+            log.warning("cache: %s: %s", self.directory.path, exposure)
         self._opened = True
 
     async def find(self, place: str) -> Entry | None:
@@ -131,12 +134,13 @@ class Cache:
         try:
             file = await self.disk.run(self.directory.find, place)
         except NotOurs as error:
-            log.warning("cache: a file was dropped: %s", str(error))
+            done = "goes past" if isinstance(error, Foreign) else "has removed"
+            log.warning("cache: %s %s: %s", done, self.directory.path_of(place), str(error))
             self.metrics.failed("foreign")
             return None
         except OSError as error:
             self.metrics.failed("read")
-            log.warning("cache: a file cannot be opened: %s", error)
+            log.warning("cache: %s cannot be opened: %s", self.directory.path_of(place), error)
             return None
         return self._keep(place, file) if file is not None else None
 
@@ -318,6 +322,10 @@ class Cache:
             log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
         if swept.short_of_space:
             self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
+
+    def _make_ready(self) -> str | None:
+        self.directory.open()
+        return self.directory.exposure()
 
     def _remove(self, entry: Entry) -> None:
         try:

@@ -26,7 +26,15 @@ from rangeserver.cache.blocks import (
     pack_record,
     read_records,
 )
-from rangeserver.cache.header import Header, NotOurs, pack_header, read_header
+from rangeserver.cache.header import (
+    Foreign,
+    Header,
+    NotOurs,
+    is_of_ours,
+    pack_header,
+    read_header,
+)
+from rangeserver.cache.held_directory import HeldDirectory
 from rangeserver.cache.runs import Runs
 from rangeserver.protocol.ranges import ByteSpan
 
@@ -43,6 +51,8 @@ _HEADER_READS = 3
 """
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 """What a symbolic link, a directory and a socket cannot be opened for."""
+
+_NOT_A_FILE = "not a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +84,26 @@ class CacheFile:
         self.writable = writable
 
     @classmethod
-    def opened(cls, path: str, *, close: Callable[[int], object]) -> CacheFile:
-        """Open a file that exists. Raises :class:`NotOurs` and ``OSError``."""
-        # Neither through a symbolic link nor waiting for the other end of a FIFO.
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    def opened(
+        cls, within: HeldDirectory, name: str, *, owner: int, close: Callable[[int], object]
+    ) -> CacheFile:
+        """Open a file that exists and is ``owner``'s. Raises :class:`NotOurs`,
+        :class:`~rangeserver.cache.header.Foreign` and ``OSError``.
+        """
         try:
-            descriptor = os.open(path, os.O_RDWR | flags)
+            descriptor = within.open_file(name, os.O_RDWR)
             writable = True
         except OSError as error:
             if error.errno in _NO_FILE:
-                msg = "not a file"
-                raise NotOurs(msg) from None
+                raise Foreign(_NOT_A_FILE) from None
             if not is_read_only(error):
                 raise
-            descriptor = os.open(path, os.O_RDONLY | flags)
+            descriptor = within.open_file(name, os.O_RDONLY)
             writable = False
         try:
             stat = os.fstat(descriptor)
-            if not S_ISREG(stat.st_mode):
-                msg = "not a file"
-                raise NotOurs(msg)
+            if (problem := _foreign(stat, owner)) is not None:
+                raise Foreign(problem)
             header = _header_of(descriptor)
             if stat.st_size != header.layout.file_bytes:
                 msg = "wrong length"
@@ -104,13 +114,15 @@ class CacheFile:
         return cls(descriptor, header, writable=writable, close=close)
 
     @classmethod
-    def created(cls, path: str, header: Header, *, close: Callable[[int], object]) -> CacheFile:
+    def created(
+        cls, within: HeldDirectory, name: str, header: Header, *, close: Callable[[int], object]
+    ) -> CacheFile:
         """Make a file. Raises ``OSError``; ``ValueError`` if the header does not fit."""
         packed = pack_header(header)
         if packed is None:
             msg = "the header is too large"
             raise ValueError(msg)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = within.open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             write_all(descriptor, packed, 0)
             os.ftruncate(descriptor, header.layout.file_bytes)
@@ -267,6 +279,29 @@ class CacheFile:
         if missing < stop:
             self.release((missing, stop))
         return first, missing
+
+
+def is_ours(within: HeldDirectory, name: str, *, owner: int) -> bool:
+    """Whether a file proves to be of a cache: ``owner``'s, a file, and begins as ours do."""
+    try:
+        descriptor = within.open_file(name, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        if _foreign(os.fstat(descriptor), owner) is not None:
+            return False
+        return is_of_ours(os.pread(descriptor, HEADER_BYTES, 0))
+    except OSError:
+        return False  # what cannot be read proves nothing
+    finally:
+        os.close(descriptor)
+
+
+def _foreign(stat: os.stat_result, owner: int) -> str | None:
+    """Why something cannot be a file of ours, whatever is in it."""
+    if not S_ISREG(stat.st_mode):
+        return _NOT_A_FILE
+    return "another user's" if stat.st_uid != owner else None
 
 
 def _header_of(descriptor: int) -> Header:

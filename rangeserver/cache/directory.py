@@ -8,6 +8,9 @@ Several processes share it, and know nothing of each other but what they find he
 given to a file once it is complete but for blocks, and exclusively; it is taken away by whoever
 learns that another version is current, needs the space, or is told to. Those who have the file
 open may go on with it.
+
+Nothing is removed for its place: what is not the owner's, no plain file, not named as ours are or
+does not begin as ours do was put there by somebody else, who may want it back.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,16 +27,19 @@ from pathlib import Path
 from stat import S_ISREG
 
 from rangeserver.cache import locks
-from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.header import Header, NotOurs
+from rangeserver.cache.cache_file import CacheFile, is_ours
+from rangeserver.cache.header import Foreign, Header, NotOurs
+from rangeserver.cache.held_directory import HeldDirectory
+from rangeserver.cache.tree import OBJECTS, Tree, strangers, temporary_name
 
-MARK = "rangeserver-cache-1"
-_SUFFIX = ".rsc"
-_OWN = {"objects", "new", MARK, "lost+found"}
-_GROUP = re.compile(r"[0-9a-f]{2}")
 _NAME = re.compile(r"[0-9a-f]{40}\.rsc")
+_GROUP = re.compile(r"[0-9a-f]{2}")
+_NOT_OURS = "in a directory that is not ours"
+_TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _ABANDONED_SECONDS = 60.0
 """A file gets its name within milliseconds; without one after this, its maker is dead."""
+
+_OF_THE_FILE = {errno.EIO, errno.EACCES, errno.EPERM}
 
 _JANITOR = 1 << 62
 """The byte of the mark whose lock makes a process the janitor; keys have those below."""
@@ -42,193 +47,202 @@ _JANITOR = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of the cache: bytes it takes on the disk, and when it was last used."""
+    """A file that is named as those of the cache are: bytes it takes on the disk, and when it was
+    last used.
+    """
 
-    path: str
+    name: str
     disk_bytes: int
     used: float
 
 
 class Directory:
-    """One cache directory; ``close`` is called with each descriptor no longer needed."""
+    """One cache directory; ``close`` is called with each descriptor no longer needed.
+
+    Every call but :meth:`open` raises ``FileNotFoundError`` where no cache was made.
+    """
 
     def __init__(self, path: Path, *, close: Callable[[int], object] = os.close) -> None:
         self.path = path
         self._close = close
-        self._objects = path / "objects"
-        self._new = path / "new"
-        self._mark = -1
+        self._held: Tree | None = None
 
     def open(self) -> None:
         """Make the directory, or what is missing of it: it may have been removed.
 
         Raises ``OSError``.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mark = self.path / MARK
-        if not mark.exists() and any(self.path.iterdir()):
-            self._refuse_other_directories()
-        self._objects.mkdir(mode=0o700, exist_ok=True)
-        self._new.mkdir(mode=0o700, exist_ok=True)
-        if self._mark < 0 or not os.fstat(self._mark).st_nlink:
-            before = self._mark
-            self._mark = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if before >= 0:
-                self._close(before)
-
-    def _refuse_other_directories(self) -> None:
-        entries = {entry.name for entry in self.path.iterdir()}
-        if not entries <= _OWN:
-            msg = "it holds other files; name a directory of its own"
-            raise OSError(0, msg)
+        held = self._held
+        if held is None or not held.is_whole(self.path):
+            self._held = Tree.made(self.path, close=self._close)
 
     def close(self) -> None:
         """Give up the locks."""
-        if self._mark >= 0:
-            os.close(self._mark)
-            self._mark = -1
+        self._held = None
 
     def is_there(self) -> bool:
         """Whether a cache was made here, by whomever. Raises ``OSError``."""
-        return (self.path / MARK).is_file()
+        try:
+            return self._tree is not None
+        except FileNotFoundError:
+            return False
+
+    @property
+    def _tree(self) -> Tree:
+        """What is worked in. A call that takes several steps takes all of them in the same."""
+        held = self._held
+        if held is None:
+            held = self._held = Tree.found(self.path, close=self._close)
+        return held
+
+    def exposure(self) -> str | None:
+        """What other users could do to it, in words; ``None`` if nothing. Raises ``OSError``."""
+        return self._tree.exposure()
 
     def find(self, place: str) -> CacheFile | None:
-        """The file of an object, if there is one. Raises :class:`NotOurs`, which removes what was
-        found instead, and ``OSError``.
+        """The file of an object, if there is one. Raises ``OSError`` and :class:`NotOurs`, which
+        removes what was found instead, unless it is :class:`~rangeserver.cache.header.Foreign`.
         """
-        path = self.path_of(place)
+        tree, name = self._tree, _name_of(place)
         try:
-            found = CacheFile.opened(path, close=self._close)
+            found = self._opened(tree, name)
+            if found.header.place != place:
+                msg = "of another object"
+                raise NotOurs(msg)
         except FileNotFoundError:
             return None
         except NotOurs:
-            self.remove(path)
+            _remove(tree, name)
             raise
-        except OSError as error:
-            if error.errno == errno.EIO:
-                self.remove(path)
-            raise
-        if found.header.place != place:
-            self.remove(path)
-            msg = "of another object"
-            raise NotOurs(msg)
         return found
 
     def create(self, header: Header) -> CacheFile:
         """A file for a version of an object; if another process was faster, that of its making.
 
-        Raises ``OSError``, and ``ValueError`` for facts that no header can hold.
+        Raises ``OSError``, :class:`NotOurs`, and ``ValueError`` for facts that no header can hold.
         """
-        temporary = self._new / f"{os.getpid()}-{secrets.token_hex(8)}"
-        path = self.path_of(header.place)
+        tree, temporary, name = self._tree, temporary_name(), _name_of(header.place)
         try:
-            made = CacheFile.created(str(temporary), header, close=self._close)
-            with suppress(FileExistsError):
-                os.mkdir(os.path.dirname(path), 0o700)
+            made = CacheFile.created(tree.new, temporary, header, close=self._close)
             try:
-                os.link(temporary, path)
+                tree.new.link(temporary, _group(tree, name, make=True), name)
             except FileExistsError:
                 del made  # whoever keeps an error keeps this call, and would keep the file open
-                existing = self.find(header.place)
+                existing = self._found_instead(header.place)
                 # Where it was removed in the meantime there is room for one of ours.
                 return existing if existing is not None else self.create(header)
             return made
         finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+            tree.new.unlink(temporary)
 
-    def remove(self, path: str) -> bool:
-        """Take a file's name away; whether it had one. Raises ``OSError``.
-
-        A directory in its place stays: it may hold what is not ours.
+    def remove(self, found: Found) -> bool:
+        """Take a file's name away; whether it had it still, and proved to be ours. Raises
+        ``OSError``.
         """
-        try:
-            os.unlink(path)
-        except (FileNotFoundError, IsADirectoryError):
-            return False
-        return True
+        return _remove(self._tree, found.name)
 
     def remove_file(self, place: str, file: CacheFile) -> bool:
         """Remove the file of an object if it is still this one; whether it was. Raises
         ``OSError``.
         """
-        path = self.path_of(place)
+        name = _name_of(place)
         try:
-            named = os.lstat(path)
-        except FileNotFoundError:
+            group = _group(self._tree, name)
+        except (FileNotFoundError, Foreign):
             return False
-        return os.path.samestat(named, os.fstat(file.fileno())) and self.remove(path)
+        return group.holds(name, os.fstat(file.fileno())) and group.unlink(name)
 
     def files(self) -> Iterator[Found]:
-        """Every object's file. What is gone by the time it is looked at is left out."""
-        for directory in _entries(self._objects):
-            for entry in _entries(directory.path):
-                if _NAME.fullmatch(entry.name) is None:
-                    continue  # not ours, and not ours to remove
-                with suppress(FileNotFoundError):
-                    stat = entry.stat(follow_symlinks=False)
-                    if not S_ISREG(stat.st_mode):
-                        continue
-                    yield _found(entry.path, stat)
+        """Every file that is named as an object's. What is gone by the time it is looked at is
+        left out.
+        """
+        tree = self._tree
+        for group, held in _groups(tree):
+            for name in held.names():
+                found = _look(held, name, tree.owner) if _belongs(name, group) else None
+                if found is not None:
+                    yield found
 
     def found(self, place: str) -> Found | None:
         """The file of an object, by its name alone. Raises ``OSError``."""
-        path = self.path_of(place)
+        tree, name = self._tree, _name_of(place)
         try:
-            return _found(path, os.stat(path, follow_symlinks=False))
-        except FileNotFoundError:
+            return _look(_group(tree, name), name, tree.owner)
+        except (FileNotFoundError, Foreign):
             return None
 
     def strangers(self) -> Iterator[str]:
         """The paths of what no cache has put there; a directory of them counts once."""
-        yield from (entry.path for entry in _entries(self.path) if entry.name not in _OWN)
-        for group in _entries(self._objects):
-            if _GROUP.fullmatch(group.name) and group.is_dir(follow_symlinks=False):
-                files = _entries(group.path)
-                yield from (file.path for file in files if not _is_named_like_ours(file))
-            else:
-                yield group.path
+        tree, objects = self._tree, f"{self.path}/{OBJECTS}"
+        yield from (f"{self.path}/{name}" for name in strangers(tree.root))
+        ours = set()
+        for group, held in _groups(tree):
+            ours.add(group)
+            for name in held.names():
+                if not _belongs(name, group) or _look(held, name, tree.owner) is None:
+                    yield f"{objects}/{group}/{name}"
+        yield from (f"{objects}/{name}" for name in tree.objects.names() if name not in ours)
 
     def remove_abandoned(self) -> None:
         """Remove files whose makers died before they gave them a name."""
-        for entry in _entries(self._new):
-            with suppress(FileNotFoundError, IsADirectoryError):
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
-                    os.unlink(entry.path)
+        tree = self._tree
+        long_ago = time.time() - _ABANDONED_SECONDS
+        for name in filter(_TEMPORARY.fullmatch, tree.new.names()):
+            found = _look(tree.new, name, tree.owner)
+            if found is not None and found.used < long_ago:
+                _remove_proven(tree.new, name, tree.owner)
 
     def opened(self, found: Found) -> CacheFile:
         """Open one of :meth:`files`. Raises :class:`NotOurs` and ``OSError``."""
-        return CacheFile.opened(found.path, close=self._close)
+        return self._opened(self._tree, found.name)
 
     def free_bytes(self) -> int:
         """Bytes of the file system that are free for us. Raises ``OSError``."""
-        stat = os.statvfs(self.path)
+        stat = os.fstatvfs(self._tree.root.fileno())
         return stat.f_bavail * stat.f_frsize
 
     def try_lock_place(self, place: str) -> bool:
         """Become the one process that makes a file for this object. Raises ``OSError``."""
-        return locks.try_lock(self._mark, _lock_byte(place), 1)
+        return locks.try_lock(self._tree.mark, _lock_byte(place), 1)
 
     def is_place_free(self, place: str) -> bool:
         """Whether no other process has it locked. Raises ``OSError``."""
-        return locks.first_locked(self._mark, _lock_byte(place), 1) is None
+        return locks.first_locked(self._tree.mark, _lock_byte(place), 1) is None
 
     def unlock_place(self, place: str) -> None:
         """Be it no longer; does not block."""
-        locks.unlock(self._mark, _lock_byte(place), 1)
+        locks.unlock(self._tree.mark, _lock_byte(place), 1)
 
     def try_become_janitor(self) -> bool:
         """Become the one process that removes what is too much. Raises ``OSError``."""
-        return locks.try_lock(self._mark, _JANITOR, 1)
+        return locks.try_lock(self._tree.mark, _JANITOR, 1)
 
     def be_janitor_no_longer(self) -> None:
         """Let others."""
-        locks.unlock(self._mark, _JANITOR, 1)
+        locks.unlock(self._tree.mark, _JANITOR, 1)
 
     def path_of(self, place: str) -> str:
-        """Where the file of an object is, or would be."""
-        name = _digest(place)
-        return f"{self._objects}/{name[:2]}/{name}{_SUFFIX}"
+        """Where the file of an object is, or would be, for people: nothing is opened by it."""
+        return self.path_to(_name_of(place))
+
+    def path_to(self, name: str) -> str:
+        """The same of a file that was found."""
+        return f"{self.path}/{OBJECTS}/{name[:2]}/{name}"
+
+    def _found_instead(self, place: str) -> CacheFile | None:
+        """What has the name that was wanted. If it cannot be read, that is no fault of the
+        directory's.
+        """
+        try:
+            return self.find(place)
+        except OSError as error:
+            if error.errno not in _OF_THE_FILE:
+                raise
+            msg = f"cannot be read: {error.strerror}"
+            raise Foreign(msg) from error
+
+    def _opened(self, tree: Tree, name: str) -> CacheFile:
+        return CacheFile.opened(_group(tree, name), name, owner=tree.owner, close=self._close)
 
 
 def place_of(endpoint_url: str, bucket: str, key: str) -> str:
@@ -247,25 +261,63 @@ def used_now(file: CacheFile) -> None:
     os.utime(file.fileno())
 
 
-def _found(path: str, stat: os.stat_result) -> Found:
-    return Found(path, stat.st_blocks * 512, stat.st_mtime)
+def is_of(found: Found, place: str) -> bool:
+    """Whether a file has the name that belongs to an object."""
+    return found.name == _name_of(place)
 
 
-def _digest(place: str) -> str:
-    return hashlib.blake2b(place.encode(), digest_size=20).hexdigest()
+def _groups(tree: Tree) -> Iterator[tuple[str, HeldDirectory]]:
+    """The directories of files, by the two digits that the names in them begin with."""
+    for group in tree.objects.names():
+        if _GROUP.fullmatch(group) is not None:
+            with suppress(FileNotFoundError, NotADirectoryError, Foreign):
+                yield group, _owned(tree, tree.objects.child(group))
+
+
+def _group(tree: Tree, name: str, *, make: bool = False) -> HeldDirectory:
+    """The directory that a file belongs into. Raises :class:`Foreign` and ``OSError``."""
+    objects = tree.objects
+    try:
+        return _owned(tree, objects.made(name[:2]) if make else objects.child(name[:2]))
+    except NotADirectoryError:
+        raise Foreign(_NOT_OURS) from None
+
+
+def _owned(tree: Tree, group: HeldDirectory) -> HeldDirectory:
+    if group.stat().st_uid != tree.owner:
+        raise Foreign(_NOT_OURS)
+    return group
+
+
+def _belongs(name: str, group: str) -> bool:
+    return _NAME.fullmatch(name) is not None and name.startswith(group)
+
+
+def _look(within: HeldDirectory, name: str, owner: int) -> Found | None:
+    """What can be told of a file without opening it; ``None`` if it is gone, or not ours."""
+    try:
+        stat = within.stat_of(name)
+    except FileNotFoundError:
+        return None
+    if not S_ISREG(stat.st_mode) or stat.st_uid != owner:
+        return None
+    return Found(name, stat.st_blocks * 512, stat.st_mtime)
+
+
+def _remove(tree: Tree, name: str) -> bool:
+    try:
+        return _remove_proven(_group(tree, name), name, tree.owner)
+    except (FileNotFoundError, Foreign):
+        return False
+
+
+def _remove_proven(within: HeldDirectory, name: str, owner: int) -> bool:
+    return is_ours(within, name, owner=owner) and within.unlink(name)
+
+
+def _name_of(place: str) -> str:
+    return hashlib.blake2b(place.encode(), digest_size=20).hexdigest() + ".rsc"
 
 
 def _lock_byte(place: str) -> int:
     return int.from_bytes(hashlib.blake2b(place.encode(), digest_size=7).digest(), "big")
-
-
-def _is_named_like_ours(entry: os.DirEntry[str]) -> bool:
-    return _NAME.fullmatch(entry.name) is not None and entry.is_file(follow_symlinks=False)
-
-
-def _entries(path: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

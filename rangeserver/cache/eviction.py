@@ -60,7 +60,7 @@ def _sweep(directory: Directory, limits: Limits, *, full: bool) -> Swept:
     for file in found:
         if removed_bytes >= excess:
             break
-        if directory.remove(file.path):
+        if directory.remove(file):
             removed += 1
             removed_bytes += file.disk_bytes
     free += removed_bytes

@@ -30,6 +30,10 @@ class NotOurs(Exception):
     """A file that is no cache file of this format, or no longer one."""
 
 
+class Foreign(NotOurs):
+    """A file of which nothing shows that it ever was one, whatever its name: it is left alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """``place`` names the object among all buckets; ``checked`` is when the origin last said that
@@ -62,14 +66,24 @@ def pack_header(header: Header) -> bytes | None:
     return (_FIXED.pack(*fixed, checksum) + text).ljust(HEADER_BYTES, b"\0")
 
 
+def is_of_ours(raw: bytes) -> bool:
+    """Whether the first bytes of a file are those of a cache file, of whatever format and however
+    damaged; or nothing and zeros, which is what a machine that went down leaves of a new one.
+    """
+    return raw.startswith(_MAGIC) or not any(raw[:HEADER_BYTES])
+
+
 def read_header(raw: bytes) -> Header:
-    """The header in the first bytes of a file. Raises :class:`NotOurs`."""
+    """The header in the first bytes of a file. Raises :class:`NotOurs` and :class:`Foreign`."""
+    if not is_of_ours(raw):
+        msg = "not a cache file"
+        raise Foreign(msg)
     if len(raw) < HEADER_BYTES:
         msg = "too short"
         raise NotOurs(msg)
     magic, version, block_bytes, size, length, checksum = _FIXED.unpack_from(raw)
     if magic != _MAGIC:
-        msg = "not a cache file"
+        msg = "without a header"
         raise NotOurs(msg)
     if version != FORMAT:
         msg = f"format {version}, not {FORMAT}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory, Found, is_of
 from rangeserver.cache.header import Header, NotOurs
 from rangeserver.protocol.ranges import ByteSpan
 
@@ -38,7 +38,7 @@ class Kept:
 @dataclass(frozen=True, slots=True)
 class Unusable:
     """A file that is named as ours are and cannot be used. A server that comes upon it removes
-    it.
+    it if it was ours, and goes past it if not.
     """
 
     found: Found
@@ -88,7 +88,7 @@ def open_in_place(directory: Directory, found: Found) -> CacheFile | None:
         file = directory.opened(found)
     except FileNotFoundError:
         return None
-    if directory.path_of(file.header.place) != found.path:
+    if not is_of(found, file.header.place):
         msg = "of another object"
         raise NotOurs(msg)
     return file

@@ -42,14 +42,14 @@ def purge_where(directory: Directory, wanted: Callable[[str], bool]) -> Purged:
 
 
 def purge_all(directory: Directory) -> Purged:
-    """Remove every object, and whatever else has the name of one. Raises ``OSError``."""
+    """Remove every object; what only has the name of one stays. Raises ``OSError``."""
     return _removed(directory, directory.files())
 
 
 def _removed(directory: Directory, files: Iterable[Found]) -> Purged:
     objects = disk_bytes = 0
     for found in files:
-        if directory.remove(found.path):
+        if directory.remove(found):
             objects += 1
             disk_bytes += found.disk_bytes
     return Purged(objects, disk_bytes)

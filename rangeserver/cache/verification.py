@@ -54,8 +54,8 @@ def verify(
 
 
 def remove(directory: Directory, damaged: Damaged) -> bool:
-    """Remove what :func:`verify` found; whether it was still there. Raises ``OSError``."""
-    return directory.remove(damaged.found.path)
+    """Remove what :func:`verify` found; whether it was there, and ours. Raises ``OSError``."""
+    return directory.remove(damaged.found)
 
 
 def files_to_verify(directory: Directory) -> Iterator[tuple[Found, int]]:

@@ -12,7 +12,7 @@ import click
 from rangeserver.cache.addresses import Addresses, mounted_place
 from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_where
 from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
-from rangeserver.cli.cache_access import Names, mounted_key, one_line_errors, opened_directory
+from rangeserver.cli.cache_access import Names, mounted_key, opened_directory
 from rangeserver.cli.cache_contents import list_objects, stats
 from rangeserver.cli.on_demand import OnDemand
 from rangeserver.cli.options import config_from, config_options
@@ -37,8 +37,7 @@ def verify_all(*, removing: bool, **options: Any) -> None:
     An object with a damaged block is removed as a whole: servers would not notice less.
     """
     config = config_from(options, needs_bucket=False, needs_secrets=False)
-    with one_line_errors():
-        directory = opened_directory(config)
+    with opened_directory(config) as directory:
         names = Names(Addresses(config.mounted()))
         files = list(files_to_verify(directory))
         total = sum(count for _, count in files)
@@ -51,16 +50,18 @@ def verify_all(*, removing: bool, **options: Any) -> None:
                         damaged.append(damage)
         finally:
             for each in damaged:
-                what = names.shown(each.place) if each.place else each.found.path
+                shown = directory.path_to(each.found.name)
+                what = names.shown(each.place) if each.place else shown
                 click.echo(f"{what}: {each.reason}")
-        if removing:
-            for each in damaged:
-                remove(directory, each)
+        removed = sum(remove(directory, each) for each in damaged) if removing else 0
     click.echo(f"checked {count_text(len(files), 'object')}, {size_text(total)}: ", nl=False)
     if not damaged:
         click.echo("nothing is damaged")
-    elif removing:
+    elif removed == len(damaged):
         click.echo(f"{len(damaged)} damaged, removed")
+    elif removing:
+        click.echo(f"{len(damaged)} damaged, {removed} removed; the others are gone, or not ours")
+        sys.exit(1)
     else:
         click.echo(f"{len(damaged)} damaged, left as they are; --remove removes them")
         sys.exit(1)
@@ -78,8 +79,7 @@ def purge(*, keys: tuple[str, ...], everything: bool, **options: Any) -> None:
     if bool(keys) == everything:
         raise click.UsageError("Name a KEY or a PREFIX/, or everything with --all.")
     config = config_from(options, needs_bucket=not everything, needs_secrets=False)
-    with one_line_errors():
-        directory = opened_directory(config)
+    with opened_directory(config) as directory:
         if everything:
             _tell_purged("everything", purge_all(directory))
             return

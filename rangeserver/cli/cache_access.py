@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -28,28 +29,33 @@ def fail(problem: str, code: int = 1) -> NoReturn:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Tell in a line what the disk refuses, and that the command was interrupted."""
+def one_line_errors(path: Path | None = None) -> Iterator[None]:
+    """Tell in a line what the disk refuses in a directory, and that the command was interrupted."""
     try:
         yield
     except BrokenPipeError:
         raise  # click ends quietly when nobody reads what it prints
     except OSError as error:
-        fail(f"{error.filename or 'the cache directory'}: {error.strerror or error}")
+        where = [] if path is None else [str(path)]
+        if error.filename not in {None, ".", *where}:
+            where.append(str(error.filename))
+        fail(": ".join([*where, error.strerror or str(error)]))
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
 
 
-def opened_directory(config: Config) -> Directory:
-    """The directory of a cache that exists."""
+@contextmanager
+def opened_directory(config: Config) -> Iterator[Directory]:
+    """The directory of a cache that exists; what goes wrong in it is told in a line."""
     try:
         path = cache_directory(config.cache.directory)
     except OSError as error:
         exit_with_problems(ConfigError([f"cache.directory: {error.strerror}"]))
-    directory = Directory(path)
-    if not directory.is_there():
-        fail(f"{path}: there is no cache here")
-    return directory
+    with one_line_errors(path):
+        directory = Directory(path)
+        if not directory.is_there():
+            fail(f"{path}: there is no cache here")
+        yield directory
 
 
 class Names:

@@ -14,7 +14,7 @@ import click
 from rangeserver.cache.addresses import Addresses
 from rangeserver.cache.directory import read_place
 from rangeserver.cache.inspection import Kept, Summary, contents, summarize
-from rangeserver.cli.cache_access import Names, one_line_errors, opened_directory
+from rangeserver.cli.cache_access import Names, opened_directory
 from rangeserver.cli.options import config_from, config_options
 from rangeserver.cli.words import printable
 from rangeserver.config import Config
@@ -27,8 +27,7 @@ from rangeserver.figures import age_text, count_text, size_text
 def stats(*, as_json: bool, **options: Any) -> None:
     """Print how much is in the cache, and how much may be."""
     config = config_from(options, needs_bucket=False, needs_secrets=False)
-    with one_line_errors():
-        directory = opened_directory(config)
+    with opened_directory(config) as directory:
         summary = summarize(directory)
         free = directory.free_bytes()
         if as_json:
@@ -83,8 +82,7 @@ def _stats_lines(path: Path, summary: Summary, free: int, config: Config) -> Ite
 def list_objects(*, as_json: bool, **options: Any) -> None:
     """Print every object, the one used last first."""
     config = config_from(options, needs_bucket=False, needs_secrets=False)
-    with one_line_errors():
-        directory = opened_directory(config)
+    with opened_directory(config) as directory:
         names = Names(Addresses(config.mounted()))
         if not as_json:
             click.echo(_ROW.format("cached", "size", "%", "used", "checked", "etag", "key"))

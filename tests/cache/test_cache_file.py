@@ -13,7 +13,7 @@ from rangeserver.cache import cache_file
 from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.header import Header, NotOurs, read_header
 from rangeserver.protocol.ranges import ByteSpan
-from tests.cache.small_files import BLOCK, DATA, FACTS, fill_block, header, new_file
+from tests.cache.small_files import BLOCK, DATA, FACTS, fill_block, header, new_file, open_file
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def file(tmp_path: Path) -> CacheFile:
 
 
 def again(tmp_path: Path) -> CacheFile:
-    return CacheFile.opened(str(tmp_path / "a"), close=os.close)
+    return open_file(tmp_path / "a")
 
 
 def flip(file: CacheFile, offset: int) -> None:
@@ -153,7 +153,7 @@ def test_what_is_no_cache_file(tmp_path: Path) -> None:
         again(tmp_path)
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(NotOurs, match="not a file"):
-        CacheFile.opened(str(tmp_path / "link"), close=os.close)
+        open_file(tmp_path / "link")
 
 
 def test_a_file_without_a_name_is_not_current_but_readable(file: CacheFile, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_facts_that_do_not_fit_make_no_file(tmp_path: Path) -> None:
 
 def test_the_descriptor_is_closed_with_the_last_reference(tmp_path: Path) -> None:
     closed: list[int] = []
-    file = CacheFile.created(str(tmp_path / "a"), header(), close=closed.append)
+    file = new_file(tmp_path / "a", close=closed.append)
     number, same = file.fileno(), file
     del file
     assert not closed

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.directory import MARK, Directory, place_of, used_now
-from rangeserver.cache.header import NotOurs
+from rangeserver.cache.directory import Directory, Found, place_of, used_now
+from rangeserver.cache.eviction import Limits, sweep
+from rangeserver.cache.header import Foreign, NotOurs, pack_header
+from rangeserver.cache.purging import purge_all
 from tests.cache.small_files import FACTS, PLACE, header
+from tests.faults.tools import needs
+
+AS_ROOT = needs(root=True)
 
 
 def opened(path: Path) -> Directory:
@@ -48,20 +54,100 @@ def test_the_first_who_makes_it_is_followed_by_all(directory: Directory) -> None
     assert other.header.facts.etag == '"v1"'
 
 
-def test_what_is_none_of_ours_is_removed(directory: Directory) -> None:
+def the_file(directory: Directory, place: str = PLACE) -> Path:
+    return Path(directory.path_of(place))
+
+
+def the_files(directory: Path) -> list[str]:
+    return [path.name for path in (directory / "objects").glob("*/*")]
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def never_written(path: Path) -> None:
+    """As a machine that went down leaves it: a length, and no data."""
+    length = path.stat().st_size
+    os.truncate(path, 0)
+    os.truncate(path, length)
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def of_another_object(path: Path) -> None:
+    directory = opened(path.parents[2])
+    directory.create(header(place="other"))
+    shutil.copy(the_file(directory, "other"), path)
+
+
+@pytest.mark.parametrize("change", [emptied, never_written, cut_off, of_another_object])
+def test_what_was_ours_and_is_damaged_is_removed(
+    directory: Directory, change: Callable[[Path], None]
+) -> None:
     directory.create(header())
-    (path,) = [Path(found.path) for found in directory.files()]
-    path.write_bytes(b"?")
+    change(the_file(directory))
     with pytest.raises(NotOurs):
         directory.find(PLACE)
     assert directory.find(PLACE) is None
     directory.create(header())
+
+
+def somebody_elses_words(path: Path) -> None:
+    path.write_text("mine")
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_to_another_of_ours(path: Path) -> None:
+    directory = opened(path.parents[2])
     directory.create(header(place="other"))
-    (other,) = [found.path for found in directory.files() if found.path != str(path)]
-    shutil.copy(other, path)
-    with pytest.raises(NotOurs, match="another object"):
+    path.symlink_to(the_file(directory, "other"))
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to("nothing")
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def another_users(path: Path) -> None:
+    directory = opened(path.parents[2])
+    directory.create(header(place="other"))
+    shutil.copy(the_file(directory, "other"), path)
+    os.chown(path, 4242, -1)
+
+
+FOREIGN = [
+    *(somebody_elses_words, a_directory, a_link_to_another_of_ours, a_link_to_nothing, a_pipe),
+    pytest.param(another_users, marks=AS_ROOT),
+]
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_what_was_never_ours_stays(directory: Directory, change: Callable[[Path], None]) -> None:
+    """Whatever is done, and though it has the name of ours."""
+    made = directory.create(header())
+    path = the_file(directory)
+    path.unlink()
+    change(path)
+    before = path.lstat()
+    with pytest.raises(Foreign):
         directory.find(PLACE)
-    assert not path.exists()
+    with pytest.raises(Foreign):
+        directory.create(header())
+    assert not directory.remove_file(PLACE, made)
+    assert not directory.remove(Found(path.name, 0, 0.0))
+    purge_all(directory)
+    sweep(directory, Limits(0, 1 << 60))
+    assert os.path.samestat(path.lstat(), before)
+    assert list((directory.path / "new").iterdir()) == []
 
 
 def test_only_the_very_file_is_removed(directory: Directory) -> None:
@@ -80,6 +166,7 @@ def test_files_that_are_not_ours_are_neither_listed_nor_removed(directory: Direc
     (directory.path / "objects" / "notes").write_text("mine")
     (directory.path / "objects" / "ab").mkdir(exist_ok=True)
     (directory.path / "objects" / "ab" / "notes.rsc").write_text("mine")
+    shutil.copy(the_file(directory), directory.path / "objects" / "ab" / ("f" * 40 + ".rsc"))
     (found,) = directory.files()
     assert abs(found.used - time.time()) < 5
     assert 0 < found.disk_bytes < 16384
@@ -87,23 +174,56 @@ def test_files_that_are_not_ours_are_neither_listed_nor_removed(directory: Direc
 
 
 def test_files_of_makers_that_died_go(directory: Directory) -> None:
-    old, new = directory.path / "new" / "1-a", directory.path / "new" / "1-b"
-    old.touch()
-    new.touch()
-    os.utime(old, (1, 1))
+    new = directory.path / "new"
+    packed = pack_header(header())
+    assert packed is not None
+    dead = {"1-0123456789abcdef": packed, "12-0123456789abcdef": b"", "9-" + "f" * 16: bytes(99)}
+    mine = {
+        "thesis.doc": b"",
+        "1-0123456789abcdef.doc": packed,
+        "1-a": packed,
+        "-0123456789abcdef": packed,
+        "7-0123456789abcdef": b"mine",
+    }
+    for name, content in {**dead, **mine}.items():
+        (new / name).write_bytes(content)
+        os.utime(new / name, (1, 1))
+    (new / "2-0123456789abcdef").write_bytes(packed)  # just now
+    (new / "3-0123456789abcdef").symlink_to("thesis.doc")
+    (new / "4-0123456789abcdef").mkdir()
     directory.remove_abandoned()
-    assert (old.exists(), new.exists()) == (False, True)
+    left = {"2-0123456789abcdef", "3-0123456789abcdef", "4-0123456789abcdef", *mine}
+    assert {path.name for path in new.iterdir()} == left
 
 
-def test_somebody_elses_directory_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "letters").mkdir()
-    with pytest.raises(OSError, match="other files"):
-        opened(tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["letters"]
-    (tmp_path / "letters").rmdir()
-    (tmp_path / "lost+found").mkdir()
-    opened(tmp_path)
-    assert (tmp_path / MARK).exists()
+def test_linked_groups_are_gone_past(directory: Directory, tmp_path: Path) -> None:
+    made = directory.create(header())
+    path = the_file(directory)
+    elsewhere = tmp_path / "elsewhere"
+    path.parent.rename(elsewhere)
+    path.parent.symlink_to(elsewhere)
+    (directory.path / "objects" / "zz").symlink_to(elsewhere)
+    with pytest.raises(Foreign):
+        directory.find(PLACE)
+    with pytest.raises(Foreign):
+        directory.create(header())
+    assert list(directory.files()) == []
+    assert not directory.remove_file(PLACE, made)
+    assert not directory.remove(Found(path.name, 0, 0.0))
+    assert (elsewhere / path.name).exists()
+
+
+def test_what_it_was_opened_as_it_stays(directory: Directory, tmp_path: Path) -> None:
+    """Another directory in its place is none of ours, whatever it holds."""
+    directory.create(header())
+    found = list(directory.files())
+    old = directory.path.rename(tmp_path / "old")
+    shutil.copytree(old, directory.path)
+    assert directory.remove(found[0])
+    assert [the_files(path) for path in (old, directory.path)] == [[], [found[0].name]]
+    directory.open()
+    assert directory.remove(found[0])
+    assert the_files(directory.path) == []
 
 
 def test_it_is_made_whole_again(directory: Directory) -> None:

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.inspection import Kept, Unusable, cached_bytes, contents, summarize
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK, CONTENT, NOW, keep, opened
+from tests.cache.small_files import open_file
 
 
 def test_what_is_there_the_last_used_first(tmp_path: Path) -> None:
@@ -34,7 +33,7 @@ def test_all_but_a_byte_is_not_100_percent(tmp_path: Path) -> None:
 
 
 def test_how_much_of_a_span_is_there(tmp_path: Path) -> None:
-    file = CacheFile.opened(str(keep(opened(tmp_path), "film", [1, 2, 5, 10])), close=os.close)
+    file = open_file(keep(opened(tmp_path), "film", [1, 2, 5, 10]))
     assert cached_bytes(file, ByteSpan(BLOCK, 3 * BLOCK)) == 2 * BLOCK
     assert cached_bytes(file, ByteSpan(BLOCK + 5, BLOCK + 6)) == BLOCK
     assert cached_bytes(file, ByteSpan(9 * BLOCK, len(CONTENT))) == 100
@@ -50,12 +49,12 @@ def test_what_cannot_be_used_is_told_and_left(tmp_path: Path) -> None:
     short = keep(directory, "short")
     with short.open("r+b") as file:
         file.truncate(9000)
-    elsewhere = good.with_name("0" * 40 + ".rsc")
+    elsewhere = good.with_name(good.name[:2] + "0" * 38 + ".rsc")
     elsewhere.write_bytes(good.read_bytes())
-    link = good.with_name("1" * 40 + ".rsc")
+    link = good.with_name(good.name[:2] + "1" * 38 + ".rsc")
     link.symlink_to(good)
     unusable = {
-        Path(each.found.path): each.reason
+        Path(directory.path_to(each.found.name)): each.reason
         for each in contents(directory)
         if isinstance(each, Unusable)
     }

@@ -30,6 +30,7 @@ from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import Directory, place_of
 from rangeserver.cache.eviction import Limits, sweep
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.purging import purge_place
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
@@ -344,7 +345,7 @@ class Model(RuleBasedStateMachine):
     @rule(key=keys)
     def file_is_removed(self, key: str) -> None:
         directory = self.processes[0].cache.directory
-        directory.remove(directory.path_of(place_of("", "films", key)))
+        purge_place(directory, place_of("", "films", key))
 
     @rule(process=processes)
     def all_is_swept(self, process: int) -> None:

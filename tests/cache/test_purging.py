@@ -30,10 +30,12 @@ def test_some_objects(tmp_path: Path) -> None:
 def test_all_objects_and_nothing_else(tmp_path: Path) -> None:
     directory = opened(tmp_path)
     keep(directory, "a")
-    keep(directory, "b", bucket="others").write_bytes(b"?")
-    mine = tmp_path / "objects" / "mine"
-    mine.write_bytes(b"mine")
+    keep(directory, "b", bucket="others").write_bytes(b"")
+    named_like_ours = keep(directory, "c")
+    mine = {named_like_ours, tmp_path / "objects" / "mine"}
+    for path in mine:
+        path.write_bytes(b"mine")
     assert purge_all(directory).objects == 2
-    assert mine.exists()
+    assert all(path.exists() for path in mine)
     assert directory.is_there()
     assert purge_all(directory) == Purged(0, 0)

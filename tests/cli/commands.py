@@ -10,7 +10,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 DEADLINE_SECONDS = 20.0
@@ -74,6 +74,7 @@ class Served:
     process: Process
     port: int = 0
     admin_port: int = 0
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
     async def line(self) -> dict[str, Any]:
         """The next log line."""
@@ -82,6 +83,7 @@ class Served:
             line = await self.process.stderr.readline()
         assert line, "the server ended"
         fields: dict[str, Any] = json.loads(line)
+        self.lines.append(fields)
         return fields
 
     async def line_with(self, text: str) -> dict[str, Any]:

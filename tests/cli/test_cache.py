@@ -119,7 +119,7 @@ async def test_verify(tmp_path: Path) -> None:
     assert (await command(tmp_path, "verify")).out.endswith("nothing is damaged\n")
     bad, broken = keep(directory, "bad"), keep(directory, "broken")
     damage(bad, 3)
-    broken.write_bytes(b"?")
+    os.truncate(broken, 100)
     finished = await command(tmp_path, "verify")
     assert (finished.code, finished.err) == (1, "")
     assert sorted(finished.out.splitlines()) == sorted(
@@ -136,6 +136,22 @@ async def test_verify(tmp_path: Path) -> None:
     assert finished.out.endswith("2 damaged, removed\n")
     assert (good.exists(), bad.exists(), broken.exists()) == (True, False, False)
     assert (await command(tmp_path, "verify")).code == 0
+
+
+async def test_what_is_not_ours_is_told_and_left(tmp_path: Path) -> None:
+    """Whatever is asked for, and though it is named as ours are."""
+    directory = opened(tmp_path)
+    mine, bad = keep(directory, "mine"), keep(directory, "bad")
+    mine.write_bytes(b"mine")
+    os.truncate(bad, 0)
+    finished = await command(tmp_path, "verify", "--remove")
+    assert (finished.code, finished.err) == (1, "")
+    assert f"{mine}: not a cache file\n" in finished.out
+    assert finished.out.endswith("2 damaged, 1 removed; the others are gone, or not ours\n")
+    finished = await command(tmp_path, "purge", "--all")
+    assert (finished.code, finished.out) == (0, "everything: nothing in the cache\n")
+    assert mine.read_bytes() == b"mine"
+    assert not bad.exists()
 
 
 async def test_what_verify_removes_a_server_fetches_anew(fake: FakeS3, tmp_path: Path) -> None:
@@ -312,12 +328,12 @@ async def test_a_terminal_is_shown_progress(tmp_path: Path) -> None:
 
 
 async def test_a_directory_that_cannot_be_read(tmp_path: Path) -> None:
-    directory = opened(tmp_path)
+    opened(tmp_path)
     (tmp_path / "objects").rmdir()
     (tmp_path / "objects").symlink_to("objects")
-    assert directory.is_there()
-    for name in ("stats", "verify"):
-        finished = await command(tmp_path, name)
+    for name in ("stats", "verify", "purge"):
+        arguments = (name, "--all") if name == "purge" else (name,)
+        finished = await command(tmp_path, *arguments)
         assert finished.code == 1
         line = told(finished)
-        assert line == f"rangeserver: cache: {tmp_path}/objects: Too many levels of symbolic links"
+        assert line == f"rangeserver: cache: {tmp_path}: objects in it is not a directory"

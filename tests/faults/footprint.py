@@ -22,7 +22,8 @@ def _kept_open(app: RunningApp) -> int:
     """The idle connections of a server, and the files that its cache keeps open."""
     files = 0
     if app.cache is not None:
-        files = len(app.cache._entries) + (app.cache.directory._mark >= 0)
+        # A directory holds itself, two in it, and its mark.
+        files = len(app.cache._entries) + 4 * (app.cache.directory._held is not None)
     return app.idle + files
 
 

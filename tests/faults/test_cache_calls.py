@@ -121,7 +121,9 @@ async def test_c02_input_output_error_while_it_is_sent(fake: FakeS3, tmp_path: P
 async def test_c04_no_directory_where_one_is_required(fake: FakeS3, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     directory = tmp_path / "file" / "cache"
-    finished = await run("serve", "--port", "0", *against(fake), environ=environ(directory))
+    finished = await run(
+        "serve", "--port", "0", "--admin-port", "0", *against(fake), environ=environ(directory)
+    )
     assert finished.code == 78
     (line,) = finished.err.splitlines()
     assert str(directory) in line
@@ -132,7 +134,9 @@ async def test_c04_no_directory_where_one_is_required(fake: FakeS3, tmp_path: Pa
 async def test_c04_a_directory_that_cannot_be_written(fake: FakeS3, tmp_path: Path) -> None:
     directory = tmp_path / "cache"
     with mounted(directory, "-t", "tmpfs", "-o", "ro", "tmpfs"):
-        finished = await run("serve", "--port", "0", *against(fake), environ=environ(directory))
+        finished = await run(
+            "serve", "--port", "0", "--admin-port", "0", *against(fake), environ=environ(directory)
+        )
     assert finished.code == 78
     (line,) = finished.err.splitlines()
     assert "Read-only file system" in line

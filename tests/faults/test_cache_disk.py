@@ -189,9 +189,20 @@ CHANGES: list[Callable[[Path], None]] = [
     *(deleted, a_directory, a_symlink, a_fifo),
 ]
 
+NOT_OURS = {foreign, foreign_of_this_length, foreign_in_its_place, a_directory, a_symlink, a_fifo}
+"""What somebody else has put there stays, and is gone past."""
+
 # Blocks that a process has checked or written are believed by it: the page cache they lie in is
 # memory, and whoever may write to it may write to the process. Not among what is done under it:
 CHECKED_ONCE = {flipped, foreign_of_this_length, unreadable_in_part}
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """Which file it is, and whether it was written to."""
+    if not os.path.lexists(path):
+        return None
+    stat = path.lstat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -204,7 +215,9 @@ async def test_c03_between_two_runs(
         await whole(watch)
         await whole(watch)
         assert fake.sent["film"] == len(FILM)
-    change(the_file(tmp_path / "cache"))
+    path = the_file(tmp_path / "cache")
+    change(path)
+    changed = identity(path)
     async with watched(fake, cache=cache) as watch:
         watch.put("film", FILM)
         await whole(watch)
@@ -214,9 +227,11 @@ async def test_c03_between_two_runs(
         fetched = fake.sent["film"]
         await whole(watch)
         await watch.get("/film", Range=f"bytes={MIB}-{MIB + 5}")
-        if change is not a_directory:  # not ours to remove
+        if change not in NOT_OURS:
             assert fake.sent["film"] == fetched
         assert watch.cache.may_write()
+    if change in NOT_OURS:
+        assert identity(path) == changed
     assert (tmp_path / "outside").exists() == (change is a_symlink)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from rangeserver.cache import locks
-from rangeserver.cache.directory import MARK, Directory
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.inspection import summarize
+from rangeserver.cache.tree import MARK
 from rangeserver.config import Config
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3

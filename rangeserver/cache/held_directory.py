@@ -1,0 +1,114 @@
+"""Directories that are held open: what is done in one is done in that very directory, whatever its
+path has come to mean, and no symbolic link in it is followed. Blocks, for threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
+
+
+class HeldDirectory:
+    """An open directory, closed with the last that refers to it: its descriptor can never come to
+    mean another one in the middle of a call.
+    """
+
+    __slots__ = ("_close", "_descriptor")
+
+    def __init__(self, descriptor: int, close: Callable[[int], object]) -> None:
+        self._descriptor = descriptor
+        self._close = close
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], *, close: Callable[[int], object]) -> Self:
+        """The directory that a user has named; by a symbolic link if that is what was named.
+
+        Raises ``OSError``.
+        """
+        return cls(os.open(path, _DIRECTORY), close)
+
+    def __del__(self) -> None:
+        self._close(self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor, valid as long as this object."""
+        return self._descriptor
+
+    def stat(self) -> os.stat_result:
+        """That of the directory itself."""
+        return os.fstat(self._descriptor)
+
+    def child(self, name: str) -> HeldDirectory:
+        """A directory in it. Raises ``NotADirectoryError`` also for a symbolic link, and
+        ``OSError``.
+        """
+        try:
+            descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._descriptor)
+        except OSError as error:
+            if error.errno in _NO_DIRECTORY:
+                msg = f"{name} in it is not a directory"
+                raise NotADirectoryError(errno.ENOTDIR, msg) from None
+            raise
+        return HeldDirectory(descriptor, self._close)
+
+    def made(self, name: str) -> HeldDirectory:
+        """The same, for its owner alone, made if it is not there."""
+        try:
+            return self.child(name)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # somebody was faster
+                os.mkdir(name, 0o700, dir_fd=self._descriptor)
+            return self.child(name)
+
+    def names(self) -> list[str]:
+        """What is in it; nothing once it was removed. Raises ``OSError``."""
+        try:
+            # A descriptor of its own for each listing: they have the position in common.
+            listing = os.open(".", _DIRECTORY, dir_fd=self._descriptor)
+            try:
+                return os.listdir(listing)
+            finally:
+                os.close(listing)
+        except FileNotFoundError:
+            return []
+
+    def stat_of(self, name: str) -> os.stat_result:
+        """That of what has a name in it, be it a symbolic link. Raises ``OSError``."""
+        return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
+
+    def holds(self, name: str, stat: os.stat_result) -> bool:
+        """Whether a name in it is that of this very file or directory. Raises ``OSError``."""
+        try:
+            return os.path.samestat(self.stat_of(name), stat)
+        except FileNotFoundError:
+            return False
+
+    def open_file(self, name: str, flags: int) -> int:
+        """A descriptor of a file in it: neither through a symbolic link, nor waiting for the other
+        end of a FIFO. Raises ``OSError``.
+        """
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, 0o600, dir_fd=self._descriptor)
+
+    def link(self, name: str, other: HeldDirectory, new_name: str) -> None:
+        """Give a file of it a name in another directory, if that is free. Raises ``OSError``."""
+        os.link(
+            *(name, new_name),
+            src_dir_fd=self._descriptor,
+            dst_dir_fd=other.fileno(),
+            follow_symlinks=False,
+        )
+
+    def unlink(self, name: str) -> bool:
+        """Take a file's name away; whether it had one. A directory stays. Raises ``OSError``."""
+        try:
+            os.unlink(name, dir_fd=self._descriptor)
+        except (FileNotFoundError, IsADirectoryError):
+            return False
+        return True

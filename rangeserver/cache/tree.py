@@ -1,0 +1,186 @@
+"""What makes a directory a cache of ours, and nothing else does: its mark, and whose it is.
+
+Files in it will be removed without asking. So a directory is taken for a cache only by the mark
+that we left in it, and made one only if it holds nothing; all of it must be of one user; and it is
+held by its descriptors from then on. Blocks, for threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from stat import S_ISDIR, S_ISREG, S_IWGRP, S_IWOTH
+
+from rangeserver.cache.held_directory import HeldDirectory
+
+MARK = "rangeserver-cache-1"
+OBJECTS = "objects"
+NEW = "new"
+PARTS = {MARK, OBJECTS, NEW}
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""What writing fails with for want of space."""
+
+_MARKED = MARK.encode() + b"\n"
+_TEXT = _MARKED + b"A cache of rangeserver. Whatever it has put here, it may remove at any time.\n"
+_NO_MARK = f"{MARK} in it is not the mark of a cache"
+_OF_FILE_SYSTEMS = "lost+found"
+
+
+class Tree:
+    """A cache directory and what is always in it, held open. ``owner`` is whose files are ours."""
+
+    def __init__(self, root: HeldDirectory, mark: int, close: Callable[[int], object]) -> None:
+        self.root = root
+        self.mark = mark
+        self._close = close
+        self.owner = os.fstat(mark).st_uid
+        self.objects: HeldDirectory
+        self.new: HeldDirectory
+
+    def __del__(self) -> None:
+        self._close(self.mark)
+
+    @classmethod
+    def made(cls, path: Path, *, close: Callable[[int], object]) -> Tree:
+        """Make a cache, or what is missing of it: parts may have been removed. Raises ``OSError``.
+
+        Only for its owner: files that another user makes, be it root, are of no use to him.
+        """
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = HeldDirectory.at(path, close=close)
+        tree = cls(root, _marked(root), close)
+        # Asked second: some file systems say of our files that they are somebody else's.
+        if tree.owner != os.geteuid() and tree.owner != _own_uid(root):
+            msg = f"it belongs to user {_user(tree.owner)}: be that user, or name another"
+            raise PermissionError(errno.EPERM, msg)
+        tree.objects, tree.new = root.made(OBJECTS), root.made(NEW)
+        tree._check()
+        return tree
+
+    @classmethod
+    def found(cls, path: Path, *, close: Callable[[int], object]) -> Tree:
+        """A cache that was made by whomever. Raises ``FileNotFoundError`` if there is none, and
+        ``OSError``.
+        """
+        root = HeldDirectory.at(path, close=close)
+        tree = cls(root, _existing_mark(root, os.O_RDONLY), close)
+        tree.objects, tree.new = root.child(OBJECTS), root.child(NEW)
+        tree._check()
+        return tree
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether all of it is still where it was. Raises ``OSError``."""
+        try:
+            return os.path.samestat(os.stat(path), self.root.stat()) and all(
+                self.root.holds(name, os.fstat(descriptor))
+                for name, descriptor in (
+                    (MARK, self.mark),
+                    (OBJECTS, self.objects.fileno()),
+                    (NEW, self.new.fileno()),
+                )
+            )
+        except FileNotFoundError:
+            return False
+
+    def exposure(self) -> str | None:
+        """What others could do to it, in words; ``None`` if nothing."""
+        own = {self.owner, 0}
+        for held, what in ((self.root, "it"), (self.objects, OBJECTS), (self.new, NEW)):
+            stat = held.stat()
+            if stat.st_mode & (S_IWGRP | S_IWOTH):
+                return f"other users may write to {what}: chmod go-w"
+            if stat.st_uid not in own:
+                return f"{what} belongs to user {_user(stat.st_uid)}, who may write to it"
+        return None
+
+    def _check(self) -> None:
+        """What others have put there is none of ours. Raises ``OSError``."""
+        for held, name in ((self.objects, OBJECTS), (self.new, NEW)):
+            if held.stat().st_uid != self.owner:
+                other = _user(held.stat().st_uid)
+                msg = f"{name} in it belongs to user {other}, not to {_user(self.owner)}"
+                raise PermissionError(errno.EPERM, msg)
+
+
+def strangers(root: HeldDirectory) -> list[str]:
+    """What is in a directory and none of ours. Raises ``OSError``."""
+    return [name for name in root.names() if name not in PARTS and not _is_lost_found(root, name)]
+
+
+def _marked(root: HeldDirectory) -> int:
+    """The mark, open; made in a directory that holds nothing. Raises ``OSError``."""
+    try:
+        descriptor = _existing_mark(root, os.O_RDWR)
+    except FileNotFoundError:
+        refuse_others(root)
+        try:
+            descriptor = root.open_file(MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:  # another process was faster
+            descriptor = _existing_mark(root, os.O_RDWR)
+    if not os.fstat(descriptor).st_size:
+        try:
+            os.pwrite(descriptor, _TEXT, 0)
+        except OSError as error:
+            if error.errno not in FULL:  # its name will have to do then, as it did in the past
+                os.close(descriptor)
+                raise
+    return descriptor
+
+
+def refuse_others(root: HeldDirectory) -> None:
+    """Raise ``OSError`` for a directory without a mark that holds anything."""
+    held = [name for name in root.names() if not _is_lost_found(root, name)]
+    if held and MARK not in held:
+        msg = f"it holds other files ({min(held)!a}); name a directory of its own"
+        raise FileExistsError(errno.EEXIST, msg)
+
+
+def _existing_mark(root: HeldDirectory, flags: int) -> int:
+    """Raises ``FileNotFoundError``, and ``OSError`` for what only has its name."""
+    if not S_ISREG(root.stat_of(MARK).st_mode):
+        raise FileExistsError(errno.EEXIST, _NO_MARK)
+    descriptor = root.open_file(MARK, flags)
+    try:
+        text = os.pread(descriptor, len(_MARKED), 0)
+        if text not in {_MARKED, b""}:  # earlier versions left it empty
+            raise FileExistsError(errno.EEXIST, _NO_MARK)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _is_lost_found(root: HeldDirectory, name: str) -> bool:
+    """Whether this is what some file systems have at their root."""
+    try:
+        return name == _OF_FILE_SYSTEMS and S_ISDIR(root.stat_of(name).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _own_uid(root: HeldDirectory) -> int:
+    """Whose our files are here. Raises ``OSError``."""
+    name = temporary_name()
+    descriptor = root.open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        return os.fstat(descriptor).st_uid
+    finally:
+        os.close(descriptor)
+        root.unlink(name)
+
+
+def temporary_name() -> str:
+    """A name for a file before it gets that of its object."""
+    return f"{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
