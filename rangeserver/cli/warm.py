@@ -23,7 +23,7 @@ from rangeserver.errors import ConfigError, OriginError, RequestError
 from rangeserver.figures import size_text
 from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.object_keys import check_length
-from rangeserver.protocol.ranges import WHOLE, AskedRange, parse_members
+from rangeserver.protocol.ranges import REVERSED, WHOLE, AskedRange, parse_members
 from rangeserver.protocol.representation import ObjectKey
 
 _SUFFIX_RANGE = re.compile(r"-[0-9]+")
@@ -32,7 +32,7 @@ _SUFFIX_RANGE = re.compile(r"-[0-9]+")
 def _range(_: click.Context, param: click.Parameter, text: str) -> AskedRange:
     """One range, as in a Range field, with its unit or without."""
     members = parse_members(text if "=" in text else f"bytes={text}", max_ranges=1)
-    if members is None:
+    if members is None or REVERSED in members:
         hint = "write one like 0-1048575, 1048576- or -500 (the last 500 bytes)"
         raise click.BadParameter(hint, param=param)
     return members[0]
