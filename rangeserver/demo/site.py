@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -14,11 +13,10 @@ from aiohttp.typedefs import Handler
 
 from rangeserver.demo.bucket import BucketFile
 from rangeserver.demo.feed import Feed
+from rangeserver.protocol.hosts import is_ours
 from rangeserver.web.exchange import ACTIVE, EXCHANGE, own_fields
 
 _PAGE = Path(__file__).parent / "page.html"
-
-_HOSTS = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]+)?")
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -81,7 +79,7 @@ def add_site(
     @web.middleware
     async def site(request: web.Request, handler: Handler) -> web.StreamResponse:
         # A hostile page whose host name resolves to this machine must not read the user's file.
-        if _HOSTS.fullmatch(request.headers.get(hdrs.HOST, "")) is None:
+        if not is_ours(request.headers.get(hdrs.HOST, ""), ()):
             raise web.HTTPMisdirectedRequest
         page = pages.get((request.method, request.raw_path.partition("?")[0]))
         return await (page or handler)(request)
