@@ -15,9 +15,11 @@
     │   ├── VersionNotSupported     505
     │   └── TooManyConnections      503
     └── OriginError                 the origin did not give what was needed
-        ├── ObjectNotFound          404
-        ├── AccessDenied            403
-        ├── ObjectChanged           503  the version asked for is gone (If-Match failed)
+        ├── ObjectWithdrawn         what was known of this object holds no longer
+        │   ├── ObjectNotFound      404
+        │   │   └── KeyRefused      404  the origin has no object with such a key, and takes none
+        │   ├── AccessDenied        403
+        │   └── ObjectChanged       503  the version asked for is gone (If-Match failed)
         ├── RangeUnsatisfiable      416  the object ends before the range asked for
         ├── OriginBusy              503  no free origin connection within the deadline
         │   └── OriginRecalled      503  a body's connection was needed for others
@@ -29,7 +31,8 @@
         ├── OriginRefused           502  credentials, bucket or region are wrong
         │   ├── NoCredentials       502  there are none to sign with
         │   ├── CredentialsExpired  502  and no others were found
-        │   └── OriginClockSkew     502  this machine's clock is wrong, or the origin's
+        │   ├── OriginClockSkew     502  this machine's clock is wrong, or the origin's
+        │   └── UnclearRefusal      502  or this one key is refused: the answer does not say
         └── OriginProtocolError     502  the answer contradicts the request or itself
             └── OriginBodyError     502  the body broke: too short, too long, reset, too slow
 
@@ -182,7 +185,13 @@ class OriginError(ResponseError):
         return other
 
 
-class ObjectNotFound(OriginError):
+class ObjectWithdrawn(OriginError):
+    """The origin's word on this object: it is not there, not for us, or another one now. Whatever
+    was kept of it must not be told or served any more.
+    """
+
+
+class ObjectNotFound(ObjectWithdrawn):
     """There is no such object."""
 
     status = 404
@@ -190,7 +199,13 @@ class ObjectNotFound(OriginError):
     message = "There is no object under this key."
 
 
-class AccessDenied(OriginError):
+class KeyRefused(ObjectNotFound):
+    """The origin refuses the key by its name, so no object has it. That says nothing of the
+    origin: some look at names before they look at who asks.
+    """
+
+
+class AccessDenied(ObjectWithdrawn):
     """The origin refuses access to this object."""
 
     status = 403
@@ -198,7 +213,7 @@ class AccessDenied(OriginError):
     message = "Access to this object is denied."
 
 
-class ObjectChanged(OriginError):
+class ObjectChanged(ObjectWithdrawn):
     """The object is no longer the version that was described (If-Match failed at the origin)."""
 
     status = 503
@@ -293,6 +308,14 @@ class OriginClockSkew(OriginRefused):
 
     code = "origin_clock_skew"
     message = "The clocks of the origin and of this server differ by too much."
+
+
+class UnclearRefusal(OriginRefused):
+    """The origin refuses the request, and its answer does not say whether all of this server's or
+    those for this key alone. ``of_one_key`` is what it means in that case.
+    """
+
+    of_one_key: type[ObjectWithdrawn] = KeyRefused
 
 
 class OriginProtocolError(OriginError):

@@ -14,6 +14,7 @@ import logging
 
 from rangeserver.errors import (
     AccessDenied,
+    KeyRefused,
     ObjectChanged,
     ObjectNotFound,
     OriginError,
@@ -35,13 +36,20 @@ PROBE_SECONDS = 5.0
 FAILURES_IN_A_ROW = 3
 """Timeouts and failed connections, with no answer between them, that raise a doubt."""
 
-_PROBE_KEY = ObjectKey(".rangeserver-readiness")
+PROBE_KEY = ObjectKey(".rangeserver-readiness")
+
+"""No client chooses it, and no object has it."""
 
 _NOT_ASKED = "The origin has not answered yet."
 
 # Given by a bucket that exists to credentials it knows. Whoever may read objects and not list
 # them is told AccessDenied where there is no object, so a probe can expect nothing better.
 _PROOFS = (AccessDenied, ObjectChanged, ObjectNotFound)
+
+
+def is_proof(error: OriginError) -> bool:
+    """Whether only a good bucket and good credentials bring about such an answer."""
+    return isinstance(error, _PROOFS) and not isinstance(error, KeyRefused)
 
 
 class OriginHealth:
@@ -71,7 +79,7 @@ class OriginHealth:
 
     def failed(self, error: OriginError) -> None:
         """A request of a client failed at the origin."""
-        if isinstance(error, _PROOFS):
+        if is_proof(error):
             self.answered()
         elif isinstance(error, OriginRefused):
             self._doubt.set()
@@ -97,7 +105,9 @@ async def keep_probing(origin: Origin[Part], health: OriginHealth) -> None:
         await health.doubted()
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                await origin.describe(_PROBE_KEY)
+                await origin.describe(PROBE_KEY)
+        except KeyRefused:
+            health.answered()  # it knows us well enough to look at the name
         except _PROOFS:
             pass
         except TimeoutError:

@@ -13,18 +13,22 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
     AccessDenied,
+    KeyRefused,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
     OriginError,
+    OriginProtocolError,
     OriginRefused,
     RangeUnsatisfiable,
+    UnclearRefusal,
 )
 from rangeserver.origin import answers
 from rangeserver.origin.answers import Carried
 from rangeserver.origin.asking import Answer, Ask
 from rangeserver.origin.base import Opened
-from rangeserver.origin.health import OriginHealth
+from rangeserver.origin.comparison import Comparison
+from rangeserver.origin.health import PROBE_KEY, OriginHealth, is_proof
 from rangeserver.origin.translate import RETRY_AFTER, body_errors
 from rangeserver.origin.upstream import Upstream
 from rangeserver.progress import RateWindow
@@ -35,6 +39,20 @@ _BUCKET_PROVEN_SECONDS = 60.0
 """How long one answer about an object proves that the bucket exists."""
 
 _PROBE = "bytes=0-0"
+
+_UNEXPLAINED = (ObjectNotFound, AccessDenied, OriginRefused)
+"""What a HEAD can only hint at."""
+
+
+def _may_be_about_the_key(ask: Ask, error: OriginError) -> bool:
+    """Whether others may be answered, though this key is refused.
+
+    Stores that keep files, and proxies before them, make one slash of two: then the request is for
+    another object than was signed, is redirected, or is no request of S3 any more.
+    """
+    if "//" in f"/{ask.key}" and isinstance(error, (OriginRefused, OriginProtocolError)):
+        return True
+    return isinstance(error, UnclearRefusal)
 
 
 class S3Origin:
@@ -47,15 +65,17 @@ class S3Origin:
         self._config = config
         self._health = health or OriginHealth()
         self._proven_until = 0.0
+        self._comparison = Comparison(self._another_is_answered, time.monotonic)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version, from one HeadObject."""
+        ask = Ask("HEAD", *self._place(key))
         try:
-            async with self.upstream.asking(Ask("HEAD", *self._place(key))) as answer:
+            async with self.upstream.asking(ask) as answer:
                 facts = answers.described(key, answer)
-        except (ObjectNotFound, AccessDenied, OriginRefused) as error:
-            return await self._explained(key, error)
         except OriginError as error:
+            if isinstance(error, _UNEXPLAINED) or _may_be_about_the_key(ask, error):
+                return await self._explained(key, error)
             self._failed(error)
             raise
         self._proved()
@@ -113,10 +133,27 @@ class S3Origin:
         try:
             return await stack.enter_async_context(self.upstream.asking(ask))
         except OriginError as error:
+            kind: type[OriginError] = type(error)
+            if _may_be_about_the_key(ask, error) and await self._comparison.others_are_answered():
+                kind = error.of_one_key if isinstance(error, UnclearRefusal) else KeyRefused
+            else:
+                self._failed(error)
+            if issubclass(kind, AccessDenied) and self._config.forbidden_as_not_found:
+                kind = ObjectNotFound
+            if kind is type(error):
+                raise
+            raise kind(error.detail) from error
+
+    async def _another_is_answered(self) -> bool:
+        """Whether a key that no client has chosen brings an answer as from a good origin."""
+        try:
+            async with self.upstream.asking(Ask("GET", *self._place(PROBE_KEY), _PROBE)):
+                pass
+        except OriginError as error:
             self._failed(error)
-            if isinstance(error, AccessDenied) and self._config.forbidden_as_not_found:
-                raise ObjectNotFound(error.detail) from error
-            raise
+            return is_proof(error)
+        self._proved()
+        return True
 
     async def _explained(self, key: ObjectKey, error: OriginError) -> ObjectFacts:
         """Find out what a failed HEAD meant: its answer has no body, and so no S3 error code.
@@ -148,7 +185,7 @@ class S3Origin:
         self._health.answered()
 
     def _failed(self, error: OriginError) -> None:
-        if isinstance(error, ObjectNotFound):
+        if isinstance(error, ObjectNotFound) and is_proof(error):
             self._proven_until = time.monotonic() + _BUCKET_PROVEN_SECONDS
         elif isinstance(error, OriginRefused):
             self._proven_until = 0.0  # that a HEAD finds nothing says nothing any more

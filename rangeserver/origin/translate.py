@@ -13,6 +13,7 @@ from botocore.parsers import ResponseParserError
 from rangeserver.errors import (
     AccessDenied,
     CredentialsExpired,
+    KeyRefused,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
@@ -25,6 +26,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
     RangeUnsatisfiable,
+    UnclearRefusal,
 )
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -36,6 +38,11 @@ parse into its own, up to 64 KiB of them."""
 _BY_CODE: dict[str, type[OriginError]] = {
     "NoSuchKey": ObjectNotFound,
     "NoSuchVersion": ObjectNotFound,
+    "InvalidObjectName": KeyRefused,
+    "InvalidURI": KeyRefused,
+    "KeyTooLongError": KeyRefused,
+    "XMinioInvalidObjectName": KeyRefused,
+    "XMinioInvalidResourceName": KeyRefused,
     "AccessDenied": AccessDenied,
     "AllAccessDisabled": AccessDenied,
     "InvalidObjectState": AccessDenied,  # archived: cannot be read until it is restored
@@ -70,10 +77,11 @@ _BY_STATUS: dict[int, type[OriginError]] = {
     302: OriginProtocolError,
     307: OriginProtocolError,
     308: OriginProtocolError,
-    400: OriginRefused,
     401: OriginRefused,
     403: AccessDenied,
     404: ObjectNotFound,
+    410: ObjectNotFound,
+    451: AccessDenied,
     408: OriginTimeout,
     412: ObjectChanged,
     416: RangeUnsatisfiable,
@@ -102,13 +110,29 @@ def error_from_answer(
 ) -> OriginError:
     """The error for an answer, by S3's code in ``error``, or by its status where it has none."""
     code = str(error.get("Code", ""))
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, OriginProtocolError)
+    kind = _kind(status, code, headers)
     detail = f"origin answered {status} {code}: {error.get('Message', '')}"[:_MAX_DETAIL]
     if kind is RangeUnsatisfiable:
         told = headers.get("content-range", "").removeprefix("bytes */")
         size = whole_number(told) or whole_number(str(error.get("ActualObjectSize")))
         return RangeUnsatisfiable(detail, size=size)
-    return kind(detail, headers=RETRY_AFTER if kind.status == 503 else None)
+    ours = kind(detail, headers=RETRY_AFTER if kind.status == 503 else None)
+    if isinstance(ours, UnclearRefusal) and code == "InvalidRequest":
+        ours.of_one_key = AccessDenied  # encrypted with a key that was not sent, for example
+    return ours
+
+
+def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[OriginError]:
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if kind is not None:
+        return kind
+    if not 400 <= status < 500:
+        return OriginProtocolError
+    # S3 has 405 for a version that is a mark of deletion. Anything else of this class may be about
+    # the key or about us: InvalidArgument is what one store says of "a//b", and another of an
+    # access key of the wrong length.
+    deleted = headers.get("x-amz-delete-marker", "").lower() == "true"
+    return ObjectNotFound if deleted else UnclearRefusal
 
 
 def whole_number(text: str | None) -> int | None:

@@ -7,9 +7,11 @@ import pytest
 from rangeserver.errors import (
     AccessDenied,
     CredentialsExpired,
+    KeyRefused,
     NoCredentials,
     ObjectChanged,
     ObjectNotFound,
+    ObjectWithdrawn,
     OriginBodyError,
     OriginBusy,
     OriginClockSkew,
@@ -23,6 +25,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
     RangeUnsatisfiable,
+    UnclearRefusal,
 )
 from rangeserver.origin.retrying import (
     MAX_TOKENS,
@@ -41,7 +44,9 @@ REASONS: dict[type[OriginError], str | None] = {
     OriginSuspended: None,
     OriginBusy: None,
     OriginRecalled: None,
+    ObjectWithdrawn: None,
     ObjectNotFound: None,
+    KeyRefused: None,
     AccessDenied: None,
     ObjectChanged: None,
     RangeUnsatisfiable: None,
@@ -49,6 +54,7 @@ REASONS: dict[type[OriginError], str | None] = {
     NoCredentials: None,
     CredentialsExpired: None,
     OriginClockSkew: None,
+    UnclearRefusal: None,
     OriginProtocolError: None,
     OriginBodyError: None,
     OriginError: None,

@@ -14,6 +14,7 @@ from rangeserver.config import Config
 from rangeserver.errors import (
     AccessDenied,
     CredentialsExpired,
+    KeyRefused,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
@@ -256,7 +257,16 @@ ERRORS: dict[tuple[int, str], type[OriginError]] = {
     (500, "InternalError"): OriginServerError,
     (502, "BadGateway"): OriginServerError,
     (504, "GatewayTimeout"): OriginTimeout,
-    (418, "Teapot"): OriginProtocolError,
+    (501, "NotImplemented"): OriginProtocolError,
+    (410, "Gone"): ObjectNotFound,
+    (451, "UnavailableForLegalReasons"): AccessDenied,
+    (400, "XMinioInvalidObjectName"): KeyRefused,
+    (400, "KeyTooLongError"): KeyRefused,
+    # Of this key alone, for another is answered.
+    (400, "InvalidArgument"): KeyRefused,
+    (400, "InvalidRequest"): AccessDenied,
+    (405, "MethodNotAllowed"): KeyRefused,
+    (418, "Teapot"): KeyRefused,
 }
 
 

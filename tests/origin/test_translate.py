@@ -15,6 +15,7 @@ from botocore.parsers import ResponseParserError
 from rangeserver.errors import (
     AccessDenied,
     CredentialsExpired,
+    KeyRefused,
     ObjectChanged,
     ObjectNotFound,
     OriginBodyError,
@@ -27,6 +28,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
     RangeUnsatisfiable,
+    UnclearRefusal,
 )
 from rangeserver.origin.translate import (
     body_errors,
@@ -53,6 +55,12 @@ def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
         (404, "NoSuchKey", ObjectNotFound),
         (404, "NoSuchVersion", ObjectNotFound),
         (404, "NoSuchBucket", OriginRefused),
+        (400, "InvalidObjectName", KeyRefused),
+        (400, "InvalidURI", KeyRefused),
+        (400, "KeyTooLongError", KeyRefused),
+        (400, "XMinioInvalidObjectName", KeyRefused),
+        (400, "InvalidArgument", UnclearRefusal),
+        (400, "InvalidRequest", UnclearRefusal),
         (403, "AccessDenied", AccessDenied),
         (403, "AllAccessDisabled", AccessDenied),
         (403, "ExpiredToken", CredentialsExpired),
@@ -71,7 +79,12 @@ def client_error(status: int, code: str, message: str = "") -> boto.ClientError:
         # Without a known code the status decides.
         (301, "301", OriginRefused),
         (307, "307", OriginProtocolError),
-        (400, "400", OriginRefused),
+        (400, "400", UnclearRefusal),
+        (405, "MethodNotAllowed", UnclearRefusal),
+        (409, "", UnclearRefusal),
+        (414, "", UnclearRefusal),
+        (410, "", ObjectNotFound),
+        (451, "", AccessDenied),
         (401, "401", OriginRefused),
         (403, "", AccessDenied),
         (404, "404", ObjectNotFound),
@@ -93,6 +106,22 @@ def test_an_answer_becomes_an_error(status: int, code: str, kind: type[OriginErr
     assert type(error) is kind
     assert error.detail == f"origin answered {status} {code}: said so"
     assert error.headers == ({"Retry-After": "1"} if kind.status == 503 else {})
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("InvalidRequest", AccessDenied), ("InvalidArgument", KeyRefused), ("", KeyRefused)],
+)
+def test_what_an_unclear_refusal_means_for_one_key(code: str, kind: type[OriginError]) -> None:
+    error = error_from_answer(400, {"Code": code}, {})
+    assert isinstance(error, UnclearRefusal)
+    assert error.of_one_key is kind
+
+
+@pytest.mark.parametrize(("mark", "kind"), [("true", ObjectNotFound), ("false", UnclearRefusal)])
+def test_a_mark_of_deletion_is_no_object(mark: str, kind: type[OriginError]) -> None:
+    error = error_from_answer(405, {"Code": "MethodNotAllowed"}, {"x-amz-delete-marker": mark})
+    assert type(error) is kind
 
 
 @pytest.mark.parametrize(
