@@ -27,6 +27,7 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
 from rangeserver.errors import OriginError, OriginProtocolError
+from rangeserver.origin.base import current_client
 from rangeserver.protocol.ranges import ByteSpan
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Fill:
         self._entry = entry
         self._readers: set[object] = set()
         self._waiters: list[asyncio.Future[None]] = []
+        self._client = current_client()
         self._reserved = 0
         self._checksum = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -267,7 +269,7 @@ class Fill:
             self._give_back(self._reserved - needed)
         elif self._reserved < needed:
             more = needed - self._reserved
-            await self._means.budget.take(more, within=self._means.wait_seconds)
+            await self._means.budget.take(self._client, more, within=self._means.wait_seconds)
             self._reserved += more
 
     async def _take_over(
@@ -354,7 +356,7 @@ class Fill:
     def _give_back(self, count: int) -> None:
         if count:
             self._reserved -= count
-            self._means.budget.give(count)
+            self._means.budget.give(self._client, count)
 
     def _linger(self, seconds: float) -> None:
         if self._timer is not None:

@@ -12,7 +12,7 @@ from rangeserver.cache.fill import CacheFailed, Fill, Means, Source
 from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
 from rangeserver.cache.residency import is_resident
 from rangeserver.errors import OriginBusy, OriginError
-from rangeserver.origin.base import FileSlice, Part, ReadReport
+from rangeserver.origin.base import FileSlice, Part, ReadReport, current_client
 from rangeserver.protocol.ranges import ByteSpan
 
 TURN_BYTES = 2 << 20
@@ -213,7 +213,7 @@ class CachedRead:
 
     def _begin(self, first: int, stop: int, *, ahead: bool) -> Fill | None:
         needed = self._entry.layout.span(first, stop).length
-        if not self._shared.budget.try_take(needed):
+        if not self._shared.budget.try_take(current_client(), needed):
             return None
         fill = Fill(self._shared, self._entry, (first, stop), ahead=ahead)
         fill.begin(self._source, reserved=needed)

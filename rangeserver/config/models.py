@@ -202,8 +202,9 @@ class CacheConfig(Section):
     )
     max_in_flight_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
         ByteSize(512 * 1024**2),
-        description="Bytes asked for at the origin that have not come yet, all readers together; "
-        "first less is fetched ahead, then clients are answered 503.",
+        description="Bytes asked for at the origin that have not come yet, all readers together, "
+        "and three quarters of them for one client at most; first less is fetched ahead, then "
+        "clients are answered 503.",
     )
     ttl_seconds: SecondsOrNone = Field(
         5.0,

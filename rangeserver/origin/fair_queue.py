@@ -33,6 +33,9 @@ class FairQueue(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._lines)
 
+    def __len__(self) -> int:
+        return sum(len(line.begun) + len(line.new) for line in self._lines.values())
+
     def take(self, client: str, amount: int = 1) -> None:
         """A client has so much more."""
         self._change(client, amount)

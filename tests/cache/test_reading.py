@@ -75,10 +75,10 @@ async def test_without_room_for_long_the_client_is_told(
 ) -> None:
     async with setting(tmp_path, inner, max_in_flight_bytes=MIB) as one:
         one.cache.wait_seconds = 0.05
-        assert one.cache.budget.try_take(MIB)
+        assert one.cache.budget.try_take("", MIB)
         with pytest.raises(OriginBusy):
             await one.read(inner.current["a"])
-        one.cache.budget.give(MIB)
+        one.cache.budget.give("", MIB)
         assert await one.read(inner.current["a"]) == DATA
 
 

@@ -77,7 +77,7 @@ class Footprint:
                 "fills": len(cache.tasks),
                 "filling": sum(len(entry.filling) for entry in entries),
                 "budget_taken": cache.budget.taken,
-                "budget_waiters": len(cache.budget._waiting),
+                "budget_waiters": cache.budget.waiting,
                 "nameless_files": len(list((cache.directory.path / "new").glob("*"))),
             }
         return cls(

@@ -56,7 +56,7 @@ async def test_a_descriptor_that_is_left_is_found(fake: FakeS3) -> None:
 async def test_what_the_cache_holds_is_found(fake: FakeS3) -> None:
     with pytest.raises(AssertionError, match="'budget_taken'"):
         async with watched(fake, cache={}) as watch:
-            assert watch.cache.budget.try_take(1)
+            assert watch.cache.budget.try_take("", 1)
     with pytest.raises(AssertionError, match="'nameless_files'"):
         async with watched(fake, cache={}) as watch:
             (watch.cache.directory.path / "new" / "left").touch()

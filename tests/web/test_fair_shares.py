@@ -124,3 +124,20 @@ async def test_a_busy_client_shares_with_others_and_cuts_none_of_its_own(
         # For one's own requests one's own bodies are not cut: those wait until a place is free.
         continued = sum("if-match" in request.headers for request in fake.requests)
         assert (continued == 0) == (source == GREEDY)
+
+
+async def test_what_one_client_has_on_its_way_leaves_room_for_others(
+    fake: FakeS3, tmp_path: Path
+) -> None:
+    """Fetches for the cache that get stuck at the origin, more than may be on their way."""
+    cache = {"enabled": True, "directory": str(tmp_path), "max_in_flight_bytes": "8MiB"}
+    config = config_for(fake, cache={**cache, "min_free_bytes": 0})
+    for number in range(12):
+        fake.put(f"film{number}", FILM)
+        fake.misbehave(faults.stall_after(1000), key=f"film{number}")
+    fake.put("short", SHORT)
+    async with running_app(config) as app, asking(app, 12, source=GREEDY):
+        assert app.cache is not None
+        budget = app.cache.budget
+        await eventually(lambda: fake.stalled == 12 and budget.waiting > 0)
+        assert await served(app, OTHER)
