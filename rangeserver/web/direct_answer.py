@@ -103,6 +103,10 @@ class DirectAnswer:
         exchange = self.exchange
         try:
             if self._push():
+                if self._push.left:  # the file has it no longer
+                    exchange.give_up_waiting()
+                    self._hand_over(b"")
+                    return
                 if exchange.bytes_sent == exchange.bytes_promised:
                     self._end(Outcome.COMPLETE)
                     return
@@ -110,10 +114,6 @@ class DirectAnswer:
                     self._hand_over(b"")
                     return
                 self._take()
-        except StreamAborted as aborted:
-            log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
-            exchange.abort(Outcome.FAILED)
-            self._end(Outcome.FAILED)
         except ConnectionError:
             exchange.abort(Outcome.CLIENT_GONE)
             self._end(Outcome.CLIENT_GONE)

@@ -18,6 +18,7 @@ from aiohttp import HttpVersion, HttpVersion10, hdrs, web
 from rangeserver.errors import OriginError, StreamAborted
 from rangeserver.origin.base import Opened, Origin, Part
 from rangeserver.protocol.multipart import Segment
+from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.response_head import response_head
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.protocol.validators import format_http_date
@@ -133,6 +134,26 @@ async def _send_body(
         else:
             reading = origin.read(opened.facts, segment)
         begun = None
-        async with reading as parts:
-            async for part in parts:
-                await sender.send(part)
+        rest = await _send_span(sender, segment, reading)
+        while rest.length:
+            before = rest
+            rest = await _send_span(sender, rest, origin.read(opened.facts, rest))
+            if rest == before:
+                msg = "a cache file cannot be read"
+                raise StreamAborted(msg)
+
+
+async def _send_span(
+    sender: Sender, span: ByteSpan, reading: AbstractAsyncContextManager[AsyncIterator[Part]]
+) -> ByteSpan:
+    """Send what a read gives; what is left of ``span`` if that ended with a file that has less
+    than it had, or was given up. It is to be read again then.
+    """
+    position = span.start
+    async with reading as parts:
+        async for part in parts:
+            left = await sender.send(part)
+            position += len(part) - left
+            if left:
+                return ByteSpan(position, span.stop)
+    return ByteSpan(span.stop, span.stop)

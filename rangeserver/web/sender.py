@@ -37,11 +37,12 @@ class Sender:
         self._held += framing
         self._held_of_body += len(framing)
 
-    async def send(self, part: Part) -> None:
-        """Send the next bytes of the body."""
+    async def send(self, part: Part) -> int:
+        """Send the next bytes of the body; how many of them their file did not give."""
         transport, held = self._begin(len(part))
+        left = 0
         if isinstance(part, FileSlice):
-            await send_slice(self._client, transport, self._room, held, part, self._exchange)
+            left = await send_slice(self._client, transport, self._room, held, part, self._exchange)
         else:
             if held:
                 transport.writelines((held, part))  # in one call to the kernel
@@ -50,6 +51,7 @@ class Sender:
             await drain(self._client)
         if self._exchange.first_byte is None:
             self._exchange.first_byte = time.monotonic()
+        return left
 
     async def finish(self) -> None:
         """Send what is still held, and return when the kernel has all of the response."""

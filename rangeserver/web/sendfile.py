@@ -11,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from rangeserver.errors import StreamAborted
 from rangeserver.origin.base import FileSlice
 from rangeserver.web.exchange import Exchange
 from rangeserver.web.flush import Client, drain, flush
 
+log = logging.getLogger(__name__)
+
 _COPY_BYTES = 256 * 1024
 _OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
+"""An error of sendfile(2) does not say whether it is the file's or the socket's, of which not all
+are connection errors to Python: a network that is gone, a peer that is."""
+
 _TURN_BYTES = 1 << 19
 """After as much was taken over without a wait, others have their turn: while they have it, the
 client makes room for more. Twice as much at a time cost a third more for each byte."""
@@ -102,19 +107,18 @@ async def send_slice(
     head: bytes,
     part: FileSlice,
     exchange: Exchange,
-) -> None:
-    """Send ``head`` and after it the bytes of a file.
+) -> int:
+    """Send ``head`` and after it the bytes of a file; how many of these it did not give, whose turn
+    out not to be there: what was sent then is too little.
 
-    Raises ``ConnectionError`` when the client leaves, and :class:`StreamAborted` when the file
-    turns out to be shorter: what was sent then is too little.
+    Raises ``ConnectionError`` when the client leaves.
     """
     exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
     try:
         if transport.get_extra_info("sslcontext") is not None:
             if head:
                 transport.write(head)
-            await _by_copying(client, transport, part, exchange)
-            return
+            return await _by_copying(client, transport, part, exchange)
         target = transport.get_extra_info("socket").fileno()
         if head and not transport.get_write_buffer_size():
             head = send_now(target, head)
@@ -126,6 +130,7 @@ async def send_slice(
             await room.wait(target, full=push.full)
         if part.length >= _TURN_BYTES:
             await asyncio.sleep(0)  # before the next one
+        return push.left
     finally:
         exchange.give_up_waiting()
 
@@ -133,10 +138,10 @@ async def send_slice(
 class Push:
     """Gives the kernel a slice of a file, as it has room; ``exchange`` is told what still waits.
 
-    ``full`` is whether the socket had no more room the last time.
+    ``full`` is whether the socket had no more room the last time, ``left`` what was not taken yet.
     """
 
-    __slots__ = ("_exchange", "_left", "_offset", "_part", "_target", "_transport", "full")
+    __slots__ = ("_exchange", "_offset", "_part", "_target", "_transport", "full", "left")
 
     def __init__(
         self, transport: asyncio.Transport, target: int, exchange: Exchange, part: FileSlice
@@ -146,18 +151,17 @@ class Push:
         self._exchange = exchange
         self._part = part
         self._offset = part.offset
-        self._left = part.length
+        self.left = part.length
         self.full = False
 
     def __call__(self) -> bool:
-        """Give it what it takes now, but leave others their turn; whether that was the rest.
-
-        Raises what :func:`send_slice` does.
+        """Give it what it takes now, but leave others their turn; whether that was the rest, or
+        all that the file gives. Raises what :func:`send_slice` does.
         """
         source = self._part.file.fileno()
         turn = _TURN_BYTES if self._part.length > _AT_ONCE_BYTES else self._part.length
         try:
-            while self._left:
+            while self.left:
                 # Its descriptor is closed with it, and may be another's then.
                 if self._transport.is_closing():
                     msg = "the client left"
@@ -166,23 +170,26 @@ class Push:
                     self.full = False
                     break
                 try:
-                    sent = os.sendfile(self._target, source, self._offset, min(self._left, turn))
+                    sent = os.sendfile(self._target, source, self._offset, min(self.left, turn))
                 except BlockingIOError:
                     self.full = True
                     break
                 except ConnectionError:
                     raise
                 except OSError as error:
-                    raise _ended_by(error) from error
+                    if error.errno not in _OF_THE_FILE:
+                        msg = f"the client left: {error}"
+                        raise ConnectionResetError(msg) from error
+                    log.warning("a cache file could not be read while it was sent: %s", error)
+                    return True
                 if not sent:
-                    msg = "a cache file was cut short while it was sent"
-                    raise StreamAborted(msg)
+                    return True  # it was cut short, or given up
                 self._offset += sent
-                self._left -= sent
+                self.left -= sent
                 turn -= sent
         finally:
-            self._exchange.bytes_waiting = self._left
-        return not self._left
+            self._exchange.bytes_waiting = self.left
+        return not self.left
 
 
 # PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
@@ -202,18 +209,9 @@ def send_now(descriptor: int, data: bytes) -> bytes:
     return data[max(sent, 0) :]
 
 
-def _ended_by(error: OSError) -> ConnectionError:
-    """What an error of sendfile(2) means: it does not say whether it is the file's or the socket's,
-    of which not all are connection errors to Python (a network that is gone, a peer that is).
-    """
-    if error.errno in _OF_THE_FILE:
-        return StreamAborted(f"a cache file could not be read while it was sent: {error}")
-    return ConnectionResetError(f"the client left: {error}")
-
-
 async def _by_copying(
     client: Client, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
-) -> None:
+) -> int:
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
     while offset < stop:
@@ -221,13 +219,13 @@ async def _by_copying(
         try:
             data = await asyncio.to_thread(os.pread, descriptor, wanted, offset)
         except OSError as error:
-            msg = f"a cache file could not be read while it was sent: {error}"
-            raise StreamAborted(msg) from error
+            log.warning("a cache file could not be read while it was sent: %s", error)
+            break
         if not data:
-            msg = "a cache file was cut short while it was sent"
-            raise StreamAborted(msg)
+            break
         exchange.bytes_waiting -= len(data)  # it is the transport's to count now
         offset += len(data)
         transport.write(data)
         del data  # a client that takes nothing need not have it in memory twice
         await drain(client)
+    return stop - offset

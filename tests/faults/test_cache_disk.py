@@ -270,7 +270,7 @@ async def test_c03_found_at_first_use(
 
 
 async def test_c03_cut_short_while_it_is_sent(fake: FakeS3, tmp_path: Path) -> None:
-    """To one who stalls: what comes is too little, and looks like it."""
+    """To one who stalls: what the file has no longer is fetched anew."""
     film = FILM * 4
     async with watched(fake, cache=kept(tmp_path)) as watch:
         watch.put("film", film)
@@ -281,11 +281,7 @@ async def test_c03_cut_short_while_it_is_sent(fake: FakeS3, tmp_path: Path) -> N
             await eventually(lambda: bool(watch.app.room._waiting))
             os.truncate(the_file(tmp_path, film), LAYOUT.data_offset)
             response = await client.response()
-            assert not response.complete
-            assert client.was_reset
-            assert response.body == film[: len(response.body)]
-        lines = [line for line in watch.log.access.values() if line["outcome"] != "complete"]
-        assert [line["outcome"] for line in lines] == ["failed"]
+            assert (response.complete, response.body == film) == (True, True)
         await whole(watch)
 
 

@@ -41,11 +41,14 @@ PATIENT = ClientDeadlines(60.0, 1, 60.0)
 
 @dataclass(slots=True)
 class Served:
-    """A server whose only answer is ``parts``; ``promised`` bytes if they are to be others."""
+    """A server whose only answer is ``parts``; ``promised`` bytes if they are to be others. What
+    the file does not give is read again of ``again``, or of the file.
+    """
 
     film: Path
     parts: Sequence[bytes | tuple[int, int]] = ((0, len(FILM)),)
     promised: int | None = None
+    again: bytes | None = None
     deadlines: ClientDeadlines = PATIENT
     finished: list[Exchange] = field(default_factory=list)
     active: ActiveExchanges = field(default_factory=ActiveExchanges)
@@ -65,7 +68,7 @@ class Served:
         plan = ResponsePlan(200, {}, (ByteSpan(0, promised),), promised)
         assert self.room is not None
         watch = ProgressWatch(self.deadlines)
-        origin = cast("Origin[Part]", None)  # what is opened is all
+        origin = cast("Origin[Part]", self)
         facts = ObjectFacts(ObjectKey("film"), promised, '"v"')
         try:
             async with aclosing(self._slices()) as parts:
@@ -74,6 +77,18 @@ class Served:
                 return await relay(request, request[EXCHANGE], plan, origin, opened)
         finally:
             watch.close()
+
+    @asynccontextmanager
+    async def read(self, _: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
+        async with aclosing(self._again(span)) as parts:
+            yield parts
+
+    async def _again(self, span: ByteSpan) -> AsyncGenerator[Part]:
+        if self.again is not None:
+            yield self.again[span.start : span.stop]
+            return
+        with self.film.open("rb") as file:
+            yield FileSlice(file, span.start, span.length)
 
     async def _slices(self) -> AsyncGenerator[Part]:
         with self.film.open("rb") as file:
@@ -196,7 +211,38 @@ async def test_others_have_their_turn(served: Served, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_a_file_cut_short_aborts(tmp_path: Path, tls: bool) -> None:
+async def test_what_a_file_does_not_give_is_read_again(tmp_path: Path, tls: bool) -> None:
+    short = tmp_path / "short"
+    short.write_bytes(FILM[:1_000_000])
+    served = Served(short, parts=((0, 3_000_000),), again=FILM)
+    async with running(served, server_tls() if tls else None):
+        if tls:
+            assert await read_tls(served.port) == (FILM[:3_000_000], False)
+        else:
+            assert await get(served) == (FILM[:3_000_000], True)
+        await eventually(lambda: len(served.finished) == 1)
+        assert served.finished[0].outcome is Outcome.COMPLETE
+        assert served.finished[0].bytes_sent == 3_000_000
+
+
+async def test_the_disk_fails_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    real = os.sendfile
+
+    def fails(target: int, source: int, offset: int, count: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(target, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", fails)
+    assert await get(served) == (FILM, True)
+    assert calls > 2
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_file_that_stays_short_aborts(tmp_path: Path, tls: bool) -> None:
     short = tmp_path / "short"
     short.write_bytes(FILM[:1_000_000])
     served = Served(short, parts=((0, 3_000_000),))
