@@ -151,7 +151,8 @@ async def _open_mounts(
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
         at_hand = known if cached is not None else None
-        mounts.append((mount.path, MountedOrigin(known, origin.prefix, rules, at_hand)))
+        mounted = MountedOrigin(known, origin.prefix, rules, origin.response_seconds, at_hand)
+        mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))
     return mounts

@@ -48,7 +48,9 @@ _NOTED_SECONDS = 1.0
 NEVER = 0.0
 """When the origin was last asked, of facts of which that is not known."""
 
-_OTHERS_OPENING_SECONDS = 20.0
+_OTHERS_OPENING_SECONDS = 5.0
+"""How long another process may take to ask for an object first. One that hangs keeps its lock, and
+there must be time left to ask before a client's deadline for the first byte."""
 
 
 class Cache:

@@ -36,8 +36,9 @@ LINGER_SECONDS = 0.05
 _FIRST_READER_SECONDS = 1.0
 """The fill of an object that was just asked for, until its first reader comes."""
 
-_OTHERS_SECONDS = 10.0
-"""How long another process may take over a block. One that hangs keeps its locks."""
+_OTHERS_SECONDS = 5.0
+"""How long another process may take over a block. One that hangs keeps its locks, and there must be
+time left to ask before a client's deadline for the first byte."""
 
 Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 """Opens a read of the version that an entry is of."""

@@ -129,8 +129,8 @@ class OriginConfig(Section):
     connect_seconds: Seconds = Field(3.0, description="For one connection attempt.")
     response_seconds: Seconds = Field(
         15.0,
-        description="From waiting for a connection to the header of the answer, retries included; "
-        "then 504.",
+        description="From a request to the first byte of its response, whatever it has to wait "
+        "for; then 504.",
     )
     idle_seconds: Seconds = Field(
         10.0,

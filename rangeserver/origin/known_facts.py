@@ -4,8 +4,9 @@ They may be a little out of date, and no byte is wrong for it: every read names 
 its facts are of, so an object that was replaced is noticed by the first read of it. Nor is a
 condition or range called false because of them (:class:`~rangeserver.origin.base.Opened`).
 
-Of those who ask for the same object at the same time, one leads: its request brings the facts
-for all, and for itself perhaps bytes as well. A leader that leaves is followed by the next.
+Those who ask for the same object at the same time share one lookup
+(:mod:`rangeserver.origin.lookups`): its answer brings the facts for all, and for the one who began
+it perhaps bytes as well.
 
 Facts whose time is over may be believed a little longer, while they are asked for in the
 background (stale-while-revalidate, RFC 5861 §3). That a key is missing is believed for a moment
@@ -17,13 +18,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import astuple
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -31,6 +27,7 @@ from typing import Any, Generic, TypeVar
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
+from rangeserver.origin.lookups import Asking, Lookup, Outcome
 from rangeserver.protocol.cache_control import may_be_believed, may_be_stale
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -71,8 +68,7 @@ class KnownFacts(Generic[P]):
         self._metrics = metrics or OriginMetrics()
         self._known: OrderedDict[ObjectKey, tuple[ObjectFacts, float]] = OrderedDict()
         self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
-        self._asked: dict[ObjectKey, _Question] = {}
-        self._refreshing: set[asyncio.Task[None]] = set()
+        self._asked: dict[ObjectKey, Lookup[P]] = {}
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of a version that was current not longer ago than the time to live."""
@@ -82,10 +78,8 @@ class KnownFacts(Generic[P]):
         told, _ = await self._told_by_others(key)
         if told is not None:
             return told.facts
-        with self._leading(key) as question:
-            facts = await self.inner.describe(key)
-            question.told(facts)
-        return facts
+        async with self._look_up(key, lambda: self._described(key)).opened() as opened:
+            return opened.facts
 
     def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
         """Facts alone if they are known, else facts and bytes."""
@@ -104,11 +98,12 @@ class KnownFacts(Generic[P]):
         elif facts_only:
             yield Opened(await self.describe(key))
         else:
-            with self._leading(key) as question:
-                async with self.inner.open(key, wanted) as opened:
-                    question.told(opened.facts, opened.age, believed=opened.believed)
-                    async with _Forgetting(self, opened.facts, nullcontext(opened)):
-                        yield opened
+            lookup = self._look_up(key, lambda: self.inner.open(key, wanted))
+            async with (
+                lookup.opened() as opened,
+                _Forgetting(self, opened.facts, nullcontext(opened)),
+            ):
+                yield opened
 
     def read(
         self, facts: ObjectFacts, span: ByteSpan
@@ -136,10 +131,12 @@ class KnownFacts(Generic[P]):
             del self._known[facts.key]
 
     async def close(self) -> None:
-        """Stop asking in the background."""
-        for task in tuple(self._refreshing):
+        """Stop asking."""
+        tasks = [lookup.task for lookup in self._asked.values()]
+        await asyncio.sleep(0)  # one that has not had its first turn would settle nothing
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._refreshing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _believed(self, key: ObjectKey) -> ObjectFacts | None:
         """What is believed of a key, if anything is. Raises ObjectNotFound if it is believed to be
@@ -172,18 +169,21 @@ class KnownFacts(Generic[P]):
     def _refresh(self, key: ObjectKey) -> None:
         """Ask in the background, unless somebody is asking."""
         if key not in self._asked:
-            task = asyncio.get_running_loop().create_task(self._ask_again(key))
-            self._refreshing.add(task)
-            task.add_done_callback(self._refreshing.discard)
+            self._look_up(key, lambda: self._described(key), in_background=True)
 
-    async def _ask_again(self, key: ObjectKey) -> None:
-        if key in self._asked:  # somebody was faster
-            return
-        try:
-            with self._leading(key) as question:
-                question.told(await self.inner.describe(key))
-        except OriginError as error:
-            log.info("the facts of %s could not be renewed: %s", key, error)
+    def _look_up(
+        self, key: ObjectKey, asking: Asking[P], *, in_background: bool = False
+    ) -> Lookup[P]:
+        """Ask on behalf of all."""
+        self._metrics.facts("asked")
+        lookup = self._asked[key] = Lookup(
+            asking, lambda outcome: self._learned(key, outcome), in_background=in_background
+        )
+        return lookup
+
+    @asynccontextmanager
+    async def _described(self, key: ObjectKey) -> AsyncIterator[Opened[P]]:
+        yield Opened(await self.inner.describe(key))
 
     async def _told_by_others(self, key: ObjectKey) -> tuple[Opened[P] | None, bool]:
         """The facts, if someone is asking; if not, whether to ask for nothing but them: an answer
@@ -192,8 +192,8 @@ class KnownFacts(Generic[P]):
         Raises what a request for them ended in.
         """
         facts_only = False
-        while (question := self._asked.get(key)) is not None:
-            told = await question.answer()
+        while (lookup := self._asked.get(key)) is not None:
+            told = await lookup.outcome()
             if isinstance(told, RangeUnsatisfiable):
                 facts_only = True
             elif isinstance(told, OriginError):
@@ -201,37 +201,27 @@ class KnownFacts(Generic[P]):
                 raise told.again()
             elif told is not None:
                 self._metrics.facts("shared")
-                return Opened(told, believed=question.believed), False
+                return Opened(told.facts, believed=told.believed), False
             believed = self._believed(key)
             if believed is not None:  # learned meanwhile by one who did not wait
                 return Opened(believed, believed=True), False
         return None, facts_only
 
-    @contextmanager
-    def _leading(self, key: ObjectKey) -> Iterator[_Question]:
-        """Ask on behalf of all; an end without facts, an error or a departure, is told too."""
-        self._metrics.facts("asked")
-        question = self._asked[key] = _Question(lambda told, age: self._learned(key, told, age))
-        try:
-            yield question
-        except OriginError as error:
-            question.failed(error)
-            raise
-        finally:
-            question.given_up()
-
-    def _learned(self, key: ObjectKey, told: ObjectFacts | OriginError | None, age: float) -> None:
-        del self._asked[key]
+    def _learned(self, key: ObjectKey, outcome: Outcome[P]) -> None:
+        lookup = self._asked.pop(key)
         now = self._clock()
-        if isinstance(told, ObjectNotFound):
+        if isinstance(outcome, OriginError) and lookup.in_background:
+            log.info("the facts of %s could not be renewed: %s", key, outcome)
+        if isinstance(outcome, ObjectNotFound):
             self._known.pop(key, None)
             if self._missing_seconds:
-                _keep(self._missing, key, (told.detail, now + self._missing_seconds))
-        elif isinstance(told, ObjectFacts):
+                _keep(self._missing, key, (outcome.detail, now + self._missing_seconds))
+        elif isinstance(outcome, Opened):
             self._missing.pop(key, None)
-            kept = self._ttl > age and may_be_believed(told.cache_control)
-            if kept and _size(told) <= MAX_FACTS_BYTES:
-                _keep(self._known, key, (told, now + self._ttl - age))
+            facts, age = outcome.facts, outcome.age
+            kept = self._ttl > age and may_be_believed(facts.cache_control)
+            if kept and _size(facts) <= MAX_FACTS_BYTES:
+                _keep(self._known, key, (facts, now + self._ttl - age))
             else:
                 self._known.pop(key, None)
 
@@ -278,36 +268,3 @@ def _keep(kept: OrderedDict[ObjectKey, T], key: ObjectKey, value: T) -> None:
 
 def _size(facts: ObjectFacts) -> int:
     return sum(len(value) for value in astuple(facts) if isinstance(value, str))
-
-
-class _Question:
-    """One request for facts, and all who wait for its answer."""
-
-    def __init__(self, settled: Callable[[ObjectFacts | OriginError | None, float], None]) -> None:
-        self.believed = False
-        """Whether its answer was but believed by whoever gave it."""
-        self._settled = settled
-        self._done: asyncio.Future[ObjectFacts | OriginError | None]
-        self._done = asyncio.get_running_loop().create_future()
-
-    async def answer(self) -> ObjectFacts | OriginError | None:
-        """What came of it; ``None`` if whoever asked has left."""
-        return await asyncio.shield(self._done)
-
-    def told(self, facts: ObjectFacts, age: float = 0.0, *, believed: bool = False) -> None:
-        """The facts have come; the origin told them ``age`` seconds ago."""
-        self.believed = believed
-        self._settle(facts, age)
-
-    def failed(self, error: OriginError) -> None:
-        """The request failed; nothing, if it had brought facts before."""
-        self._settle(error.again())
-
-    def given_up(self) -> None:
-        """Whoever asked goes on to other things; nothing, if it had an answer before."""
-        self._settle(None)
-
-    def _settle(self, outcome: ObjectFacts | OriginError | None, age: float = 0.0) -> None:
-        if not self._done.done():
-            self._done.set_result(outcome)
-            self._settled(outcome, age)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from functools import partial
@@ -24,6 +24,7 @@ from multidict import CIMultiDict
 
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.connection import OriginConnection, OriginResponse
+from rangeserver.origin.deadlines import given_up_for_lateness
 
 _READ_BUFFER_BYTES = 0
 """aiohttp pauses at each part that it has read from the origin, until it is told to read on
@@ -50,52 +51,7 @@ def closed_on_failure() -> Iterator[None]:
         raise
     finally:
         _opened.reset(token)
-        responses.clear()  # a connection that was opened meanwhile keeps the context: see below
-
-
-class _Deadline:
-    """Whether an ``asyncio.timeout`` has passed, of which nothing is kept once it was left.
-
-    A connection keeps the context in which it was opened, for as long as it is open. A timeout
-    knows its task, a task that failed its error, and the error the frames that it came through:
-    an idle connection would keep whatever the request had in hand for which it was opened.
-    """
-
-    __slots__ = ("_expired", "_timeout")
-
-    def __init__(self, timeout: asyncio.Timeout) -> None:
-        self._timeout: asyncio.Timeout | None = timeout
-        self._expired = False
-
-    def expired(self) -> bool:
-        return self._expired if self._timeout is None else self._timeout.expired()
-
-    def leave(self) -> None:
-        self._expired, self._timeout = self.expired(), None
-
-
-_deadline: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
-
-
-@asynccontextmanager
-async def answered_within(seconds: float) -> AsyncIterator[None]:
-    """``asyncio.timeout``, known to the session: a request given up because of it is counted as
-    one that took too long, others as those of clients that left.
-    """
-    async with asyncio.timeout(seconds) as timeout:
-        deadline = _Deadline(timeout)
-        token = _deadline.set(deadline)
-        try:
-            yield
-        finally:
-            _deadline.reset(token)
-            deadline.leave()
-
-
-def given_up_for_lateness(error: BaseException) -> bool:
-    """Whether a request ended in ``error`` because its :func:`answered_within` ended."""
-    deadline = _deadline.get()
-    return isinstance(error, asyncio.CancelledError) and deadline is not None and deadline.expired()
+        responses.clear()  # a connection that was opened meanwhile keeps the context
 
 
 _fresh: ContextVar[bool] = ContextVar("fresh", default=False)

@@ -33,7 +33,8 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Opened, Origin, note_resume, report_id
-from rangeserver.origin.pool import answered_within, over_a_new_connection
+from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.pool import over_a_new_connection
 from rangeserver.origin.retrying import (
     Pauses,
     RetryPolicy,

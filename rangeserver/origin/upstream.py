@@ -23,11 +23,11 @@ from rangeserver.origin.asking import Answer, Ask
 from rangeserver.origin.circuit import Circuit
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
+from rangeserver.origin.deadlines import given_up_for_lateness
 from rangeserver.origin.hedging import Lateness, Race
 from rangeserver.origin.parameters import as_headers, standing_parameters
 from rangeserver.origin.pool import (
     Pool,
-    given_up_for_lateness,
     is_over_a_new_connection,
     over_a_new_connection,
 )

@@ -18,6 +18,7 @@ from multidict import CIMultiDictProxy
 
 from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
+from rangeserver.origin.deadlines import Deadline
 
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -62,6 +63,8 @@ class Exchange:
     first_byte: float | None = None
     finished: float | None = None
     response_begun: bool = False
+    deadline: Deadline | None = None
+    """For the first byte, while it is waited for."""
     transport: asyncio.Transport | None = None
 
     def __post_init__(self) -> None:
@@ -76,6 +79,13 @@ class Exchange:
         if not report.cached:
             return "origin"
         return "mixed" if report.fetched else "cache"
+
+    def begin_response(self) -> None:
+        """Its first bytes are about to be sent: from now on its progress counts."""
+        self.response_begun = True
+        if self.deadline is not None:
+            self.deadline.lift()
+            self.deadline = None
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""

@@ -73,7 +73,8 @@ class Sender:
         if exchange.bytes_sent + length > exchange.bytes_promised:
             msg = f"the body runs over the {exchange.bytes_promised} bytes promised"
             raise StreamAborted(msg)
-        exchange.response_begun = True
+        if not exchange.response_begun:
+            exchange.begin_response()
         transport = self._client.transport
         if transport is None or transport.is_closing():
             msg = "the client left"

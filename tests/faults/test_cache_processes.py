@@ -128,7 +128,7 @@ async def test_the_one_that_fetches_is_killed(fake: FakeS3, tmp_path: Path) -> N
 
 
 async def test_the_one_that_fetches_is_stopped(fake: FakeS3, tmp_path: Path) -> None:
-    """It keeps its locks: others do without after a while, here shortened from 10 s."""
+    """It keeps its locks: others do without after a while, here shortened from 5 s."""
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(300_000), times=1)
     soon = {"rangeserver.cache.fill._OTHERS_SECONDS": 0.5}
@@ -164,7 +164,7 @@ async def test_the_one_that_asks_first_is_killed(fake: FakeS3, tmp_path: Path) -
 
 
 async def test_the_one_that_asks_first_is_stopped(fake: FakeS3, tmp_path: Path) -> None:
-    """Others ask as well, after a while, here shortened from 20 s; both come to one file."""
+    """Others ask as well, after a while, here shortened from 5 s; both come to one file."""
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(faults.BEFORE_HEADER), times=1)
     soon = {"rangeserver.cache.cache._OTHERS_OPENING_SECONDS": 0.3}

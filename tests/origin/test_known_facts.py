@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -20,7 +19,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.metrics import Metrics
-from rangeserver.origin import known_facts
+from rangeserver.origin import known_facts, lookups
 from rangeserver.origin.base import Opened, Part
 from rangeserver.origin.known_facts import MAX_FACTS_BYTES, KnownFacts
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
@@ -316,30 +315,74 @@ async def test_what_an_error_tells_clients_is_told_to_all(course: Course) -> Non
 
 
 @pytest.mark.parametrize("leader", ["describe", "open"])
-async def test_a_leader_that_leaves_is_followed_by_one_other(course: Course, leader: str) -> None:
+async def test_a_leader_that_leaves_takes_nothing_from_the_others(
+    course: Course, leader: str
+) -> None:
     course.inner.hold()
     (first,) = course.started(course.describe if leader == "describe" else course.open, 1)
     await eventually(lambda: course.inner.waiting == 1)
     others = course.started(course.describe, 5) + course.started(course.open, 5)
     await asyncio.sleep(0)
     first.cancel()
-    await eventually(lambda: course.inner.asked == 2 and course.inner.waiting == 1)
     with pytest.raises(asyncio.CancelledError):
         await first
     course.inner.release()
     assert list(await asyncio.gather(*others)) == [FACTS] * 5 + [Opened(FACTS)] * 5
-    assert course.inner.asked == 2
+    assert course.inner.asked == 1
 
 
 async def test_leader_after_leader_may_leave(course: Course) -> None:
+    """As long as one waits, it is the same question; with the last it ends."""
     course.inner.hold()
     tasks = course.started(course.describe, 20)
-    for left in range(20):
-        await eventually(partial(lambda asked: course.inner.asked == asked, left + 1))
+    await eventually(lambda: course.inner.waiting == 1)
+    for task in tasks:
         assert course.inner.waiting == 1
-        tasks[left].cancel()
-        await asyncio.gather(tasks[left], return_exceptions=True)
-    assert course.inner.waiting == 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await eventually(lambda: course.inner.waiting == 0)
+    assert course.inner.asked == 1
+
+
+async def test_a_question_outlasts_a_moment_in_which_nobody_waits(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "LINGER_SECONDS", 60.0)
+    course.inner.hold()
+    for _ in range(20):
+        (task,) = course.started(course.describe, 1)
+        await eventually(lambda: course.inner.waiting == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    course.inner.release()
+    assert await course.describe() == FACTS
+    assert course.inner.asked == 1
+
+
+async def test_a_body_that_comes_when_its_asker_has_left_is_closed(course: Course) -> None:
+    course.inner.hold()
+    (first, other) = course.started(course.open, 2)
+    await eventually(lambda: course.inner.waiting == 1)
+    first.cancel()
+    course.inner.release()
+    assert await other == Opened(FACTS)
+    await asyncio.gather(first, return_exceptions=True)
+    assert course.inner.open_now == 0
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_body_is_closed_whenever_its_asker_leaves(course: Course, turns: int) -> None:
+    """Before the answer, after it, and in the very moment."""
+    course.inner.hold()
+    (first,) = course.started(course.open, 1)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.inner.release()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await eventually(lambda: not course.known._asked)
+    assert course.inner.open_now == 0
 
 
 async def test_who_waits_may_leave_without_a_trace(course: Course) -> None:
@@ -439,7 +482,6 @@ async def lenient() -> AsyncIterator[Course]:
     yield driven
     await driven.known.close()
     assert driven.known._asked == {}
-    assert driven.known._refreshing == set()
 
 
 async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: Course) -> None:
@@ -453,7 +495,7 @@ async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: C
         await asyncio.sleep(0)
     assert (lenient.inner.asked, lenient.inner.waiting) == (2, 1)
     lenient.inner.release()
-    await eventually(lambda: not lenient.known._refreshing)
+    await eventually(lambda: not lenient.known._asked)
     assert (await lenient.describe()).etag == '"v2"'
     assert lenient.inner.asked == 2
 
@@ -472,7 +514,7 @@ async def test_nor_where_the_object_forbids_it(lenient: Course, directive: str) 
     lenient.clock.now += TTL
     await lenient.describe()
     assert lenient.inner.asked == 2
-    assert not lenient.known._refreshing
+    assert not lenient.known._asked
 
 
 async def test_no_cache_is_asked_for_each_time(lenient: Course) -> None:
@@ -487,9 +529,9 @@ async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> No
     lenient.clock.now += TTL
     lenient.inner.error = OriginUnreachable()
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._refreshing)
+    await eventually(lambda: not lenient.known._asked)
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._refreshing)
+    await eventually(lambda: not lenient.known._asked)
     assert lenient.inner.asked == 3
 
 
@@ -498,7 +540,7 @@ async def test_that_it_is_gone_is_learned_in_the_background(lenient: Course) -> 
     lenient.clock.now += TTL
     lenient.inner.error = ObjectNotFound("gone")
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._refreshing)
+    await eventually(lambda: not lenient.known._asked)
     with pytest.raises(ObjectNotFound, match="gone"):
         await lenient.describe()
     assert lenient.inner.asked == 2
@@ -511,7 +553,7 @@ async def test_closing_ends_the_question(lenient: Course) -> None:
     await lenient.describe()
     await eventually(lambda: lenient.inner.waiting == 1)
     await lenient.known.close()
-    assert (lenient.inner.waiting, lenient.known._refreshing) == (0, set())
+    assert (lenient.inner.waiting, lenient.known._asked) == (0, {})
 
 
 # --- missing

@@ -18,13 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError
 
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
-from rangeserver.origin.pool import (
-    Pool,
-    answered_within,
-    closed_on_failure,
-    given_up_for_lateness,
-    over_a_new_connection,
-)
+from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.pool import Pool, closed_on_failure, over_a_new_connection
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault
 from tests.fakes.s3 import FakeS3
@@ -275,25 +270,3 @@ async def test_an_idle_connection_keeps_nothing_of_the_request_it_was_opened_for
             assert seen[0]() is None
         finally:
             gc.enable()
-
-
-async def test_lateness_is_known_to_those_that_outlast_the_deadline() -> None:
-    waiting = asyncio.Event()
-
-    async def late() -> bool:
-        await waiting.wait()
-        return given_up_for_lateness(asyncio.CancelledError())
-
-    for seconds, expired in ((0.01, True), (10.0, False)):
-        waiting.clear()
-        task: asyncio.Task[bool] | None = None
-        try:
-            async with answered_within(seconds):
-                task = asyncio.create_task(late())
-                if expired:
-                    await asyncio.Event().wait()
-        except TimeoutError:
-            assert expired
-        waiting.set()
-        assert task is not None
-        assert await task is expired

@@ -24,7 +24,7 @@ from rangeserver.errors import (
 from rangeserver.metrics import Metrics
 from rangeserver.origin.asking import Ask
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW, MIN_PAUSE_SECONDS
-from rangeserver.origin.pool import answered_within
+from rangeserver.origin.deadlines import answered_within
 from rangeserver.origin.upstream import Upstream, open_upstream
 from tests.exposition import scrape
 from tests.fakes import faults

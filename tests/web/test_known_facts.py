@@ -248,11 +248,12 @@ async def test_when_the_first_one_leaves_the_others_are_served(
         async with crowd(fake, app, 10, Range="bytes=0-99") as clients:
             assert len(fake.requests) == 1
             leave(clients[0])
+            await eventually(lambda: len(app.active) == 9)
+            fake.release()
             for response in await all_of(clients[1:]):
                 assert (response.status, response.body) == (206, OLD[:100])
-        assert facts(app) == {"asked": 2, "known": 0, "shared": 8}
-    opened = ("GET", "bytes=0-99", None)
-    assert asked(fake) == [opened, opened] + [("GET", "bytes=0-99", '"v1"')] * 8
+        assert facts(app) == {"asked": 1, "known": 0, "shared": 9}
+    assert asked(fake) == [("GET", "bytes=0-99", None)] + [("GET", "bytes=0-99", '"v1"')] * 9
 
 
 async def test_those_who_leave_do_not_disturb_the_first_one(fake: FakeS3) -> None:
