@@ -226,7 +226,7 @@ class RangeUnsatisfiable(OriginError):
 
     status = 416
     code = "range_not_satisfiable"
-    message = "The range lies outside the object."
+    message = "No byte of the object lies in the range."
 
     def __init__(self, detail: str = "", *, size: int | None = None) -> None:
         """``size`` is that of the object in bytes, if the origin told it."""

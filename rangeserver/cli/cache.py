@@ -20,7 +20,11 @@ from rangeserver.cli.words import printable, progress
 from rangeserver.figures import count_text, size_text
 
 
-@click.group(cls=OnDemand, commands_in={"warm": "rangeserver.cli.warm"})
+@click.group(
+    cls=OnDemand,
+    commands_in={"warm": "rangeserver.cli.warm"},
+    short_help="Look into the cache and put it in order.",
+)
 def cache() -> None:
     """Look into the cache and put it in order, also while servers use it.
 

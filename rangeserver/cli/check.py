@@ -22,7 +22,7 @@ from rangeserver.process.tls import open_tls
 from rangeserver.protocol.mounts import MountTable
 
 
-@click.command()
+@click.command(short_help="Try the origin, the ports and the limits.")
 @config_options
 @click.option(
     "--key",

@@ -22,7 +22,7 @@ _MOUNT = {"path": "/trailers/", "bucket": "my-trailers", "prefix": "public/"}
 _MOUNT_REST = "Any other setting of [origin], for this mount alone; those left out are as there."
 
 
-@click.command()
+@click.command(short_help="Print every setting at its default, explained.")
 def config() -> None:
     """Print a commented configuration file with every setting at its default."""
     click.echo(render_defaults(), nl=False)

@@ -12,7 +12,7 @@ _NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
 """What the demo extra brings, by the names under which Python misses it."""
 
 
-@click.command()
+@click.command(short_help="Play sample videos; no AWS account needed.")
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
