@@ -120,6 +120,7 @@ class Slots:
         if slot not in self._held:
             return
         del self._held[slot]
+        slot.take_back = None  # the answer, which refers to its slot
         self._metrics.in_use -= 1
         self._queue.give(slot.client)
         self._let_in()

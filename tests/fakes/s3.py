@@ -214,11 +214,12 @@ class FakeS3:
             if rule.applies(request):
                 answer = rule.fault(answer)
                 break
-        writer.write(self._stray.pop(writer, b""))
+        if stray := self._stray.pop(writer, b""):
+            writer.write(stray)
         stays = await self._send(answer, request, reader, writer)
         if answer.stray_before_next:
             self._stray[writer] = answer.stray
-        else:
+        elif answer.stray:  # else the connection may be closed by now
             writer.write(answer.stray)
         return stays
 
