@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -138,7 +138,7 @@ async def _open_mounts(
             upstreams[origin.endpoint()] = upstream
         s3 = S3Origin(upstream, origin, health=health[mount.path])
         resuming = _resuming(s3, origin, metrics)
-        cached = _cached(resuming, cache, origin)
+        cached = _cached(resuming, cache, origin, upstream.whose)
         known = KnownFacts(
             cached or resuming,
             config.cache.ttl_seconds,
@@ -164,13 +164,13 @@ def _resuming(s3: S3Origin, origin: OriginConfig, metrics: OriginMetrics) -> Res
 
 
 def _cached(
-    resuming: ResumingOrigin, cache: Cache | None, origin: OriginConfig
+    resuming: ResumingOrigin, cache: Cache | None, origin: OriginConfig, whose: Callable[[], str]
 ) -> CachingOrigin | None:
     """With the cache in front, if there is one that may keep what comes from there."""
     # Under SSE-C the store keeps nothing that can be read without the key; nor do we.
     if cache is None or origin.sse_customer_key_file:
         return None
-    return CachingOrigin(resuming, cache, origin)
+    return CachingOrigin(resuming, cache, origin, whose)
 
 
 @asynccontextmanager
@@ -186,7 +186,7 @@ async def cache_alone(config: Config, mount: Mount) -> AsyncIterator[CachingOrig
         cache = await _open_cache(config, CacheMetrics(), stack)
         upstream = await stack.enter_async_context(open_upstream(mount.origin, metrics.origin))
         resuming = _resuming(S3Origin(upstream, mount.origin), mount.origin, metrics.origin)
-        caching = _cached(resuming, cache, mount.origin)
+        caching = _cached(resuming, cache, mount.origin, upstream.whose)
         if caching is None:
             problem = "is set, and what the store encrypts with it is not kept here either"
             raise ConfigError([f"{mount.section}.sse_customer_key_file: {problem}"])

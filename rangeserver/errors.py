@@ -17,7 +17,8 @@
     └── OriginError                 the origin did not give what was needed
         ├── ObjectWithdrawn         what was known of this object holds no longer
         │   ├── ObjectNotFound      404
-        │   │   └── KeyRefused      404  the origin has no object with such a key, and takes none
+        │   │   ├── KeyRefused      404  the origin has no object with such a key, and takes none
+        │   │   └── AccessHidden    404  or so we say: access is denied
         │   ├── AccessDenied        403
         │   └── ObjectChanged       503  the version asked for is gone (If-Match failed)
         ├── RangeUnsatisfiable      416  the object ends before the range asked for
@@ -203,6 +204,10 @@ class KeyRefused(ObjectNotFound):
     """The origin refuses the key by its name, so no object has it. That says nothing of the
     origin: some look at names before they look at who asks.
     """
+
+
+class AccessHidden(ObjectNotFound):
+    """The origin refuses access, which is not to be told from an object that is missing."""
 
 
 class AccessDenied(ObjectWithdrawn):

@@ -6,9 +6,10 @@ import asyncio
 import errno
 import functools
 import logging
+import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -44,9 +45,6 @@ would have to take long for that; so many seconds at most."""
 
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
-
-NEVER = 0.0
-"""When the origin was last asked, of facts of which that is not known."""
 
 _OTHERS_OPENING_SECONDS = 5.0
 """How long another process may take to ask for an object first. One that hangs keeps its lock, and
@@ -163,17 +161,17 @@ class Cache:
             self.disk.begin(self._touch, entry.file)
 
     async def create(
-        self, place: str, facts: ObjectFacts, *, checked: float = NEVER
+        self, place: str, facts: ObjectFacts, reader: str, *, checked: float
     ) -> Entry | None:
         """The entry of a version of an object, or of that which another process made of the
         object meanwhile; ``None`` if there can be none now.
 
-        ``checked`` is when the origin told these facts, if that is known: nobody shall believe
-        them for longer because a file is made for them late.
+        ``checked`` is when the origin told ``reader`` these facts, :data:`NEVER` if that is not
+        known: nobody shall believe them for longer because a file is made for them late.
         """
         if not self.may_write():
             return None
-        header = Header(place, facts, int(self.config.block_bytes), checked)
+        header = Header(place, facts, int(self.config.block_bytes), {reader: checked})
         try:
             file = await self.disk.run(self.directory.create, header)
         except OSError as error:
@@ -184,20 +182,35 @@ class Cache:
             return None
         return self._keep(place, file)
 
-    async def checked(self, entry: Entry, facts: ObjectFacts) -> None:
-        """Note that the origin just told these facts of the version of ``entry``."""
+    async def checked(
+        self, entry: Entry, facts: ObjectFacts, reader: str, *, moment: float | None = None
+    ) -> None:
+        """Note that the origin told ``reader`` these facts of the version of ``entry``, just now if
+        it is not said when.
+        """
         known = entry.file.header
-        if facts == known.facts and time.time() - known.checked < _NOTED_SECONDS:
+        moment = time.time() if moment is None else moment
+        if facts == known.facts and moment - known.readers.get(reader, -math.inf) < _NOTED_SECONDS:
             return
-        header = Header(entry.place, facts, entry.layout.block_bytes, time.time())
-        if not (self.may_write() and entry.file.writable):
-            entry.file.header = header  # what this process knows, at least
+        await self._change_header(entry, lambda header: header.told(reader, facts, moment))
+
+    async def refused(self, entry: Entry, reader: str) -> None:
+        """Note that the origin refuses an object to ``reader``, who must not have it from here
+        either.
+        """
+        await self._change_header(entry, lambda header: header.refused(reader))
+
+    async def _change_header(self, entry: Entry, change: Callable[[Header], Header]) -> None:
+        file = entry.file
+        if not (self.may_write() and file.writable):
+            file.header = change(file.header)  # what this process knows, at least
             return
         try:
-            await self.disk.run(entry.file.rewrite_header, header)
+            await self.disk.run(file.change_header, change)
         except OSError as error:
+            file.header = change(file.header)
             self.write_failed(error)
-        except ValueError:
+        except (NotOurs, ValueError):
             await self.drop(entry)
 
     async def reread(self, entry: Entry) -> None:

@@ -144,8 +144,11 @@ class CacheFile:
         stat = os.fstat(self._descriptor)
         return stat.st_nlink > 0 and stat.st_size == self.layout.file_bytes
 
-    def rewrite_header(self, header: Header) -> None:
-        """Replace the header by one of the same layout. Raises ``OSError``, ``ValueError``."""
+    def change_header(self, change: Callable[[Header], Header]) -> None:
+        """Replace the header, as others have left it, by one of the same layout. Raises
+        :class:`NotOurs`, ``OSError`` and ``ValueError``.
+        """
+        header = change(_header_of(self._descriptor))
         packed = pack_header(header)
         if packed is None:
             msg = "the header is too large"

@@ -7,22 +7,28 @@ the fetch. What must not be kept, or cannot be for the moment, is read past it.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from weakref import WeakValueDictionary
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
-from rangeserver.cache.header import Header
+from rangeserver.cache.header import NEVER, Header
 from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
-    ObjectNotFound,
+    AccessDenied,
+    AccessHidden,
+    ObjectWithdrawn,
     OriginBusy,
     OriginServerError,
     OriginThrottled,
@@ -30,6 +36,8 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.origin.base import Opened, Origin, Part, ReadReport
+from rangeserver.origin.identity import reader
+from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_believed, may_be_stale, may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -39,6 +47,8 @@ log = logging.getLogger(__name__)
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
 
+_FIRST_BYTE = AskedRange(0, 0)
+
 _SEEN_SECONDS = 0.01
 """So late it may be noticed that a file was removed, while it is read at a great rate."""
 
@@ -46,8 +56,17 @@ _SEEN_SECONDS = 0.01
 class CachingOrigin:
     """Objects of one bucket, read through ``cache``."""
 
-    def __init__(self, inner: Origin[bytes], cache: Cache, config: OriginConfig) -> None:
+    def __init__(
+        self, inner: Origin[bytes], cache: Cache, config: OriginConfig, whose: Callable[[], str]
+    ) -> None:
+        """``whose`` keys the origin is asked with: nobody gets from the cache what the origin has
+        given to others alone.
+        """
         self.inner = inner
+        self._reader = reader(config, whose)
+        self._told: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
+        """The version of which facts were told last, and when."""
+        self._proving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.cache = cache
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._ttl = cache.config.ttl_seconds
@@ -57,7 +76,8 @@ class CachingOrigin:
         """The facts of the current version; while the origin cannot be asked, those of the
         version in the cache.
         """
-        return (await self._checked(key, await self.cache.find(self.place(key)))).facts
+        entry = await self.cache.find(self.place(key))
+        return (await self._checked(key, entry)).facts
 
     @asynccontextmanager
     async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[Part]]:
@@ -69,12 +89,14 @@ class CachingOrigin:
         self, facts: ObjectFacts, span: ByteSpan
     ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span``, from the cache as far as they are there."""
-        return ReadThrough(self.cache, self.inner, self._entry, facts, span)
+        return ReadThrough(
+            *(self.cache, self.inner, self._entry, self._withdrawn, facts, span),
+        )
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
         """The bytes of ``span``, if all of them are in the cache and the first in memory."""
         entry = self.cache.kept(self.place(facts.key), seen_within=_SEEN_SECONDS)
-        if entry is None or not _is_of(entry, facts):
+        if entry is None or not _is_of(entry, facts) or not self._may_read(entry):
             return None
         held = HeldSpan(self.cache, entry, span, report)
         return held if held.advance() else None
@@ -92,10 +114,10 @@ class CachingOrigin:
         if self._ttl:
             await self.cache.reread(entry)
             known = entry.file.header
-            age = time.time() - known.checked
+            age = self._age(known)
             if 0 <= age < self._ttl and may_be_believed(known.facts.cache_control):
                 return Opened(known.facts, believed=True, age=age)
-        return await self._checked(key, entry)
+        return await self._checked(key, entry, proving=not self._may_read(entry))
 
     async def _first(
         self, stack: AsyncExitStack, key: ObjectKey, place: str, wanted: AskedRange
@@ -107,9 +129,13 @@ class CachingOrigin:
         opened = await inner.enter_async_context(self.inner.open(key, self._whole_blocks(wanted)))
         if opened.parts is None:
             return opened
+        self._was_told(opened.facts)
         if may_be_stored(opened.facts.cache_control):
-            entry = await self.cache.create(place, opened.facts, checked=time.time())
+            me, now = self._reader(), time.time()
+            entry = await self.cache.create(place, opened.facts, me, checked=now)
             if entry is not None and _is_of(entry, opened.facts):
+                if not self._may_read(entry):  # somebody else was faster
+                    await self.cache.checked(entry, opened.facts, me)
                 await self._take_over(entry, opened, opened.parts, inner)
                 await inner.aclose()  # if it was not taken over, nobody will read it
                 return Opened(opened.facts)
@@ -157,13 +183,17 @@ class CachingOrigin:
         fill = Fill(self.cache, entry, (first, stop))
         await fill.adopt(parts, opened.span.start, stack.pop_all())
 
-    async def _checked(self, key: ObjectKey, entry: Entry | None) -> Opened[Part]:
-        """What the origin says now of an object of which something is in the cache."""
+    async def _checked(
+        self, key: ObjectKey, entry: Entry | None, *, proving: bool = False
+    ) -> Opened[Part]:
+        """What the origin says now of an object of which something may be in the cache; if
+        ``proving``, by a byte of it.
+        """
         try:
-            facts = await self.inner.describe(key)
-        except ObjectNotFound:
+            facts = await (self._first_byte(key) if proving else self.inner.describe(key))
+        except ObjectWithdrawn as error:
             if entry is not None:
-                await self.cache.drop(entry)
+                await self._withdrawn(entry, error)
             raise
         except _NO_ANSWER as error:
             known = entry.file.header if entry is not None else None
@@ -172,27 +202,84 @@ class CachingOrigin:
             log.info("cache: %s is taken to be as it was: %s", key, error)
             self.cache.metrics.served_stale()
             return Opened(known.facts, believed=True)
-        if entry is not None:
+        self._was_told(facts)
+        if entry is not None and (proving or self._may_read(entry)):
             if _is_of(entry, facts) and may_be_stored(facts.cache_control):
-                await self.cache.checked(entry, facts)
+                await self.cache.checked(entry, facts, self._reader())
             else:
                 await self.cache.drop(entry)
         return Opened(facts)
 
+    async def _withdrawn(self, entry: Entry, error: ObjectWithdrawn) -> None:
+        """What the origin refuses to one it may still give to others, whom it has given it."""
+        if not self._may_read(entry):
+            return
+        if isinstance(error, AccessDenied | AccessHidden):
+            await self.cache.refused(entry, self._reader())
+        else:
+            await self.cache.drop(entry)
+
+    def _may_read(self, entry: Entry) -> bool:
+        """Whether the origin has given bytes of it to us: whoever only may know what it is like
+        (HEAD needs no right to decrypt) gets none from here either.
+        """
+        return self._reader() in entry.file.header.readers
+
+    async def _first_byte(self, key: ObjectKey) -> ObjectFacts:
+        """The facts of the current version, told with a byte of it."""
+        async with self.inner.open(key, _FIRST_BYTE) as opened:
+            if opened.parts is not None:
+                async for _ in opened.parts:
+                    pass  # read to its end, the connection can be used again
+        return opened.facts
+
+    async def _prove(self, entry: Entry, facts: ObjectFacts) -> None:
+        """Have the origin give us a byte of a version that it has given to others. Raises
+        :class:`~rangeserver.errors.OriginError`.
+        """
+        proving = self._proving.setdefault(entry.place, asyncio.Lock())
+        async with proving:
+            if not self._may_read(entry):
+                async with self.inner.read(facts, ByteSpan(0, 1)) as parts:
+                    async for _ in parts:
+                        pass
+                moment = self._told_at(facts)
+                await self.cache.checked(entry, facts, self._reader(), moment=moment)
+
+    def _age(self, known: Header) -> float:
+        """How long ago we were told that a version is current."""
+        return time.time() - known.readers.get(self._reader(), -math.inf)
+
     def _may_tell(self, known: Header) -> bool:
         """Whether what is known may be told while the origin cannot be asked."""
-        age = time.time() - known.checked
-        return age <= self._stale_if_error and may_be_stale(known.facts.cache_control)
+        return self._age(known) <= self._stale_if_error and may_be_stale(known.facts.cache_control)
+
+    def _was_told(self, facts: ObjectFacts) -> None:
+        self._told[facts.key] = facts.etag, time.time()
+        self._told.move_to_end(facts.key)
+        if len(self._told) > MAX_OBJECTS:
+            self._told.popitem(last=False)
+
+    def _told_at(self, facts: ObjectFacts) -> float:
+        etag, moment = self._told.get(facts.key, ("", NEVER))
+        return moment if etag == facts.etag else NEVER
 
     async def _entry(self, facts: ObjectFacts) -> Entry | None:
         """The entry of just this version, if there is or can be one."""
         if not facts.size or not may_be_stored(facts.cache_control):
             return None
         place = self.place(facts.key)
-        entry = await self.cache.find(place) or await self.cache.create(place, facts)
-        # Another version: somebody knows better than we do, or will have noticed by the next
-        # time the origin is asked.
-        return entry if entry is not None and _is_of(entry, facts) else None
+        entry = await self.cache.find(place)
+        if entry is None:
+            told = self._told_at(facts)
+            entry = await self.cache.create(place, facts, self._reader(), checked=told)
+        if entry is None or not _is_of(entry, facts):
+            # Another version: somebody knows better than we do, or will have noticed by the next
+            # time the origin is asked.
+            return None
+        if not self._may_read(entry):
+            await self._prove(entry, facts)
+        return entry
 
     def place(self, key: ObjectKey) -> str:
         """Where the cache has an object."""

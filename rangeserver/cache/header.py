@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 from rangeserver.cache.blocks import (
     HEADER_BYTES,
@@ -34,16 +35,40 @@ class Foreign(NotOurs):
     """A file of which nothing shows that it ever was one, whatever its name: it is left alone."""
 
 
+MAX_READERS = 8
+"""Readers that are noted; who was told longest ago is forgotten first, and asks again."""
+
+NEVER = 0.0
+"""When the origin was last asked, of facts of which that is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``place`` names the object among all buckets; ``checked`` is when the origin last said that
-    this is its current version, in seconds since the epoch.
+    """``place`` names the object among all buckets. ``readers`` are those whom the origin has given
+    bytes of this version, and when it last told each that it is the current one, in seconds since
+    the epoch. Nobody else is served from the file before he has asked.
     """
 
     place: str
     facts: ObjectFacts
     block_bytes: int
-    checked: float
+    readers: Mapping[str, float]
+
+    @property
+    def checked(self) -> float:
+        """When the origin was last asked, by whomever."""
+        return max(self.readers.values(), default=NEVER)
+
+    def told(self, reader: str, facts: ObjectFacts, moment: float) -> Header:
+        """As it is once a reader was told these facts."""
+        readers = {**self.readers, reader: moment}
+        latest = sorted(readers, key=readers.__getitem__)[-MAX_READERS:]
+        return replace(self, facts=facts, readers={name: readers[name] for name in latest})
+
+    def refused(self, reader: str) -> Header:
+        """As it is once a reader was told that it is not for him."""
+        left = {name: moment for name, moment in self.readers.items() if name != reader}
+        return replace(self, readers=left)
 
     @property
     def layout(self) -> Layout:
@@ -55,7 +80,8 @@ def pack_header(header: Header) -> bytes | None:
     """The header as bytes; ``None`` if the facts are too many to be kept."""
     described = {
         "place": header.place,
-        "checked": header.checked,
+        "checked": header.checked,  # all that earlier versions look for
+        "readers": header.readers,
         "facts": asdict(header.facts),
     }
     text = json.dumps(described, separators=(",", ":")).encode()
@@ -64,6 +90,10 @@ def pack_header(header: Header) -> bytes | None:
     fixed = (_MAGIC, FORMAT, header.block_bytes, header.facts.size, len(text))
     checksum = zlib.crc32(text, zlib.crc32(_FIXED.pack(*fixed, 0)))
     return (_FIXED.pack(*fixed, checksum) + text).ljust(HEADER_BYTES, b"\0")
+
+
+def _readers(described: dict[str, float]) -> dict[str, float]:
+    return {str(name): float(moment) for name, moment in described.items()}
 
 
 def is_of_ours(raw: bytes) -> bool:
@@ -100,9 +130,9 @@ def read_header(raw: bytes) -> Header:
             place=described["place"],
             facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
             block_bytes=block_bytes,
-            checked=described["checked"],
+            readers=_readers(described.get("readers", {})),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         msg = "facts of another kind"
         raise NotOurs(msg) from None
     if header.facts.size != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:

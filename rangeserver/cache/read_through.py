@@ -9,7 +9,7 @@ from types import TracebackType
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.reading import CachedRead
-from rangeserver.errors import ObjectChanged, ObjectNotFound
+from rangeserver.errors import ObjectWithdrawn
 from rangeserver.origin.base import Origin, Part, current_report
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
@@ -18,22 +18,27 @@ from rangeserver.protocol.representation import ObjectFacts
 class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
     """The bytes of ``span``. ``find`` tells the entry of a version, if there is or can be one.
 
-    When the version turns out to be gone, its entry is dropped.
+    When the version turns out to be gone, or not for us, ``withdrawn`` is told of it.
     """
 
-    __slots__ = ("_cache", "_cached", "_entry", "_facts", "_find", "_origin", "_past", "_span")
+    __slots__ = (
+        *("_cache", "_cached", "_entry", "_facts", "_find", "_origin", "_past", "_span"),
+        "_withdrawn",
+    )
 
     def __init__(
         self,
         cache: Cache,
         origin: Origin[bytes],
         find: Callable[[ObjectFacts], Awaitable[Entry | None]],
+        withdrawn: Callable[[Entry, ObjectWithdrawn], Awaitable[None]],
         facts: ObjectFacts,
         span: ByteSpan,
     ) -> None:
         self._cache = cache
         self._origin = origin
         self._find = find
+        self._withdrawn = withdrawn
         self._facts = facts
         self._span = span
         self._entry: Entry | None = None
@@ -68,8 +73,8 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         entry, self._entry = self._entry, None
         if cached is not None:
             await cached.leave()
-        if entry is not None and isinstance(error, ObjectChanged | ObjectNotFound):
-            await self._cache.drop(entry)
+        if entry is not None and isinstance(error, ObjectWithdrawn):
+            await self._withdrawn(entry, error)
         return None
 
     def _source(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

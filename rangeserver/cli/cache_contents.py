@@ -97,7 +97,7 @@ _ROW = "{:>10}  {:>10}  {:>3}  {:>6}  {:>7}  {:<34}  {}"
 def _row(kept: Kept, names: Names) -> str:
     facts = kept.header.facts
     sizes = size_text(kept.cached_bytes), size_text(facts.size), kept.percent
-    ages = _age(kept.found.used), _age(kept.header.checked)
+    ages = _age(kept.found.used), _age(kept.header.checked) if kept.header.checked else "never"
     return _ROW.format(*sizes, *ages, printable(facts.etag), names.shown(kept.header.place))
 
 
@@ -114,7 +114,7 @@ def _fields(kept: Kept, names: Names) -> dict[str, object]:
         "disk_bytes": kept.found.disk_bytes,
         "percent": kept.percent,
         "last_used": _timestamp(kept.found.used),
-        "checked": _timestamp(kept.header.checked),
+        "checked": _timestamp(kept.header.checked or None),
         "etag": facts.etag,
     }
 

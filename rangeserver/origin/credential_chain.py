@@ -24,6 +24,7 @@ from botocore import exceptions as boto
 from botocore.credentials import ReadOnlyCredentials
 
 from rangeserver.errors import ConfigError, NoCredentials
+from rangeserver.origin.identity import principal
 
 _THREAD = "credentials"
 
@@ -60,6 +61,8 @@ class FoundCredentials:
     expires: float | None
     method: str
     """Botocore's name of the source: ``env``, ``iam-role``, ..."""
+    whose: str = ""
+    """Who has them, however often they are others (:mod:`rangeserver.origin.identity`)."""
 
 
 class CredentialChain:
@@ -121,7 +124,10 @@ class CredentialChain:
             keys = await credentials.get_frozen_credentials()
         expiry = getattr(credentials, "_expiry_time", None)  # there is no public way to it
         expires = expiry.timestamp() if expiry is not None else None
-        return FoundCredentials(keys, expires, str(credentials.method))
+        method = str(credentials.method)
+        settings = session.get_scoped_config()
+        whose = principal(method, keys.access_key, self._profile, settings)
+        return FoundCredentials(keys, expires, method, whose)
 
     async def close(self) -> None:
         """End a look-up that runs. One that hangs in a call that blocks is left behind."""

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiobotocore.credentials import AioCredentials
@@ -71,6 +72,10 @@ class KeptCredentials(AioCredentials):
         if not self._failures and not self._looking:
             self._wanted.set()  # nobody saw it coming: the clock was set, or the machine slept
         raise self._refusal()
+
+    def whose(self) -> str:
+        """Who has the keys of now, or had the last ones; nobody before any were found."""
+        return self._held.whose if self._held is not None else ""
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:  # type: ignore[override]
         """The same for botocore's signer: never waits."""
@@ -178,7 +183,7 @@ class KeptCredentials(AioCredentials):
         same_keys = self._held is not None and self._held.keys == found.keys
         if self._held is not None and same_keys:
             # The old object stays: what was signed with it stays good.
-            found = FoundCredentials(self._held.keys, found.expires, found.method)
+            found = replace(found, keys=self._held.keys)
         if self._failures:
             log.info("credentials found again (%s)", found.method)
         self._held = found

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
     AccessDenied,
+    AccessHidden,
     KeyRefused,
     ObjectChanged,
     ObjectNotFound,
@@ -139,7 +140,7 @@ class S3Origin:
             else:
                 self._failed(error)
             if issubclass(kind, AccessDenied) and self._config.forbidden_as_not_found:
-                kind = ObjectNotFound
+                kind = AccessHidden
             if kind is type(error):
                 raise
             raise kind(error.detail) from error

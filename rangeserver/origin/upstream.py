@@ -25,6 +25,7 @@ from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.deadlines import given_up_for_lateness
 from rangeserver.origin.hedging import Lateness, Race
+from rangeserver.origin.identity import ANONYMOUS
 from rangeserver.origin.parameters import as_headers, standing_parameters
 from rangeserver.origin.pool import (
     Pool,
@@ -89,6 +90,10 @@ class Upstream:
         self._credentials = credentials
         self._lateness = Lateness(config.hedge_percent, time.monotonic)
         metrics.watch_circuit(lambda: self.circuit.is_open)
+
+    def whose(self) -> str:
+        """Who asks: see :mod:`rangeserver.origin.identity`."""
+        return ANONYMOUS if self._credentials is None else self._credentials.whose()
 
     @asynccontextmanager
     async def asking(self, ask: Ask) -> AsyncIterator[Answer]:

@@ -15,6 +15,7 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 BLOCK = 16 * 1024
 CONTENT = random.Random(3).randbytes(10 * BLOCK + 100)  # 11 blocks, the last of them short
 NOW = 1_800_000_000.0
+READER = "somebody"
 
 
 def opened(path: Path) -> Directory:
@@ -35,7 +36,7 @@ def keep(
 ) -> Path:
     """Keep some blocks of an object; where."""
     facts = ObjectFacts(ObjectKey(key), len(CONTENT), '"v1"')
-    header = Header(place_of(endpoint_url, bucket, key), facts, BLOCK, NOW - 60)
+    header = Header(place_of(endpoint_url, bucket, key), facts, BLOCK, {READER: NOW - 60})
     file = directory.create(header)
     for block in blocks:
         span = file.layout.span(block, block + 1)

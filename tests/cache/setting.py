@@ -29,7 +29,7 @@ class Setting:
         self.inner = inner
         self.metrics = Metrics()
         self.cache = Cache(directory, config, CacheMetrics(self.metrics.registry), wait_seconds=5.0)
-        self.origin = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"))
+        self.origin = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
 
     async def open(self, key: str = "a", wanted: AskedRange = WHOLE) -> Opened[Part]:
         """Open and leave again."""

@@ -21,7 +21,7 @@ PLACE = "aws films a"
 
 
 def header(facts: ObjectFacts = FACTS, place: str = PLACE, checked: float = 5.0) -> Header:
-    return Header(place, facts, BLOCK, checked)
+    return Header(place, facts, BLOCK, {"somebody": checked})
 
 
 def new_file(

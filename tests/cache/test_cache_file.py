@@ -100,11 +100,13 @@ def test_no_more_is_checked_at_once_than_a_disk_reads_soon(
 
 def test_headers_are_rewritten_for_all(file: CacheFile, tmp_path: Path) -> None:
     other = again(tmp_path)
-    file.rewrite_header(header(replace(FACTS, content_type="video/mp4"), checked=9.0))
+    facts = replace(FACTS, content_type="video/mp4")
+    too_large = replace(FACTS, content_type="x" * 9000)
+    file.change_header(lambda header: header.told("somebody", facts, 9.0))
     assert other.header.checked == 5.0
     assert other.reread_header() == other.header == file.header
     with pytest.raises(ValueError, match="too large"):
-        file.rewrite_header(header(replace(FACTS, content_type="x" * 9000)))
+        file.change_header(lambda header: replace(header, facts=too_large))
 
 
 def test_a_header_seen_while_it_is_rewritten_is_seen_again(
@@ -124,11 +126,12 @@ def test_a_header_seen_while_it_is_rewritten_is_seen_again(
 
 def test_rewriting_without_a_pause_throws_no_file_away(file: CacheFile, tmp_path: Path) -> None:
     over = threading.Event()
+    longer = replace(FACTS, content_type="x" * 3000)
 
     def rewrite() -> None:
         while not over.is_set():
-            file.rewrite_header(header(replace(FACTS, content_type="x" * 3000)))
-            file.rewrite_header(header())
+            for facts in (longer, FACTS):
+                file.change_header(lambda header, facts=facts: replace(header, facts=facts))  # type: ignore[misc]
 
     thread = threading.Thread(target=rewrite)
     thread.start()

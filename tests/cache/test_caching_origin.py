@@ -272,11 +272,18 @@ async def test_what_another_process_was_told_is_believed_for_its_time(
 
 
 async def test_a_file_made_late_does_not_make_facts_young(
-    tmp_path: Path, inner: MemoryOrigin
+    tmp_path: Path, inner: MemoryOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are as old as they are: neither of now, nor of no time at all."""
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         facts = await one.origin.describe(KEY)
+        then = time.time()
+        monkeypatch.setattr(time, "time", lambda: then + 50)
         await one.read(facts)
+        opened = await one.open()
+        assert opened.believed
+        assert 50 <= opened.age < 60
+        monkeypatch.setattr(time, "time", lambda: then + 61)
         assert not (await one.open()).believed
         assert (await one.open()).believed
 

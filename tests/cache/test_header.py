@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rangeserver.cache.blocks import HEADER_BYTES
-from rangeserver.cache.header import FORMAT, NotOurs, pack_header, read_header
+from rangeserver.cache.header import FORMAT, MAX_READERS, NotOurs, pack_header, read_header
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.cache.small_files import BLOCK, FACTS, header
 
@@ -55,6 +55,23 @@ FIELDS = {"key": "a", "size": FACTS.size, "etag": '"v1"'}
 GOOD = {"place": "p", "checked": 1.0, "facts": FIELDS}
 
 
+def test_nobody_was_told_what_earlier_versions_have_noted() -> None:
+    assert read_header(packed_by_hand(GOOD)).readers == {}
+    assert (
+        json.loads((pack_header(header(checked=5.0)) or b"")[32:].rstrip(b"\0"))["checked"] == 5.0
+    )
+
+
+def test_the_readers_that_were_told_last_are_noted() -> None:
+    written = header(checked=100.0)
+    for number in range(MAX_READERS):
+        written = written.told(f"reader {number}", FACTS, float(number))
+    assert list(written.readers) == [f"reader {number}" for number in range(1, 8)] + ["somebody"]
+    assert written.checked == 100.0
+    assert written.refused("somebody").checked == 7.0
+    assert written.refused("nobody") == written
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -64,6 +81,8 @@ GOOD = {"place": "p", "checked": 1.0, "facts": FIELDS}
         packed_by_hand({}),
         packed_by_hand({**GOOD, "facts": {**FIELDS, "colour": "red"}}),
         packed_by_hand({**GOOD, "facts": {"key": "a"}}),
+        packed_by_hand({**GOOD, "readers": ["somebody"]}),
+        packed_by_hand({**GOOD, "readers": {"somebody": "yesterday"}}),
         packed_by_hand(GOOD, size=1),
         packed_by_hand(GOOD, block_bytes=1),
         packed_by_hand(GOOD, block_bytes=1 << 30),

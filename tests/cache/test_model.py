@@ -51,7 +51,7 @@ SECONDS = 20.0
 
 keys = st.sampled_from(("a", "b"))
 processes = st.integers(0, 1)
-FAILING = ("claim", "write", "record", "warm", "rewrite_header", "reread_header", "opened")
+FAILING = ("claim", "write", "record", "warm", "change_header", "reread_header", "opened")
 
 
 class Process:
@@ -59,7 +59,7 @@ class Process:
 
     def __init__(self, directory: Path, inner: MemoryOrigin, config: CacheConfig) -> None:
         self.cache = Cache(directory, config, CacheMetrics(), wait_seconds=5.0)
-        caching = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"))
+        caching = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
         self.origin = KnownFacts(caching, config.ttl_seconds, clock=time.monotonic)
 
     async def die(self) -> None:

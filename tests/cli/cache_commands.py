@@ -18,10 +18,10 @@ OTHER = random.Random(2).randbytes(5 * MIB + 12_345)
 NAME = "films/a b.mp4"
 
 
-def serving(fake: FakeS3, directory: Path) -> Config:
+def serving(fake: FakeS3, directory: Path, *, ttl_seconds: float = 60) -> Config:
     """A server that keeps what it serves in ``directory``."""
     cache = {"enabled": True, "directory": str(directory), "min_free_bytes": 0}
-    return config_for(fake, cache=cache, ttl_seconds=60)
+    return config_for(fake, cache=cache, ttl_seconds=ttl_seconds)
 
 
 def origin_of(fake: FakeS3) -> dict[str, str | None]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from rangeserver.cache.blocks import HEADER_BYTES
 from rangeserver.cache.directory import Directory
+from rangeserver.cache.header import pack_header, read_header
 from rangeserver.cache.inspection import summarize
 from rangeserver.cli.main import main
+from tests.cache.files import keep, opened
 from tests.cli.cache_commands import (
     FILM,
     MIB,
@@ -53,6 +59,53 @@ async def test_warm(way: Way, fake: FakeS3, tmp_path: Path) -> None:
     ):
         assert (await client.get("/films/a%20b.mp4")).body == FILM
     assert len(fake.seen("GET")) == reads
+
+
+async def warmed(fake: FakeS3, directory: Path) -> None:
+    assert (await command(directory, "warm", NAME, fake=fake)).code == 0
+
+
+async def asked_for_and_read(fake: FakeS3, directory: Path) -> None:
+    """By a server that was asked for facts first, and made a file for them later."""
+    async with (
+        running_app(serving(fake, directory)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        assert (await client.get("/films/a%20b.mp4", method="HEAD")).status == 200
+        assert (await client.get("/films/a%20b.mp4")).body == FILM
+
+
+@pytest.mark.parametrize("way", [warmed, asked_for_and_read])
+async def test_it_is_noted_when_the_origin_was_asked(
+    fake: FakeS3, tmp_path: Path, way: Callable[[FakeS3, Path], Awaitable[None]]
+) -> None:
+    """And so what is kept plays on while the origin is away, for those who have asked as well."""
+    before = datetime.now(UTC)
+    await way(fake, tmp_path)
+    (found,) = map(json.loads, (await command(tmp_path, "list", "--json")).out.splitlines())
+    assert before.replace(microsecond=0) <= datetime.fromisoformat(found["checked"])
+    _, row = (await command(tmp_path, "list", fake=fake)).out.splitlines()
+    assert re.search(r"  100 +\d+ s +\d+ s  ", row)
+    await fake.refuse()
+    async with (
+        running_app(serving(fake, tmp_path, ttl_seconds=0)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        for _ in range(2):
+            assert (await client.get("/films/a%20b.mp4")).body == FILM
+    await fake.listen()
+
+
+async def test_what_nobody_was_told_of_is_listed_as_such(tmp_path: Path) -> None:
+    """As earlier versions have left it."""
+    path = keep(opened(tmp_path), "film")
+    with path.open("r+b") as file:
+        header = read_header(file.read(HEADER_BYTES))
+        file.seek(0)
+        file.write(pack_header(replace(header, readers={})) or b"")
+    _, row = (await command(tmp_path, "list")).out.splitlines()
+    assert "  never  " in row
+    assert json.loads((await command(tmp_path, "list", "--json")).out)["checked"] is None
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ class FakeS3:
     versioned: bool = False
     """Keep what is replaced or deleted; it is read by its version id."""
     requests: list[SeenRequest] = field(default_factory=list)
+    allows: Callable[[SeenRequest], bool] = lambda _: True
+    """What is answered at all; else AccessDenied."""
     on_request: Callable[[SeenRequest], None] | None = None
     sent: Counter[str] = field(default_factory=Counter)
     """Body bytes sent of each key, but for those of a HEAD's answer, which are none."""
@@ -231,6 +233,8 @@ class FakeS3:
             stored = self._versions.get((request.key, asked[0]))
         if not request.path.startswith(f"/{self.bucket}/"):
             return error_answer(404, "NoSuchBucket")
+        if not self.allows(request):
+            return error_answer(403, "AccessDenied")
         if stored is None:
             return error_answer(404, "NoSuchKey" if asked is None else "NoSuchVersion")
         if request.headers.get("if-match", stored.etag) != stored.etag:

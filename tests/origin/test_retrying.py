@@ -6,6 +6,7 @@ import pytest
 
 from rangeserver.errors import (
     AccessDenied,
+    AccessHidden,
     CredentialsExpired,
     KeyRefused,
     NoCredentials,
@@ -47,6 +48,7 @@ REASONS: dict[type[OriginError], str | None] = {
     ObjectWithdrawn: None,
     ObjectNotFound: None,
     KeyRefused: None,
+    AccessHidden: None,
     AccessDenied: None,
     ObjectChanged: None,
     RangeUnsatisfiable: None,

@@ -13,6 +13,7 @@ import pytest
 from rangeserver.config import Config
 from rangeserver.errors import (
     AccessDenied,
+    AccessHidden,
     CredentialsExpired,
     KeyRefused,
     ObjectChanged,
@@ -630,7 +631,7 @@ async def test_an_empty_object_that_refuses_heads_stays_refused(
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [("AccessDenied", ObjectNotFound), ("SignatureDoesNotMatch", OriginRefused)],
+    [("AccessDenied", AccessHidden), ("SignatureDoesNotMatch", OriginRefused)],
 )
 async def test_forbidden_as_not_found_hides_denied_objects_only(
     fake: FakeS3, configure: Configure, code: str, error: type[OriginError]
