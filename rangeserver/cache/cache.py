@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
-from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.directory import Directory, used_now
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
@@ -24,6 +25,7 @@ from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.tree import FULL
 from rangeserver.config import CacheConfig
+from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class Cache:
         self.max_window = int(config.read_ahead_bytes)
         self.wait_seconds = wait_seconds
         self.budget = Budget(int(config.max_in_flight_bytes))
+        self.admission = Admission(int(config.block_bytes), time.monotonic)
         self.disk = Disk()
         self.others = Poller(self.disk)
         self.directory = Directory(directory, close=self.disk.close_later)
@@ -154,6 +157,27 @@ class Cache:
             return entry
         del self._entries[place]
         return None
+
+    async def has(self, entry: Entry, span: ByteSpan) -> bool:
+        """Whether all blocks of a small span are here or on their way, after a look at the file."""
+        blocks = entry.layout.blocks_of(span)
+        if entry.is_coming(*blocks):
+            return True
+        try:
+            claim = await self.disk.run(entry.file.claim, *blocks, fetch=False)
+        except OSError:
+            self.metrics.failed("read")
+            return False
+        self.found(entry, claim)
+        return entry.is_coming(*blocks)
+
+    def found(self, entry: Entry, claim: Claim) -> None:
+        """Take note of what was found of an entry."""
+        if claim.damaged:
+            log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.place)
+            self.metrics.failed("damaged", claim.damaged)
+        for block in claim.good:
+            entry.has(block)
 
     def in_use(self, entry: Entry) -> None:
         """Note now and then on the disk that somebody reads an entry."""

@@ -24,6 +24,7 @@ from rangeserver.cache.header import NEVER, Header
 from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
+from rangeserver.cache.worth import Worth
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
     AccessDenied,
@@ -68,6 +69,7 @@ class CachingOrigin:
         """The version of which facts were told last, and when."""
         self._proving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.cache = cache
+        self._worth = Worth(cache)
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._ttl = cache.config.ttl_seconds
         self._stale_if_error = cache.config.stale_if_error_seconds
@@ -90,7 +92,10 @@ class CachingOrigin:
     ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span``, from the cache as far as they are there."""
         return ReadThrough(
-            *(self.cache, self.inner, self._entry, self._withdrawn, facts, span),
+            *(self.cache, self.inner, facts, span),
+            find=self._entry_for,
+            find_again=self._entry,
+            withdrawn=self._version_withdrawn,
         )
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
@@ -123,10 +128,14 @@ class CachingOrigin:
         self, stack: AsyncExitStack, key: ObjectKey, place: str, wanted: AskedRange
     ) -> Opened[Part]:
         """Ask for an object of which nothing is in the cache."""
-        if not self.cache.may_write():
-            return await stack.enter_async_context(self.inner.open(key, wanted))
+        around = self._whole_blocks(wanted)
+        if not (self.cache.may_write() and self._worth.of_unknown(place, wanted, around)):
+            self.cache.metrics.bypassed()
+            opened = await stack.enter_async_context(self.inner.open(key, wanted))
+            self._was_told(opened.facts)
+            return opened
         inner = await stack.enter_async_context(AsyncExitStack())
-        opened = await inner.enter_async_context(self.inner.open(key, self._whole_blocks(wanted)))
+        opened = await inner.enter_async_context(self.inner.open(key, around))
         if opened.parts is None:
             return opened
         self._was_told(opened.facts)
@@ -210,6 +219,12 @@ class CachingOrigin:
                 await self.cache.drop(entry)
         return Opened(facts)
 
+    async def _version_withdrawn(self, facts: ObjectFacts, error: ObjectWithdrawn) -> None:
+        """Something of a version was refused that may be in the cache."""
+        entry = await self.cache.find(self.place(facts.key))
+        if entry is not None and _is_of(entry, facts):
+            await self._withdrawn(entry, error)
+
     async def _withdrawn(self, entry: Entry, error: ObjectWithdrawn) -> None:
         """What the origin refuses to one it may still give to others, whom it has given it."""
         if not self._may_read(entry):
@@ -263,6 +278,15 @@ class CachingOrigin:
     def _told_at(self, facts: ObjectFacts) -> float:
         etag, moment = self._told.get(facts.key, ("", NEVER))
         return moment if etag == facts.etag else NEVER
+
+    async def _entry_for(self, facts: ObjectFacts, span: ByteSpan) -> Entry | None:
+        """The entry to read a span of just this version from, if that is worth it."""
+        place = self.place(facts.key)
+        entry = await self.cache.find(place)
+        if entry is not None and not _is_of(entry, facts):
+            return None
+        worth = await self._worth.of(place, facts.size, span, entry)
+        return await self._entry(facts) if worth else None
 
     async def _entry(self, facts: ObjectFacts) -> Entry | None:
         """The entry of just this version, if there is or can be one."""

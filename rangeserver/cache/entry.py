@@ -50,6 +50,13 @@ class Entry:
         """The first of the blocks ``[first, stop)`` that is not known to be here."""
         return self._here.next_missing(first, stop)
 
+    def is_coming(self, first: int, stop: int) -> bool:
+        """Whether each of the blocks ``[first, stop)`` is here or on its way."""
+        missing = self.next_missing(first, stop)
+        while missing is not None and missing in self.filling:
+            missing = self.next_missing(missing + 1, stop)
+        return missing is None
+
     def missing_run(self, first: int, stop: int) -> int:
         """The block before ``stop`` at which those end that are neither here nor on their way."""
         stop = self._here.next_present(first, stop)

@@ -68,6 +68,10 @@ class Means(Protocol):
         """It could not be written to."""
         ...
 
+    def found(self, entry: Entry, claim: Claim) -> None:
+        """Something was found in the file of an entry."""
+        ...
+
     def unreadable(self, entry: Entry, error: OSError) -> None:
         """The file of an entry could not be read."""
         ...
@@ -222,12 +226,8 @@ class Fill:
         while True:
             fetch = means.may_write() and entry.file.writable
             claim = await self._claim(fetch=fetch)
-            if claim.damaged:
-                log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.place)
-                means.metrics.failed("damaged", claim.damaged)
+            means.found(entry, claim)
             if claim.good:
-                for block in claim.good:
-                    entry.has(block)
                 return False
             if claim.run is not None:
                 self._lock(claim.run)

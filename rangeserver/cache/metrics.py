@@ -38,7 +38,8 @@ class CacheMetrics:
         )
         self._bypassed = Counter(
             "rangeserver_cache_bypassed",
-            "Spans of bytes read for clients past the cache: it could not be used, or must not.",
+            "Spans of bytes read for clients past the cache: it could not be used, must not, "
+            "or they were too few to keep blocks for.",
             registry=registry,
         )
         self._evictions = Counter(

@@ -16,13 +16,15 @@ from rangeserver.protocol.representation import ObjectFacts
 
 
 class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
-    """The bytes of ``span``. ``find`` tells the entry of a version, if there is or can be one.
+    """The bytes of ``span``. ``find`` tells the entry to read them from, if there is or can be one
+    and they are worth it, and ``find_again`` another of the same version.
 
-    When the version turns out to be gone, or not for us, ``withdrawn`` is told of it.
+    When the version turns out to be gone, or not for us, ``withdrawn`` is told of it, whichever
+    way it was read.
     """
 
     __slots__ = (
-        *("_cache", "_cached", "_entry", "_facts", "_find", "_origin", "_past", "_span"),
+        *("_cache", "_cached", "_facts", "_find", "_find_again", "_origin", "_past", "_span"),
         "_withdrawn",
     )
 
@@ -30,33 +32,38 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         self,
         cache: Cache,
         origin: Origin[bytes],
-        find: Callable[[ObjectFacts], Awaitable[Entry | None]],
-        withdrawn: Callable[[Entry, ObjectWithdrawn], Awaitable[None]],
         facts: ObjectFacts,
         span: ByteSpan,
+        *,
+        find: Callable[[ObjectFacts, ByteSpan], Awaitable[Entry | None]],
+        find_again: Callable[[ObjectFacts], Awaitable[Entry | None]],
+        withdrawn: Callable[[ObjectFacts, ObjectWithdrawn], Awaitable[None]],
     ) -> None:
         self._cache = cache
         self._origin = origin
         self._find = find
+        self._find_again = find_again
         self._withdrawn = withdrawn
         self._facts = facts
         self._span = span
-        self._entry: Entry | None = None
         self._cached: CachedRead | None = None
         self._past: AbstractAsyncContextManager[AsyncIterator[bytes]] | None = None
 
     async def __aenter__(self) -> AsyncIterator[Part]:
-        entry = await self._find_again()
+        entry = await self._find(self._facts, self._span)
         if entry is None:
             self._cache.metrics.bypassed()
             past = self._source(self._span)
-            parts = await past.__aenter__()
+            try:
+                parts = await past.__aenter__()
+            except ObjectWithdrawn as error:
+                await self._withdrawn(self._facts, error)
+                raise
             self._past = past
             return parts
-        self._entry = entry
         self._cached = CachedRead(
             *(self._cache, entry, self._span, self._source, current_report()),
-            entry_again=self._find_again,
+            entry_again=lambda: self._find_again(self._facts),
         )
         return self._cached
 
@@ -66,19 +73,13 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if self._past is not None:
-            return await self._past.__aexit__(kind, error, trace)
         # It refers to us: left in place, both would stay until the collector comes, and the file.
         cached, self._cached = self._cached, None
-        entry, self._entry = self._entry, None
         if cached is not None:
             await cached.leave()
-        if entry is not None and isinstance(error, ObjectWithdrawn):
-            await self._withdrawn(entry, error)
-        return None
+        if isinstance(error, ObjectWithdrawn):
+            await self._withdrawn(self._facts, error)
+        return await self._past.__aexit__(kind, error, trace) if self._past is not None else None
 
     def _source(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._origin.read(self._facts, span)
-
-    async def _find_again(self) -> Entry | None:
-        return await self._find(self._facts)

@@ -193,7 +193,7 @@ class CacheConfig(Section):
     )
     block_bytes: Annotated[ByteSize, AfterValidator(rules.block_size)] = Field(
         ByteSize(256 * 1024),
-        description="The unit of what is kept: the least that is fetched, 16 KiB to 16 MiB.",
+        description="The unit of what is kept, 16 KiB to 16 MiB: the least that is fetched of it.",
     )
     read_ahead_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
         ByteSize(128 * 1024**2),

@@ -67,7 +67,7 @@ async def test_the_first_request_brings_facts_and_bytes(one: Setting) -> None:
 @pytest.mark.parametrize(
     ("wanted", "first"),
     [
-        (AskedRange(20_000, 20_001), ByteSpan(BLOCK, 2 * BLOCK)),
+        (AskedRange(20_000, 29_999), ByteSpan(BLOCK, 2 * BLOCK)),
         (AskedRange(2_400_000, None), ByteSpan(146 * BLOCK, len(DATA))),
         (AskedRange(None, 5), ByteSpan(len(DATA) - 5 - BLOCK, len(DATA))),
     ],
@@ -84,17 +84,17 @@ async def test_whole_blocks_are_asked_for(
 async def test_two_processes_fetch_nothing_twice(tmp_path: Path, one: Setting) -> None:
     facts = one.inner.current["a"]
     async with setting(tmp_path, one.inner) as other:
-        await one.read(facts, ByteSpan(0, 10))
+        await one.read(facts, ByteSpan(0, BLOCK))
         one.inner.hold()
         one.inner.part_bytes = 1000
         del one.inner.requests[:]
-        span = ByteSpan(1_200_000, 1_200_010)
+        span = ByteSpan(1_200_000, 1_210_000)
         tasks = [asyncio.create_task(each.read(facts, span)) for each in (one, other)]
         await eventually(lambda: one.inner.open_now == 1)
         await asyncio.sleep(0.05)  # time for five looks of the other
         assert len(one.inner.requests) == 1
         one.inner.release()
-        assert await asyncio.gather(*tasks) == [DATA[1_200_000:1_200_010]] * 2
+        assert await asyncio.gather(*tasks) == [DATA[1_200_000:1_210_000]] * 2
         assert len(one.inner.requests) == 1
 
 

@@ -96,7 +96,7 @@ async def test_what_was_fetched_ahead_in_vain_is_tried_again(one: Setting) -> No
 
 async def test_a_report_tells_what_was_waited_for(one: Setting) -> None:
     facts = one.inner.current["a"]
-    await one.read(facts, ByteSpan(0, 100))
+    await one.read(facts, ByteSpan(0, MIB))
     report = ReadReport()
     await one.read(facts, ByteSpan(0, 2 * MIB), report)
     assert report.cached + report.fetched == 2 * MIB

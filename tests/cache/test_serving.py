@@ -77,7 +77,7 @@ async def test_the_line_tells_what_was_there(fake: FakeS3, tmp_path: Path) -> No
             running_app(config, observers=[finished.append]) as app,
             await RawClient.connect(app.port) as client,
         ):
-            await client.get("/film", Range="bytes=0-99")
+            await client.get("/film", Range="bytes=0-199999")
             cache = app.cache
             assert cache is not None
             await eventually(lambda cache=cache: not cache.tasks)  # type: ignore[misc]

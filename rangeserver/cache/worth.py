@@ -1,0 +1,47 @@
+"""Whether a read is worth having whole blocks fetched: large ones are, of small ones some."""
+
+from __future__ import annotations
+
+from rangeserver.cache.admission import is_small
+from rangeserver.cache.blocks import Layout
+from rangeserver.cache.cache import Cache
+from rangeserver.cache.entry import Entry
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
+
+
+class Worth:
+    """Judges reads of objects in ``cache`` by what is there."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._admits = cache.admission.admits
+        self._block_bytes = int(cache.config.block_bytes)
+
+    def of_unknown(self, place: str, wanted: AskedRange, around: AskedRange) -> bool:
+        """Of an object of which nothing is there, not even its size: whether to fetch ``around``
+        what is wanted.
+        """
+        if wanted.last is None:
+            return True
+        if wanted.first is None:
+            start, stop = -wanted.last, 0
+        else:
+            start, stop = wanted.first, wanted.last + 1
+        fetched = (around.last or 0) + 1 - (around.first or 0)
+        if not is_small(stop - start, fetched):
+            return True
+        return self._admits(place, start, stop, fetched=fetched, expected=not stop)
+
+    async def of(self, place: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
+        """Of an object of this size, which has this entry; also if nothing has to be fetched."""
+        layout = Layout(size, self._block_bytes) if entry is None else entry.layout
+        fetched = layout.span(*layout.blocks_of(span)).length
+        if not is_small(span.length, fetched):
+            return True
+        expected = span.stop == size
+        if entry is not None:
+            if await self._cache.has(entry, span):
+                return True
+            before = max(span.start - 1, 0) // layout.block_bytes
+            expected = expected or entry.is_coming(before, before + 1)
+        return self._admits(place, span.start, span.stop, fetched=fetched, expected=expected)
