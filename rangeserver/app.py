@@ -154,7 +154,9 @@ async def _open_mounts(
         mounted = MountedOrigin(known, origin.prefix, rules, origin.response_seconds, at_hand)
         mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
-            await stack.enter_async_context(_running(keep_probing(s3, health[mount.path])))
+            await stack.enter_async_context(
+                _running(keep_probing(s3, health[mount.path], origin.endpoint_url))
+            )
     return mounts
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -35,33 +35,35 @@ def key_pem(key: Key, password: bytes = b"", form: PrivateFormat = PrivateFormat
     return key.private_bytes(Encoding.PEM, form, encryption)
 
 
-def certificate_pem(key: Key, name: str = "test") -> bytes:
-    """A certificate for loopback that its key has signed."""
+def certificate_pem(
+    key: Key, name: str = "test", *, address: str = "127.0.0.1", days: tuple[int, int] = (-1, 1)
+) -> bytes:
+    """A certificate for loopback that its key has signed, valid between two days from now."""
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .not_valid_before(now + datetime.timedelta(days=days[0]))
+        .not_valid_after(now + datetime.timedelta(days=days[1]))
+        .add_extension(names, critical=False)
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(Encoding.PEM)
 
 
-def tls_files(directory: Path, name: str = "test") -> dict[str, str]:
+def tls_files(directory: Path, name: str = "test", **certificate: Any) -> dict[str, str]:
     """A new certificate and its key in files, and the settings that name them."""
     key = new_key()
     paths = {
         "tls_certificate": directory / "certificate.pem",
         "tls_key": directory / "key.pem",
     }
-    paths["tls_certificate"].write_bytes(certificate_pem(key, name))
+    paths["tls_certificate"].write_bytes(certificate_pem(key, name, **certificate))
     paths["tls_key"].write_bytes(key_pem(key))
     return {setting: str(path) for setting, path in paths.items()}
 

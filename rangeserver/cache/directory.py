@@ -27,10 +27,12 @@ from pathlib import Path
 from stat import S_ISREG
 
 from rangeserver.cache import locks
+from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile, is_ours
 from rangeserver.cache.header import Foreign, Header, NotOurs
 from rangeserver.cache.held_directory import HeldDirectory
-from rangeserver.cache.tree import OBJECTS, Tree, strangers, temporary_name
+from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _NAME = re.compile(r"[0-9a-f]{40}\.rsc")
 _GROUP = re.compile(r"[0-9a-f]{2}")
@@ -195,6 +197,30 @@ class Directory:
     def opened(self, found: Found) -> CacheFile:
         """Open one of :meth:`files`. Raises :class:`NotOurs` and ``OSError``."""
         return self._opened(self._tree, found.name)
+
+    def try_out(self) -> None:
+        """Make a file as any object has one, and remove it again. Raises ``OSError``."""
+        tree, name = self._tree, temporary_name()
+        facts = ObjectFacts(ObjectKey(""), MIN_BLOCK_BYTES, '""')
+        try:
+            file = CacheFile.created(
+                *(tree.new, name, Header("", facts, MIN_BLOCK_BYTES, {})), close=self._close
+            )
+            file.write(bytes(MIN_BLOCK_BYTES), 0)
+            if file.claim(0, 1, fetch=True).run is not None:  # there are locks
+                file.record(0, 0)
+        finally:
+            tree.new.unlink(name)
+
+    def refuse_others(self) -> None:
+        """Raise ``OSError`` if it is there and would not be made a cache for what it holds."""
+        with suppress(FileNotFoundError):
+            refuse_others(HeldDirectory.at(self.path, close=self._close))
+
+    def size_bytes(self) -> int:
+        """All bytes of the file system. Raises ``OSError``."""
+        stat = os.fstatvfs(self._tree.root.fileno())
+        return stat.f_blocks * stat.f_frsize
 
     def free_bytes(self) -> int:
         """Bytes of the file system that are free for us. Raises ``OSError``."""

@@ -51,7 +51,10 @@ class Tree:
 
         Only for its owner: files that another user makes, be it root, are of no use to him.
         """
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:  # a file, or a symbolic link to nothing
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
         root = HeldDirectory.at(path, close=close)
         tree = cls(root, _marked(root), close)
         # Asked second: some file systems say of our files that they are somebody else's.

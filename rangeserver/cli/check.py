@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,9 +13,13 @@ from typing import Any
 
 import click
 
+from rangeserver.cache.eviction import Limits
+from rangeserver.cache.location import cache_directory
+from rangeserver.cache.trial import try_directory
 from rangeserver.cli.options import config_from, config_options
-from rangeserver.config import AdminConfig, Config, Mount, ServerConfig
+from rangeserver.config import AdminConfig, CacheConfig, Config, Mount, ServerConfig
 from rangeserver.errors import ConfigError
+from rangeserver.figures import size_text
 from rangeserver.origin.probe import Finding, probe
 from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
 from rangeserver.process.server import addresses, open_sockets
@@ -30,8 +35,10 @@ from rangeserver.protocol.mounts import MountTable
     "asked for.",
 )
 def check(key: str | None, **options: Any) -> None:
-    """Try the origin, the ports and the limits; print what was found and what to do."""
+    """Try the origin, the cache, the ports and the limits; print what was found and what to do."""
     config = config_from(options)
+    # What the parts of the server would log is among what is found.
+    logging.getLogger("rangeserver").addHandler(logging.NullHandler())
     healthy = True
     for finding in _findings(config, key):
         healthy = healthy and finding.ok
@@ -44,6 +51,8 @@ def check(key: str | None, **options: Any) -> None:
 def _findings(config: Config, key: str | None) -> Iterator[Finding]:
     yield Finding("config", "complete and valid")
     yield from _origins(config, key)
+    if config.cache.enabled:
+        yield _cache(config.cache)
     yield from _tls(config.server)
     yield from _ports(config)
     yield _limits(config)
@@ -65,6 +74,8 @@ def _origins(config: Config, key: str | None) -> Iterator[Finding]:
             finding = asyncio.run(probe(mount.origin, wanted))
         except ConfigError as error:
             advice = "check what AWS's own files and variables say, and origin.profile"
+            if error.problems[0].startswith("origin.region"):
+                advice = "set origin.region"
             finding = Finding("origin", "; ".join(error.problems), advice, ok=False)
         yield _named(finding, mount)
 
@@ -77,6 +88,35 @@ def _named(finding: Finding, mount: Mount) -> Finding:
     for key in ("bucket", "prefix"):  # the rest may be set in [origin] as well
         advice = advice.replace(f"origin.{key}", f"{mount.section}.{key}")
     return replace(finding, subject=f"{finding.subject} {mount.path}", advice=advice)
+
+
+def _cache(settings: CacheConfig) -> Finding:
+    optional = not settings.required
+    where = "the default directory"
+    try:
+        path = cache_directory(settings.directory)
+        where = str(path)
+        tried = try_directory(path, Limits(int(settings.max_bytes), int(settings.min_free_bytes)))
+    except OSError as error:
+        return Finding(
+            "cache",
+            f"{where} cannot be used: {error.strerror or error}",
+            "name another in cache.directory, empty or not there yet, that this user can write to",
+            ok=optional,
+        )
+    wanted, least = int(settings.max_bytes), int(settings.min_free_bytes)
+    if tried.room_bytes < settings.block_bytes:
+        return Finding(
+            "cache",
+            f"nothing can be cached in {path}: of {size_text(tried.size_bytes)} on its disk, "
+            f"{size_text(least)} are to stay free, and fewer are",
+            "name a directory on a larger disk in cache.directory, or lower cache.min_free_bytes",
+            ok=optional,
+        )
+    room = f"room for {size_text(min(tried.room_bytes, wanted))}"
+    if tried.room_bytes < wanted:
+        room += f", which is less than cache.max_bytes ({size_text(wanted)})"
+    return Finding("cache", f"{path} can be used, with {room}", tried.exposure or "")
 
 
 def _tls(server: ServerConfig) -> Iterator[Finding]:

@@ -81,7 +81,9 @@ class OriginConfig(Section):
     prefix: Annotated[str, AfterValidator(rules.plain_prefix)] = Field(
         "", description='Put before every key: "films/" serves films/a.mp4 as /a.mp4.'
     )
-    region: str = Field("", description="AWS region; empty: from AWS's own configuration.")
+    region: Annotated[str, AfterValidator(rules.region_name)] = Field(
+        "", description="AWS region; empty: from AWS's own configuration."
+    )
     endpoint_url: Annotated[str, AfterValidator(rules.plain_endpoint)] = Field(
         "",
         description="An S3-compatible server, like https://s3.example.com; empty: AWS.",

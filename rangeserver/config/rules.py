@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 _BUCKET = re.compile(r"[a-zA-Z0-9.\-_]{1,255}|arn:[!-~]{1,512}")  # as botocore takes them
+_REGION = re.compile(r"(?![0-9]+$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")  # so too
 _HOST_NAME = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _NOT_PLAIN = re.compile(r"[%?#\\\x00-\x1f\x7f-\x9f]")
@@ -19,6 +20,14 @@ def bucket_name(name: str) -> str:
     """A bucket's name or an access point's ARN, or nothing."""
     if name and _BUCKET.fullmatch(name) is None:
         msg = "must be a bucket's name: letters, digits, dots, hyphens, underscores, up to 255"
+        raise ValueError(msg)
+    return name
+
+
+def region_name(name: str) -> str:
+    """A region's name, or nothing."""
+    if name and _REGION.fullmatch(name) is None:
+        msg = "must be a region's name like eu-west-1: letters, digits, hyphens"
         raise ValueError(msg)
     return name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, InvalidRegionError
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import ConfigError
@@ -43,6 +45,7 @@ async def open_client(
     """
     try:
         session: Any = AioSession(profile=config.profile or None)  # type: ignore[no-untyped-call]
+        await asyncio.to_thread(_try_authorities, session.get_config_variable("ca_bundle"))
         if credentials is not None:
             use(session, credentials)
         client = session.create_client(
@@ -54,12 +57,29 @@ async def open_client(
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
         s3.meta.events.register("before-parameter-build.s3", _at_regional_endpoint)
+    except InvalidRegionError as error:  # a setting of ours would have been refused before
+        named = "AWS_REGION, AWS_DEFAULT_REGION or the profile"
+        raise ConfigError([f"origin.region: what {named} names is none: {error}"]) from error
     except (BotoCoreError, ValueError) as error:
         raise ConfigError([f"origin: {error}"]) from error
     try:
         yield s3
     finally:
         await client.__aexit__(None, None, None)
+
+
+def _try_authorities(path: str | None) -> None:
+    """Read the certificates that AWS's configuration wants to be trusted instead of the usual ones:
+    no request could tell what is wrong with them.
+    """
+    if not path:
+        return
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        reason = "holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        named = "AWS_CA_BUNDLE, or ca_bundle of the profile"
+        raise ConfigError([f"origin: {named}: {path}: {reason}"]) from error
 
 
 def _stay_in_region(context: dict[str, Any], **_: Any) -> None:

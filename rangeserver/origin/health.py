@@ -23,6 +23,7 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.origin.base import Origin, Part
+from rangeserver.origin.obstacles import explained
 from rangeserver.protocol.representation import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,6 @@ FAILURES_IN_A_ROW = 3
 """Timeouts and failed connections, with no answer between them, that raise a doubt."""
 
 PROBE_KEY = ObjectKey(".rangeserver-readiness")
-
 """No client chooses it, and no object has it."""
 
 _NOT_ASKED = "The origin has not answered yet."
@@ -99,8 +99,10 @@ class OriginHealth:
         await self._doubt.wait()
 
 
-async def keep_probing(origin: Origin[Part], health: OriginHealth) -> None:
-    """Settle every doubt by asking ``origin``, which reports its answers to ``health``."""
+async def keep_probing(origin: Origin[Part], health: OriginHealth, endpoint_url: str = "") -> None:
+    """Settle every doubt by asking ``origin``, which reports its answers to ``health``. It is at
+    ``endpoint_url``, if that is not AWS.
+    """
     while True:
         await health.doubted()
         try:
@@ -113,7 +115,9 @@ async def keep_probing(origin: Origin[Part], health: OriginHealth) -> None:
         except TimeoutError:
             health.probe_failed("The origin did not answer in time.")
         except OriginError as error:
-            health.probe_failed(f"{error.message} ({error})")
+            found = await explained(error, endpoint_url)
+            reason = f"{error}" if found is None else f"{found.found}: {found.advice}"
+            health.probe_failed(f"{error.message} ({reason})")
         except Exception as error:
             # A probe that died could never say ready again.
             log.exception("the probe of the origin failed unexpectedly")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-from botocore.exceptions import BotoCoreError, ClientError, SSLError
+from botocore.exceptions import ClientError
 
 from rangeserver.config import OriginConfig
-from rangeserver.errors import OriginError, OriginTimeout, OriginUnreachable
+from rangeserver.errors import NoCredentials, OriginError, OriginTimeout
 from rangeserver.origin.client import open_client
+from rangeserver.origin.credentials import KeptCredentials, kept_credentials
+from rangeserver.origin.obstacles import explained
 from rangeserver.origin.parameters import standing_parameters
 from rangeserver.origin.pool import closed_on_failure
 from rangeserver.origin.translate import origin_errors
@@ -38,7 +40,13 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
     Raises :class:`~rangeserver.errors.ConfigError` when no client can be made at all.
     """
     parameters: dict[str, Any] = dict(standing_parameters(config))
-    async with open_client(config) as client:
+    async with AsyncExitStack() as stack:
+        credentials: KeptCredentials | None = None
+        if not config.anonymous:
+            kept = kept_credentials(config.profile, region=config.region)
+            credentials = await stack.enter_async_context(kept)
+        opened = open_client(config, credentials=credentials)
+        client = await stack.enter_async_context(opened)
         wanted = key if key is not None else f".rangeserver-check-{secrets.token_hex(8)}"
         where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
         try:
@@ -52,11 +60,14 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
                     )
             answer["Body"].close()
         except OriginError as error:
-            return _meaning(error, where, key)
+            return await _meaning(error, where, key, config.endpoint_url)
     return Finding("origin", f"{where}: {wanted!r} can be read")
 
 
-def _meaning(error: OriginError, where: str, key: str | None) -> Finding:
+async def _meaning(error: OriginError, where: str, key: str | None, endpoint_url: str) -> Finding:
+    found = await explained(error, endpoint_url)
+    if found is not None:
+        return _problem(f"{where}: {found.found}", found.advice)
     cause = error.__cause__
     if isinstance(cause, ClientError):
         return _answer_meaning(str(cause.response.get("Error", {}).get("Code", "")), where, key)
@@ -65,29 +76,13 @@ def _meaning(error: OriginError, where: str, key: str | None) -> Finding:
             f"{where}: no answer in time ({error})",
             "check origin.endpoint_url, the network and firewalls on the way",
         )
-    if isinstance(error, OriginUnreachable):
-        return _problem(*_unreachable(cause, where))
-    if "credentials" in str(error).lower():
+    if isinstance(error, NoCredentials):
         return _problem(
             f"{where}: no credentials found ({error})",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name origin.profile, give the "
             "machine a role, or set origin.anonymous for a public bucket",
         )
     return _problem(f"{where}: {error}", "is this an S3 endpoint? check origin.endpoint_url")
-
-
-def _unreachable(cause: BaseException | None, where: str) -> tuple[str, str]:
-    if isinstance(cause, SSLError):
-        return f"{where}: no TLS connection", (
-            "is it https at all, with a certificate this machine trusts? check origin.endpoint_url"
-        )
-    reason = cause.kwargs.get("error") if isinstance(cause, BotoCoreError) else None
-    if isinstance(reason, aiohttp.ClientConnectorDNSError):
-        return f"{where}: the host name is not found", "check origin.endpoint_url and DNS"
-    if isinstance(reason, aiohttp.ClientConnectorError):
-        text = f"{where}: {reason.os_error.strerror or 'no connection'}"
-        return text, "does it run, and listen on this port? check origin.endpoint_url"
-    return f"{where}: no connection ({cause})", "check origin.endpoint_url"
 
 
 def _answer_meaning(code: str, where: str, key: str | None) -> Finding:

@@ -28,6 +28,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
     UnclearRefusal,
 )
+from rangeserver.origin.obstacles import obstacle
 
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -203,4 +204,6 @@ def body_errors() -> Iterator[None]:
 
 
 def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:_MAX_DETAIL]
+    plainly = obstacle(error)
+    text = f"{type(error).__name__}: {error}"
+    return (text if plainly is None else f"{plainly.found} ({text})")[:_MAX_DETAIL]

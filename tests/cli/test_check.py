@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -44,6 +43,7 @@ async def test_all_is_well(way: Way, fake: FakeS3) -> None:
     assert [line.split(":")[0] for line in finished.out.splitlines()] == [
         "ok       config",
         "ok       origin",
+        "ok       cache",
         "ok       port",
         "ok       admin port",
         "ok       limits",
@@ -101,6 +101,7 @@ async def test_no_credentials(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     assert finished.code == 1
     assert "no credentials found" in finished.out
+    assert finished.err == ""
     assert not fake.requests
 
 
@@ -117,19 +118,6 @@ async def test_a_host_that_is_not_there() -> None:
     finished = await check("http://store.invalid:9000")
     assert finished.code == 1
     assert "the host name is not found" in finished.out
-
-
-async def test_https_where_http_is_spoken() -> None:
-    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        finished = await check(f"https://127.0.0.1:{port}")
-    assert finished.code == 1
-    assert "no TLS connection" in finished.out
-    assert "is it https at all" in finished.out
 
 
 async def test_a_web_server_that_is_no_s3(fake: FakeS3) -> None:
@@ -154,11 +142,37 @@ async def test_an_address_of_another_machine(fake: FakeS3) -> None:
     assert "set server.host to an address of this machine" in finished.out
 
 
-async def test_what_listens_there_is_no_s3(fake: FakeS3) -> None:
-    fake.misbehave(faults.status_line("SSH-2.0-OpenSSH_9.2"))
-    finished = await check(fake.endpoint_url)
+async def test_a_region_that_is_none(fake: FakeS3) -> None:
+    finished = await check(fake.endpoint_url, "--region", "eu_west")
+    assert finished.code == 78
+    told = "must be a region's name like eu-west-1: letters, digits, hyphens"
+    assert finished.err == f"rangeserver: config: origin.region: {told}\n"
+    finished = await check(fake.endpoint_url, AWS_REGION="eu_west", AWS_DEFAULT_REGION="eu_west")
     assert finished.code == 1
-    assert "is this an S3 endpoint?" in finished.out
+    assert "origin.region: what AWS_REGION, AWS_DEFAULT_REGION or the profile names" in finished.out
+    assert "-> set origin.region\n" in finished.out
+
+
+async def test_nobody_is_asked_for_a_code(fake: FakeS3, tmp_path: Path) -> None:
+    """Of a role that wants one, on a terminal that a server does not have."""
+    (tmp_path / "config").write_text("""
+        [profile base]
+        aws_access_key_id = a
+        aws_secret_access_key = b
+        [default]
+        role_arn = arn:aws:iam::123456789012:role/r
+        source_profile = base
+        mfa_serial = arn:aws:iam::123456789012:mfa/m
+    """)
+    finished = await check(
+        fake.endpoint_url,
+        AWS_CONFIG_FILE=str(tmp_path / "config"),
+        AWS_ACCESS_KEY_ID=None,
+        AWS_SECRET_ACCESS_KEY=None,
+    )
+    assert finished.code == 1
+    assert "the profile asks for an MFA code, and a server has none" in finished.out
+    assert not fake.requests
 
 
 async def test_a_taken_port(fake: FakeS3) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -73,6 +74,8 @@ class FakeS3:
     """Close a connection that has been idle for this long after an answer."""
     listener: socket.socket | None = None
     """Listen on this bound socket, of another network namespace perhaps."""
+    tls: ssl.SSLContext | None = None
+    """Speak TLS. Then a cut comes only about where asked."""
     versioned: bool = False
     """Keep what is replaced or deleted; it is read by its version id."""
     requests: list[SeenRequest] = field(default_factory=list)
@@ -110,6 +113,7 @@ class FakeS3:
         where: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.listener is not None:
             where = {"sock": self.listener}
+        where["ssl"] = self.tls
         self._server = await asyncio.start_server(self._serve, backlog=1024, **where)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -124,7 +128,7 @@ class FakeS3:
 
     @property
     def endpoint_url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://{self.host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -182,7 +186,8 @@ class FakeS3:
             return
         self._connections[task] = writer
         # Then drain() waits until all is with the kernel, and a cut comes just where asked.
-        writer.transport.set_write_buffer_limits(0)
+        if self.tls is None:  # asyncio's TLS would wait for ever
+            writer.transport.set_write_buffer_limits(0)
         try:
             with suppress(ConnectionError, asyncio.IncompleteReadError, TimeoutError):
                 patience = None  # for the first request: it was not idle yet

@@ -1,0 +1,50 @@
+"""Trying a directory as a server would use it for its cache, and leaving nothing behind. Blocks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.eviction import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A directory that can be used. The cache can have ``room_bytes`` of the ``size_bytes`` of its
+    file system, with what it has already; ``exposure`` is what other users could do to it.
+    """
+
+    room_bytes: int
+    size_bytes: int
+    exposure: str | None
+
+
+def try_directory(path: Path, limits: Limits) -> Tried:
+    """Do what a server does when it starts, or what comes nearest without a trace: a cache that is
+    not there is made beside where it would be, and removed again. Raises ``OSError``.
+    """
+    directory = Directory(path)
+    if directory.is_there():
+        directory.open()
+        return _tried(directory, limits)
+    directory.refuse_others()
+    above = path
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    with TemporaryDirectory(prefix=".rangeserver-check-", dir=above) as trial:
+        beside = Directory(Path(trial) / "cache")
+        beside.open()
+        return _tried(beside, limits)
+
+
+def _tried(directory: Directory, limits: Limits) -> Tried:
+    directory.try_out()
+    own = sum(found.disk_bytes for found in directory.files())
+    room = directory.free_bytes() + own - limits.min_free_bytes
+    return Tried(max(room, 0), directory.size_bytes(), directory.exposure())
