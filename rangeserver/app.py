@@ -141,10 +141,9 @@ async def _open_mounts(
         cached = _cached(resuming, cache, origin, upstream.whose)
         known = KnownFacts(
             cached or resuming,
-            config.cache.ttl_seconds,
+            config.cache.belief_rules,
             clock=time.monotonic,
             metrics=metrics,
-            stale_seconds=config.cache.stale_while_revalidate_seconds,
             missing_seconds=config.cache.missing_seconds,
             holding=cached,
         )

@@ -22,6 +22,7 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.eviction import Limits, Swept, sweep
 from rangeserver.cache.header import Foreign, Header, NotOurs
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.moments import noted
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.tree import FULL
 from rangeserver.config import CacheConfig
@@ -184,18 +185,13 @@ class Cache:
         if entry.due_to_be_touched():
             self.disk.begin(self._touch, entry.file)
 
-    async def create(
-        self, place: str, facts: ObjectFacts, reader: str, *, checked: float
-    ) -> Entry | None:
-        """The entry of a version of an object, or of that which another process made of the
-        object meanwhile; ``None`` if there can be none now.
-
-        ``checked`` is when the origin told ``reader`` these facts, :data:`NEVER` if that is not
-        known: nobody shall believe them for longer because a file is made for them late.
+    async def create(self, place: str, facts: ObjectFacts, reader: str) -> Entry | None:
+        """The entry of a version of an object, told to ``reader``, or of that which another process
+        made of the object meanwhile; ``None`` if there can be none now.
         """
         if not self.may_write():
             return None
-        header = Header(place, facts, int(self.config.block_bytes), {reader: checked})
+        header = Header(place, facts, int(self.config.block_bytes), {reader: noted(facts)})
         try:
             file = await self.disk.run(self.directory.create, header)
         except OSError as error:
@@ -206,15 +202,12 @@ class Cache:
             return None
         return self._keep(place, file)
 
-    async def checked(
-        self, entry: Entry, facts: ObjectFacts, reader: str, *, moment: float | None = None
-    ) -> None:
-        """Note that the origin told ``reader`` these facts of the version of ``entry``, just now if
-        it is not said when.
-        """
+    async def checked(self, entry: Entry, facts: ObjectFacts, reader: str) -> None:
+        """Note that the origin told ``reader`` these facts of the version of ``entry``."""
         known = entry.file.header
-        moment = time.time() if moment is None else moment
-        if facts == known.facts and moment - known.readers.get(reader, -math.inf) < _NOTED_SECONDS:
+        moment = noted(facts)
+        passed = moment - known.readers.get(reader, -math.inf)
+        if facts == known.facts and 0 <= passed < _NOTED_SECONDS:
             return
         await self._change_header(entry, lambda header: header.told(reader, facts, moment))
 

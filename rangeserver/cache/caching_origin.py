@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from weakref import WeakValueDictionary
@@ -20,8 +17,10 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
-from rangeserver.cache.header import NEVER, Header
+from rangeserver.cache.header import NEVER
+from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
+from rangeserver.cache.moments import as_told, seconds_since
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.cache.worth import Worth
@@ -38,8 +37,8 @@ from rangeserver.errors import (
 )
 from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.origin.identity import reader
-from rangeserver.origin.known_facts import MAX_OBJECTS
-from rangeserver.protocol.cache_control import may_be_believed, may_be_stale, may_be_stored
+from rangeserver.protocol.cache_control import may_be_stored
+from rangeserver.protocol.freshness import belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -65,14 +64,12 @@ class CachingOrigin:
         """
         self.inner = inner
         self._reader = reader(config, whose)
-        self._told: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
-        """The version of which facts were told last, and when."""
         self._proving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.cache = cache
         self._worth = Worth(cache)
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
-        self._ttl = cache.config.ttl_seconds
-        self._stale_if_error = cache.config.stale_if_error_seconds
+        self._rules = cache.config.belief_rules
+        self._reads = HeedingReads(inner, self._version_withdrawn)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version; while the origin cannot be asked, those of the
@@ -92,10 +89,9 @@ class CachingOrigin:
     ) -> AbstractAsyncContextManager[AsyncIterator[Part]]:
         """The bytes of ``span``, from the cache as far as they are there."""
         return ReadThrough(
-            *(self.cache, self.inner, facts, span),
+            *(self.cache, self._reads, facts, span),
             find=self._entry_for,
             find_again=self._entry,
-            withdrawn=self._version_withdrawn,
         )
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
@@ -116,12 +112,11 @@ class CachingOrigin:
                 entry = await self.cache.find(place)
                 if entry is None:
                     return await self._first(stack, key, place, wanted)
-        if self._ttl:
+        if self._rules.ttl:
             await self.cache.reread(entry)
-            known = entry.file.header
-            age = self._age(known)
-            if 0 <= age < self._ttl and may_be_believed(known.facts.cache_control):
-                return Opened(known.facts, believed=True, age=age)
+            known = self._believed(entry)
+            if known is not None:
+                return Opened(known, believed=True)
         return await self._checked(key, entry, proving=not self._may_read(entry))
 
     async def _first(
@@ -131,21 +126,20 @@ class CachingOrigin:
         around = self._whole_blocks(wanted)
         if not (self.cache.may_write() and self._worth.of_unknown(place, wanted, around)):
             self.cache.metrics.bypassed()
-            opened = await stack.enter_async_context(self.inner.open(key, wanted))
-            self._was_told(opened.facts)
-            return opened
+            return await stack.enter_async_context(self.inner.open(key, wanted))
         inner = await stack.enter_async_context(AsyncExitStack())
         opened = await inner.enter_async_context(self.inner.open(key, around))
         if opened.parts is None:
             return opened
-        self._was_told(opened.facts)
         if may_be_stored(opened.facts.cache_control):
-            me, now = self._reader(), time.time()
-            entry = await self.cache.create(place, opened.facts, me, checked=now)
+            me = self._reader()
+            entry = await self.cache.create(place, opened.facts, me)
             if entry is not None and _is_of(entry, opened.facts):
                 if not self._may_read(entry):  # somebody else was faster
                     await self.cache.checked(entry, opened.facts, me)
-                await self._take_over(entry, opened, opened.parts, inner)
+                heeding = self._reads.go_on(opened.facts, opened.parts)
+                parts = await inner.enter_async_context(aclosing(heeding))
+                await self._take_over(entry, opened, parts, inner)
                 await inner.aclose()  # if it was not taken over, nobody will read it
                 return Opened(opened.facts)
         span = wanted.span(opened.facts.size)
@@ -153,8 +147,8 @@ class CachingOrigin:
             await inner.aclose()
             return Opened(opened.facts)
         self.cache.metrics.bypassed()
-        parts = self._past(opened, opened.parts, inner, span)
-        return Opened(opened.facts, span, await stack.enter_async_context(aclosing(parts)))
+        past = self._past(opened, opened.parts, inner, span)
+        return Opened(opened.facts, span, await stack.enter_async_context(aclosing(past)))
 
     async def _past(
         self,
@@ -205,13 +199,12 @@ class CachingOrigin:
                 await self._withdrawn(entry, error)
             raise
         except _NO_ANSWER as error:
-            known = entry.file.header if entry is not None else None
-            if known is None or not self._may_tell(known):
+            stale = await self._stale(key) if entry is not None else None
+            if stale is None:
                 raise
             log.info("cache: %s is taken to be as it was: %s", key, error)
             self.cache.metrics.served_stale()
-            return Opened(known.facts, believed=True)
-        self._was_told(facts)
+            return Opened(stale, believed=True)
         if entry is not None and (proving or self._may_read(entry)):
             if _is_of(entry, facts) and may_be_stored(facts.cache_control):
                 await self.cache.checked(entry, facts, self._reader())
@@ -258,26 +251,27 @@ class CachingOrigin:
                 async with self.inner.read(facts, ByteSpan(0, 1)) as parts:
                     async for _ in parts:
                         pass
-                moment = self._told_at(facts)
-                await self.cache.checked(entry, facts, self._reader(), moment=moment)
+                await self.cache.checked(entry, facts, self._reader())
 
-    def _age(self, known: Header) -> float:
-        """How long ago we were told that a version is current."""
-        return time.time() - known.readers.get(self._reader(), -math.inf)
+    async def _stale(self, key: ObjectKey) -> ObjectFacts | None:
+        """What may be told of an object while the origin cannot be asked. Other processes may have
+        learned meanwhile that it is gone.
+        """
+        entry = await self.cache.find(self.place(key))
+        if entry is None:
+            return None
+        await self.cache.reread(entry)
+        return self._believed(entry, failing=True)
 
-    def _may_tell(self, known: Header) -> bool:
-        """Whether what is known may be told while the origin cannot be asked."""
-        return self._age(known) <= self._stale_if_error and may_be_stale(known.facts.cache_control)
-
-    def _was_told(self, facts: ObjectFacts) -> None:
-        self._told[facts.key] = facts.etag, time.time()
-        self._told.move_to_end(facts.key)
-        if len(self._told) > MAX_OBJECTS:
-            self._told.popitem(last=False)
-
-    def _told_at(self, facts: ObjectFacts) -> float:
-        etag, moment = self._told.get(facts.key, ("", NEVER))
-        return moment if etag == facts.etag else NEVER
+    def _believed(self, entry: Entry, *, failing: bool = False) -> ObjectFacts | None:
+        """The facts of an entry, if they may be told now without asking the origin, or because it
+        cannot be asked.
+        """
+        known = entry.file.header
+        told = known.readers.get(self._reader(), NEVER)
+        may = belief(known.facts, self._rules, date=told)
+        limit = may.if_error if failing else may.fresh
+        return as_told(known.facts, told) if seconds_since(told) < limit else None
 
     async def _entry_for(self, facts: ObjectFacts, span: ByteSpan) -> Entry | None:
         """The entry to read a span of just this version from, if that is worth it."""
@@ -295,8 +289,7 @@ class CachingOrigin:
         place = self.place(facts.key)
         entry = await self.cache.find(place)
         if entry is None:
-            told = self._told_at(facts)
-            entry = await self.cache.create(place, facts, self._reader(), checked=told)
+            entry = await self.cache.create(place, facts, self._reader())
         if entry is None or not _is_of(entry, facts):
             # Another version: somebody knows better than we do, or will have noticed by the next
             # time the origin is asked.

@@ -76,13 +76,20 @@ class Header:
         return Layout(self.facts.size, self.block_bytes)
 
 
+def _stored(facts: ObjectFacts) -> dict[str, object]:
+    """Facts but for those that are at their default, or are noted otherwise."""
+    left_out = {"told_at"} if facts.upstream_age else {"told_at", "upstream_age"}
+    named = asdict(facts).items()
+    return {name: value for name, value in named if value is not None and name not in left_out}
+
+
 def pack_header(header: Header) -> bytes | None:
     """The header as bytes; ``None`` if the facts are too many to be kept."""
     described = {
         "place": header.place,
         "checked": header.checked,  # all that earlier versions look for
         "readers": header.readers,
-        "facts": asdict(header.facts),
+        "facts": _stored(header.facts),
     }
     text = json.dumps(described, separators=(",", ":")).encode()
     if _FIXED.size + len(text) > HEADER_BYTES:

@@ -9,8 +9,7 @@ from types import TracebackType
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.reading import CachedRead
-from rangeserver.errors import ObjectWithdrawn
-from rangeserver.origin.base import Origin, Part, current_report
+from rangeserver.origin.base import Part, Reads, current_report
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
@@ -18,32 +17,24 @@ from rangeserver.protocol.representation import ObjectFacts
 class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
     """The bytes of ``span``. ``find`` tells the entry to read them from, if there is or can be one
     and they are worth it, and ``find_again`` another of the same version.
-
-    When the version turns out to be gone, or not for us, ``withdrawn`` is told of it, whichever
-    way it was read.
     """
 
-    __slots__ = (
-        *("_cache", "_cached", "_facts", "_find", "_find_again", "_origin", "_past", "_span"),
-        "_withdrawn",
-    )
+    __slots__ = ("_cache", "_cached", "_facts", "_find", "_find_again", "_origin", "_past", "_span")
 
     def __init__(
         self,
         cache: Cache,
-        origin: Origin[bytes],
+        origin: Reads[bytes],
         facts: ObjectFacts,
         span: ByteSpan,
         *,
         find: Callable[[ObjectFacts, ByteSpan], Awaitable[Entry | None]],
         find_again: Callable[[ObjectFacts], Awaitable[Entry | None]],
-        withdrawn: Callable[[ObjectFacts, ObjectWithdrawn], Awaitable[None]],
     ) -> None:
         self._cache = cache
         self._origin = origin
         self._find = find
         self._find_again = find_again
-        self._withdrawn = withdrawn
         self._facts = facts
         self._span = span
         self._cached: CachedRead | None = None
@@ -54,11 +45,7 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         if entry is None:
             self._cache.metrics.bypassed()
             past = self._source(self._span)
-            try:
-                parts = await past.__aenter__()
-            except ObjectWithdrawn as error:
-                await self._withdrawn(self._facts, error)
-                raise
+            parts = await past.__aenter__()
             self._past = past
             return parts
         self._cached = CachedRead(
@@ -77,8 +64,6 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         cached, self._cached = self._cached, None
         if cached is not None:
             await cached.leave()
-        if isinstance(error, ObjectWithdrawn):
-            await self._withdrawn(self._facts, error)
         return await self._past.__aexit__(kind, error, trace) if self._past is not None else None
 
     def _source(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

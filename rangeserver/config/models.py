@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints
 
 from rangeserver.config import rules
+from rangeserver.protocol.freshness import BeliefRules
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -211,23 +212,31 @@ class CacheConfig(Section):
     ttl_seconds: SecondsOrNone = Field(
         5.0,
         description="How long facts - size, entity tag - are believed without asking; 0 always "
-        "asks. Reads are pinned by If-Match whatever it is.",
+        "asks. Reads are pinned by If-Match whatever it is. An object's own Cache-Control or "
+        "Expires can only shorten this and the two below.",
     )
     stale_while_revalidate_seconds: SecondsOrNone = Field(
         10.0,
         description="... and for so much longer while the origin is being asked, which then holds "
-        "up nobody; 0 is none.",
+        "up nobody; 0 is none. What was replaced or removed may be served for both together.",
     )
     stale_if_error_seconds: Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)] = (
         Field(
             86_400.0,
-            description="How long what is kept may be served when the origin cannot be asked; "
-            "0 is not at all.",
+            description="How long after it was last asked what is kept may be served when the "
+            "origin cannot be asked; 0 is not at all. What it has called gone or denied is not.",
         )
     )
     missing_seconds: SecondsOrNone = Field(
         2.0, description="How long a key is taken to be missing once the origin said so (404)."
     )
+
+    @property
+    def belief_rules(self) -> BeliefRules:
+        """For how long what the origin told is believed."""
+        return BeliefRules(
+            self.ttl_seconds, self.stale_while_revalidate_seconds, self.stale_if_error_seconds
+        )
 
 
 class AdminConfig(Section):

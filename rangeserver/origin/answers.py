@@ -43,7 +43,9 @@ def facts_of(key: ObjectKey, headers: Mapping[str, str], size: int | None) -> Ob
         msg = "the answer does not tell the object's size"
         raise OriginProtocolError(msg)
     try:
-        return facts_from_headers(key, size, headers, now=int(time.time()))
+        return facts_from_headers(
+            key, size, headers, now=int(time.time()), told_at=time.monotonic()
+        )
     except ValueError as error:
         raise OriginProtocolError(str(error)) from error
 

@@ -106,15 +106,13 @@ class Opened(Generic[P]):
 
     ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
     ``parts`` nothing is open. ``believed`` facts are of a moment ago: whoever would refuse a
-    request because of them raises ObjectChanged instead, which has them forgotten. ``age`` is how
-    many seconds ago the origin told them.
+    request because of them raises ObjectChanged instead, which has them forgotten.
     """
 
     facts: ObjectFacts
     span: ByteSpan = _NO_SPAN
     parts: AsyncIterator[P] | None = None
     believed: bool = False
-    age: float = 0.0
 
 
 class Held(Protocol):
@@ -152,7 +150,20 @@ class AtHand(Holding, Protocol):
         ...
 
 
-class Origin(Protocol[P]):
+class Reads(Protocol[P]):
+    """Where bytes of a version come from that is known."""
+
+    def read(
+        self, facts: ObjectFacts, span: ByteSpan
+    ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
+        """The bytes of ``span`` of exactly the version that ``facts`` describes.
+
+        Raises :class:`~rangeserver.errors.ObjectChanged` when that version is gone.
+        """
+        ...
+
+
+class Origin(Reads[P], Protocol[P]):
     """Where bytes come from: S3, or something stacked in front of it.
 
     All of it raises subclasses of :class:`~rangeserver.errors.OriginError`, while entering and
@@ -168,14 +179,5 @@ class Origin(Protocol[P]):
         both, a read of what ``wanted`` means for it.
 
         Raises :class:`~rangeserver.errors.RangeUnsatisfiable` if it is known to mean nothing.
-        """
-        ...
-
-    def read(
-        self, facts: ObjectFacts, span: ByteSpan
-    ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
-        """The bytes of ``span`` of exactly the version that ``facts`` describes.
-
-        Raises :class:`~rangeserver.errors.ObjectChanged` when that version is gone.
         """
         ...

@@ -8,27 +8,34 @@ Those who ask for the same object at the same time share one lookup
 (:mod:`rangeserver.origin.lookups`): its answer brings the facts for all, and for the one who began
 it perhaps bytes as well.
 
-Facts whose time is over may be believed a little longer, while they are asked for in the
-background (stale-while-revalidate, RFC 5861 §3). That a key is missing is believed for a moment
-as well; no other refusal is.
+How long that is, :mod:`rangeserver.protocol.freshness` decides. Facts whose time is over may be
+believed a little longer, while they are asked for in the background (stale-while-revalidate, RFC
+5861 §3), but not once that brings to light that the object is gone, changed or not for us. That a
+key is missing is believed for a moment as well; no other refusal is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
+from rangeserver.errors import (
+    ObjectNotFound,
+    ObjectWithdrawn,
+    OriginError,
+    RangeUnsatisfiable,
+)
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
 from rangeserver.origin.lookups import Asking, Lookup, Outcome
-from rangeserver.protocol.cache_control import may_be_believed, may_be_stale
+from rangeserver.protocol.freshness import BeliefRules, belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -42,31 +49,32 @@ MAX_FACTS_BYTES = 4096
 
 
 class KnownFacts(Generic[P]):
-    """Keeps the facts that ``inner`` tells for ``ttl_seconds``; ``clock`` is monotonic.
+    """Keeps the facts that ``inner`` tells for as long as ``rules`` allow; ``clock`` is monotonic,
+    ``wall_clock`` tells the seconds since the epoch.
 
-    For ``stale_seconds`` more they are told while they are asked for anew. That a key is missing is
-    kept for ``missing_seconds``. ``holding`` is what has bytes at hand, if anything has.
+    That a key is missing is kept for ``missing_seconds``. ``holding`` is what has bytes at hand, if
+    anything has.
     """
 
     def __init__(
         self,
         inner: Origin[P],
-        ttl_seconds: float,
+        rules: BeliefRules,
         *,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
         metrics: OriginMetrics | None = None,
-        stale_seconds: float = 0.0,
         missing_seconds: float = 0.0,
         holding: Holding | None = None,
     ) -> None:
         self.inner = inner
         self._holding = holding
-        self._ttl = ttl_seconds
-        self._stale = stale_seconds
+        self._rules = rules
         self._missing_seconds = missing_seconds
         self._clock = clock
+        self._wall_clock = wall_clock
         self._metrics = metrics or OriginMetrics()
-        self._known: OrderedDict[ObjectKey, tuple[ObjectFacts, float]] = OrderedDict()
+        self._known: OrderedDict[ObjectKey, _Known] = OrderedDict()
         self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
         self._asked: dict[ObjectKey, Lookup[P]] = {}
 
@@ -114,7 +122,7 @@ class KnownFacts(Generic[P]):
     def known(self, key: ObjectKey) -> ObjectFacts | None:
         """What is believed of a key, if its time is not over."""
         known = self._known.get(key)
-        return known[0] if known is not None and known[1] > self._clock() else None
+        return known.facts if known is not None and known.fresh_until > self._clock() else None
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
         """Bytes of an object whose facts are known, if all of them are at hand."""
@@ -127,7 +135,7 @@ class KnownFacts(Generic[P]):
     def forget(self, facts: ObjectFacts) -> None:
         """Believe no longer that a version is current."""
         known = self._known.get(facts.key)
-        if known is not None and known[0].etag == facts.etag:
+        if known is not None and known.facts.etag == facts.etag:
             del self._known[facts.key]
 
     async def close(self) -> None:
@@ -147,14 +155,13 @@ class KnownFacts(Generic[P]):
         if known is None:
             self._believe_missing(key, now)
             return None
-        facts, until = known
-        if until <= now:
-            if until + self._stale <= now or not may_be_stale(facts.cache_control):
+        if known.fresh_until <= now:
+            if known.told_until <= now:
                 return None
             self._refresh(key)
         self._known.move_to_end(key)
         self._metrics.facts("known")
-        return facts
+        return known.facts
 
     def _believe_missing(self, key: ObjectKey, now: float) -> None:
         missing = self._missing.get(key)
@@ -212,18 +219,37 @@ class KnownFacts(Generic[P]):
         now = self._clock()
         if isinstance(outcome, OriginError) and lookup.in_background:
             log.info("the facts of %s could not be renewed: %s", key, outcome)
-        if isinstance(outcome, ObjectNotFound):
+        if isinstance(outcome, ObjectWithdrawn):
             self._known.pop(key, None)
-            if self._missing_seconds:
+            if isinstance(outcome, ObjectNotFound) and self._missing_seconds:
                 _keep(self._missing, key, (outcome.detail, now + self._missing_seconds))
         elif isinstance(outcome, Opened):
             self._missing.pop(key, None)
-            facts, age = outcome.facts, outcome.age
-            kept = self._ttl > age and may_be_believed(facts.cache_control)
-            if kept and _size(facts) <= MAX_FACTS_BYTES:
-                _keep(self._known, key, (facts, now + self._ttl - age))
+            known = self._known_from(outcome.facts, now)
+            if known.told_until > now and _size(known.facts) <= MAX_FACTS_BYTES:
+                _keep(self._known, key, known)
             else:
                 self._known.pop(key, None)
+
+    def _known_from(self, told: ObjectFacts, now: float) -> _Known:
+        """For how long facts are believed which were the answer to a question just now."""
+        age = max(now - told.told_at, 0.0)
+        may = belief(told, self._rules, date=self._wall_clock() - age)
+        if age < may.while_asking:
+            return _Known(told, now - age + may.fresh, now - age + may.while_asking)
+        # Their time was over when they came: the origin cannot be asked, or has no time to give.
+        # Whoever asks next need not find that out again at once.
+        last = now - age + may.if_error
+        return _Known(told, min(now + may.fresh, last), min(now + may.while_asking, last))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Facts, until when they are fresh, and until when they are told while they are asked for."""
+
+    facts: ObjectFacts
+    fresh_until: float
+    told_until: float
 
 
 class _Forgetting(AbstractAsyncContextManager[T]):
@@ -244,7 +270,7 @@ class _Forgetting(AbstractAsyncContextManager[T]):
     async def __aenter__(self) -> T:
         try:
             return await self._inner.__aenter__()
-        except (ObjectChanged, ObjectNotFound):
+        except ObjectWithdrawn:
             self._known.forget(self._facts)
             raise
 
@@ -254,7 +280,7 @@ class _Forgetting(AbstractAsyncContextManager[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if isinstance(error, ObjectChanged | ObjectNotFound):
+        if isinstance(error, ObjectWithdrawn):
             self._known.forget(self._facts)
         return await self._inner.__aexit__(kind, error, trace)
 

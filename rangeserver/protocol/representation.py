@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from rangeserver.protocol.validators import EntityTag, parse_entity_tag, parse_http_date
@@ -16,6 +16,8 @@ ObjectKey = NewType("ObjectKey", str)
 # character would make aiohttp drop the whole response) is treated as absent.
 _SAFE_VALUE = re.compile(r"[\t\x20-\x7e]+")
 
+_AGE = re.compile("[0-9]{1,10}")
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:
@@ -26,6 +28,9 @@ class ObjectFacts:
     that keeps them. The other fields are the values stored with
     the object, or ``None``. All can be sent on as they are but for ``content_disposition``, which
     must be read and written anew.
+
+    Two facts are the same whenever they were told. ``told_at`` is when the origin told them, by the
+    monotonic clock, and ``upstream_age`` how many seconds old they were then by its own account.
     """
 
     key: ObjectKey
@@ -39,6 +44,12 @@ class ObjectFacts:
     cache_control: str | None = None
     expires: str | None = None
     version_id: str | None = None
+    upstream_age: int = field(default=0, compare=False)
+    told_at: float = field(default=0.0, compare=False)
+
+    def age(self, now: float) -> int:
+        """The whole seconds since these were the origin's, ``now`` by the monotonic clock."""
+        return self.upstream_age + max(int(now - self.told_at), 0)
 
     @property
     def entity_tag(self) -> EntityTag:
@@ -59,9 +70,10 @@ def stored_coding(headers: Mapping[str, str]) -> str | None:
 
 
 def facts_from_headers(
-    key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int
+    key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int, told_at: float = 0.0
 ) -> ObjectFacts:
-    """Facts from an origin answer's header fields (lower-case names).
+    """Facts from an origin answer's header fields (lower-case names), which came ``now``, in
+    seconds since the epoch, or ``told_at`` by the monotonic clock.
 
     Values that could not be sent on are dropped. Raises ``ValueError`` when there is no strong
     entity tag: without one no two reads can be known to be of the same bytes, and If-Match,
@@ -84,7 +96,15 @@ def facts_from_headers(
         cache_control=_safe(headers, "cache-control") or None,
         expires=_safe(headers, "expires") or None,
         version_id=_version_id(headers),
+        upstream_age=_age(headers),
+        told_at=told_at,
     )
+
+
+def _age(headers: Mapping[str, str]) -> int:
+    """What a cache before the origin says of its answer (RFC 9111 §5.1)."""
+    value = headers.get("age", "")
+    return int(value) if _AGE.fullmatch(value) else 0
 
 
 def _version_id(headers: Mapping[str, str]) -> str | None:

@@ -101,19 +101,21 @@ def plan_response(
     rules: PlanRules,
     *,
     now: int,
+    age: int,
     new_boundary: Callable[[], str],
 ) -> ResponsePlan:
     """Decide the answer to a GET or HEAD of an object that exists.
 
-    ``now`` is in seconds since the epoch; ``new_boundary`` is called at most once, for a
-    multipart answer. The order is that of RFC 9110 §13.2.2: a 412 beats a 304, which beats
-    anything Range may say; a false If-Range hides the Range field, even a bad one.
+    ``now`` is in seconds since the epoch, ``age`` how many seconds ago the origin told the facts;
+    ``new_boundary`` is called at most once, for a multipart answer. The order is that of RFC 9110
+    §13.2.2: a 412 beats a 304, which beats anything Range may say; a false If-Range hides the Range
+    field, even a bad one.
     """
     verdict = evaluate(request.conditions, facts, now=now)
     if verdict is Verdict.FAILED:
         return ResponsePlan(412, {})
     # Never later than Date (RFC 9110 §8.8.2.1), though the origin's clock may be ahead.
-    headers = dict(_validator_headers(facts, min(facts.last_modified or 0, now)))
+    headers = {"Age": str(age), **_validator_headers(facts, min(facts.last_modified or 0, now))}
     if verdict is Verdict.NOT_MODIFIED:
         return ResponsePlan(304, headers)
     headers |= _representation_headers(request.download, facts, rules.inline_types)

@@ -156,7 +156,9 @@ class _Target:
             return None
         head, now = self._head, int(time.time())
         if head is None or head.facts is not facts or head.now != now:
-            head = self._head = PreparedHead(facts, self._rules, self._download, now=now)
+            age = facts.age(time.monotonic())
+            head = PreparedHead(facts, self._rules, self._download, now=now, age=age)
+            self._head = head
         return head
 
 

@@ -155,7 +155,12 @@ class ObjectHandler:
         opening = _Opening(origin, key, asked, rules, facts_alone=sure)
         async with opening as opened:
             plan = plan_response(
-                asked, opened.facts, rules, now=int(time.time()), new_boundary=new_boundary
+                asked,
+                opened.facts,
+                rules,
+                now=int(time.time()),
+                age=opened.facts.age(time.monotonic()),
+                new_boundary=new_boundary,
             )
             if opened.parts is not None and opened.span not in plan.body:
                 await opening.close()

@@ -1,7 +1,7 @@
 """Response heads whose lines stand already, but for the few that differ from request to request.
 
 They are those that the relay would send: made by the same plan, of which some lines are then left
-open. For a second, for Date is among those that stand.
+open. For a second, for Date and Age are among those that stand.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class PreparedHead:
     __slots__ = ("_part", "_whole", "facts", "now")
 
     def __init__(
-        self, facts: ObjectFacts, rules: PlanRules, download: str | None, *, now: int
+        self, facts: ObjectFacts, rules: PlanRules, download: str | None, *, now: int, age: int
     ) -> None:
         self.facts = facts
         self.now = now
-        whole = _plan(facts, rules, download, (), now)
+        whole = _plan(facts, rules, download, (), now, age)
         self._whole = _left_open(whole, {})
-        sample = _plan(facts, rules, download, ("bytes=0-0",), now)
+        sample = _plan(facts, rules, download, ("bytes=0-0",), now, age)
         ranged = f"bytes %d-%d/{facts.size}"
         self._part = _left_open(sample, {hdrs.CONTENT_RANGE: ranged, hdrs.CONTENT_LENGTH: "%d"})
 
@@ -54,10 +54,15 @@ class PreparedHead:
 
 
 def _plan(
-    facts: ObjectFacts, rules: PlanRules, download: str | None, ranges: tuple[str, ...], now: int
+    facts: ObjectFacts,
+    rules: PlanRules,
+    download: str | None,
+    ranges: tuple[str, ...],
+    now: int,
+    age: int,
 ) -> ResponsePlan:
     request = ObjectRequest("GET", Conditions(range=ranges), download)
-    return plan_response(request, facts, rules, now=now, new_boundary=str)
+    return plan_response(request, facts, rules, now=now, age=age, new_boundary=str)
 
 
 def _left_open(plan: ResponsePlan, values: Mapping[str, str]) -> str:

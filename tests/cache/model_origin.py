@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -96,7 +97,7 @@ class MemoryOrigin:
             raise type(self.error)("refused")
         if key not in self.current:
             raise ObjectNotFound
-        return self.current[key]
+        return replace(self.current[key], told_at=time.monotonic())
 
     @asynccontextmanager
     async def _body(

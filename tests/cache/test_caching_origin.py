@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -264,28 +265,40 @@ async def test_what_another_process_was_told_is_believed_for_its_time(
         setting(tmp_path, inner, ttl_seconds=60) as one,
         setting(tmp_path, inner, ttl_seconds=60) as other,
     ):
-        await one.open()
+        first = await one.open()
         opened = await other.open()
-        assert (opened.believed, 0 <= opened.age < 5, len(inner.requests)) == (True, True, 1)
+        assert (opened.believed, len(inner.requests)) == (True, 1)
+        # As old as they are, whoever tells them.
+        assert opened.facts.told_at == pytest.approx(first.facts.told_at, abs=0.1)
         await other.origin.describe(KEY)
         assert inner.requests[1:] == [("a", None)]
 
 
+@pytest.mark.parametrize(("age", "believed"), [(59.0, True), (61.0, False)])
 async def test_a_file_made_late_does_not_make_facts_young(
-    tmp_path: Path, inner: MemoryOrigin, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inner: MemoryOrigin, age: float, believed: bool
 ) -> None:
     """They are as old as they are: neither of now, nor of no time at all."""
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         facts = await one.origin.describe(KEY)
-        then = time.time()
-        monkeypatch.setattr(time, "time", lambda: then + 50)
-        await one.read(facts)
-        opened = await one.open()
-        assert opened.believed
-        assert 50 <= opened.age < 60
-        monkeypatch.setattr(time, "time", lambda: then + 61)
-        assert not (await one.open()).believed
+        await one.read(replace(facts, told_at=facts.told_at - age))
+        assert (await one.open()).believed is believed
         assert (await one.open()).believed
+
+
+async def test_a_clock_that_was_set_back_makes_nothing_young(
+    tmp_path: Path, inner: MemoryOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with setting(tmp_path, inner, ttl_seconds=60) as one:
+        await one.open()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now - 10)
+        assert not (await one.open()).believed
+        inner.refusals = 1000
+        assert (await one.open()).believed  # noted a moment ago, by the clock as it is now
+        monkeypatch.setattr(time, "time", lambda: now - 20)
+        with pytest.raises(OriginUnreachable):
+            await one.open()
 
 
 async def test_no_cache_is_always_asked(tmp_path: Path, inner: MemoryOrigin) -> None:

@@ -12,7 +12,6 @@ import pytest
 from rangeserver.cache import fill as module
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import CacheFailed, Fill
-from rangeserver.cache.header import NEVER
 from rangeserver.errors import OriginProtocolError
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK
@@ -34,7 +33,7 @@ def small_parts(inner: MemoryOrigin) -> None:
 
 
 async def entry_of(one: Setting) -> Entry:
-    entry = await one.cache.create("aws films a", one.inner.current["a"], "me", checked=NEVER)
+    entry = await one.cache.create("aws films a", one.inner.current["a"], "me")
     assert entry is not None
     return entry
 

@@ -30,8 +30,9 @@ OTHER = random.Random(2).randbytes(5 * MIB)
 def cached(fake: FakeS3, directory: Path, **settings: Any) -> Config:
     """A server that keeps what it serves in ``directory``."""
     ttl = settings.pop("ttl_seconds", 60.0)
+    origin = settings.pop("origin", None)
     cache = {"enabled": True, "directory": str(directory), "min_free_bytes": 0, **settings}
-    return config_for(fake, cache=cache, ttl_seconds=ttl)
+    return config_for(fake, cache=cache, origin=origin, ttl_seconds=ttl)
 
 
 async def test_a_second_reader_asks_nothing_of_the_origin(fake: FakeS3, tmp_path: Path) -> None:

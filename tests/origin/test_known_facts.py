@@ -22,6 +22,7 @@ from rangeserver.metrics import Metrics
 from rangeserver.origin import known_facts, lookups
 from rangeserver.origin.base import Opened, Part
 from rangeserver.origin.known_facts import MAX_FACTS_BYTES, KnownFacts
+from rangeserver.protocol.freshness import BeliefRules
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.exposition import scrape
@@ -36,7 +37,9 @@ TTL = 5.0
 class Inner:
     """An origin that answers at once, or when told to, and counts what is open."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.age = 0.0
         self.described: list[ObjectKey] = []
         self.opened: list[tuple[ObjectKey, AskedRange]] = []
         self.facts = FACTS
@@ -66,7 +69,7 @@ class Inner:
             self.waiting -= 1
         if self.error is not None:
             raise self.error
-        return replace(self.facts, key=key)
+        return replace(self.facts, key=key, told_at=self.clock() - self.age)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         self.described.append(key)
@@ -102,11 +105,15 @@ class Course:
     """What a test looks at."""
 
     def __init__(self, ttl_seconds: float = TTL) -> None:
-        self.inner = Inner()
         self.clock = Clock()
+        self.inner = Inner(self.clock)
         self._metrics = Metrics()
         self.known = KnownFacts(
-            self.inner, ttl_seconds, clock=self.clock, metrics=self._metrics.origin
+            self.inner,
+            BeliefRules(ttl_seconds),
+            clock=self.clock,
+            wall_clock=self.clock,
+            metrics=self._metrics.origin,
         )
 
     async def describe(self, key: ObjectKey = KEY) -> ObjectFacts:
@@ -465,6 +472,7 @@ async def test_comings_and_goings_at_random_leave_nothing(course: Course) -> Non
 # --- longer than for a moment, while they are asked for
 
 STALE = 10.0
+IF_ERROR = 100.0
 
 
 @pytest.fixture
@@ -473,10 +481,10 @@ async def lenient() -> AsyncIterator[Course]:
     driven = Course()
     driven.known = KnownFacts(
         driven.inner,
-        TTL,
+        BeliefRules(TTL, STALE, IF_ERROR),
         clock=driven.clock,
+        wall_clock=driven.clock,
         metrics=driven._metrics.origin,
-        stale_seconds=STALE,
         missing_seconds=2.0,
     )
     yield driven
@@ -535,15 +543,24 @@ async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> No
     assert lenient.inner.asked == 3
 
 
-async def test_that_it_is_gone_is_learned_in_the_background(lenient: Course) -> None:
+@pytest.mark.parametrize(
+    "error", [ObjectNotFound("gone"), AccessDenied("no"), ObjectChanged("new")]
+)
+async def test_that_it_is_withdrawn_is_learned_in_the_background(
+    lenient: Course, error: OriginError
+) -> None:
     await lenient.describe()
     lenient.clock.now += TTL
-    lenient.inner.error = ObjectNotFound("gone")
+    lenient.inner.error = error
     assert await lenient.describe() == FACTS
     await eventually(lambda: not lenient.known._asked)
-    with pytest.raises(ObjectNotFound, match="gone"):
+    with pytest.raises(type(error), match=str(error)):
         await lenient.describe()
-    assert lenient.inner.asked == 2
+    assert lenient.inner.asked == 2 + (not isinstance(error, ObjectNotFound))
+    lenient.clock.now += TTL
+    lenient.inner.error = OriginUnreachable()
+    with pytest.raises(OriginUnreachable):
+        await lenient.describe()
 
 
 async def test_closing_ends_the_question(lenient: Course) -> None:
@@ -588,17 +605,15 @@ async def test_no_other_refusal_is(lenient: Course, error: OriginError) -> None:
 class Aged(Inner):
     """Tells facts of some seconds ago."""
 
-    age = 3.0
-
     @asynccontextmanager
     async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
         self.opened.append((key, wanted))
-        yield Opened(await self._answer(key), believed=True, age=self.age)
+        yield Opened(await self._answer(key), believed=True)
 
 
 @pytest.mark.parametrize(("age", "asked"), [(3.0, 1), (TTL, 2)])
 async def test_age_counts(course: Course, age: float, asked: int) -> None:
-    course.known.inner = course.inner = inner = Aged()
+    course.known.inner = course.inner = inner = Aged(course.clock)
     inner.age = age
     await course.open()
     course.clock.now += TTL - 3.0 - 0.01
@@ -609,8 +624,51 @@ async def test_age_counts(course: Course, age: float, asked: int) -> None:
     assert inner.asked == asked + 1
 
 
+async def test_the_object_can_ask_for_less(lenient: Course) -> None:
+    lenient.inner.facts = replace(FACTS, cache_control="max-age=1")
+    await lenient.describe()
+    lenient.clock.now += 0.9
+    assert lenient.known.known(KEY) == FACTS_FOR_A_SECOND
+    assert await lenient.describe() == FACTS_FOR_A_SECOND
+    assert lenient.inner.asked == 1
+    lenient.clock.now += 0.2
+    assert lenient.known.known(KEY) is None
+    lenient.inner.hold()
+    (waiting,) = lenient.started(lenient.describe, 1)
+    await eventually(lambda: lenient.inner.waiting == 1)
+    assert not waiting.done()
+    lenient.inner.release()
+    await waiting
+    assert lenient.inner.asked == 2
+
+
+FACTS_FOR_A_SECOND = replace(FACTS, cache_control="max-age=1")
+
+
+@pytest.mark.parametrize(
+    ("age", "kept", "kept_for_3_seconds"),
+    [(20.0, True, True), (IF_ERROR - 3.0, True, False), (IF_ERROR, False, False)],
+)
+async def test_what_is_told_for_want_of_an_answer_is_believed_for_a_moment(
+    lenient: Course, age: float, kept: bool, kept_for_3_seconds: bool
+) -> None:
+    """Not each one who asks is to wait until the origin could not be asked; in all no longer than
+    that may be told.
+    """
+    lenient.inner.age = age
+    for _ in range(3):
+        assert await lenient.describe() == FACTS
+    assert lenient.inner.asked == (1 if kept else 3)
+    lenient.clock.now += 3.0
+    assert (lenient.known.known(KEY) == FACTS) is kept_for_3_seconds
+    lenient.clock.now += TTL + STALE
+    asked = lenient.inner.asked
+    await lenient.describe()
+    assert lenient.inner.asked == asked + 1
+
+
 async def test_all_are_told_that_it_was_but_believed(course: Course) -> None:
-    course.known.inner = course.inner = Aged()
+    course.known.inner = course.inner = Aged(course.clock)
     course.inner.hold()
     tasks = course.started(course.open, 3)
     await eventually(lambda: course.inner.waiting == 1)

@@ -21,6 +21,7 @@ from rangeserver.protocol.response_plan import (
 from rangeserver.protocol.validators import format_http_date
 
 NOW = 1_795_348_800
+AGE = 7
 MODIFIED = 784_111_777
 MODIFIED_TEXT = "Sun, 06 Nov 1994 08:49:37 GMT"
 N = 1000
@@ -41,6 +42,7 @@ EMPTY = replace(FACTS, size=0)
 GZIPPED = replace(FACTS, content_encoding="gzip")
 
 VALIDATORS = {
+    "Age": str(AGE),
     "ETag": '"v1"',
     "Accept-Ranges": "bytes",
     "Last-Modified": MODIFIED_TEXT,
@@ -66,7 +68,7 @@ def plan(
 ) -> ResponsePlan:
     values = {name: (line,) if isinstance(line, str) else line for name, line in lines.items()}
     request = ObjectRequest(method, replace(conditions, **values), download)
-    return plan_response(request, facts, rules, now=NOW, new_boundary=lambda: BOUNDARY)
+    return plan_response(request, facts, rules, now=NOW, age=AGE, new_boundary=lambda: BOUNDARY)
 
 
 def test_get_is_the_whole_object() -> None:
@@ -271,12 +273,17 @@ def test_true_conditions_let_a_range_through() -> None:
 def test_fields_the_object_lacks_are_absent() -> None:
     bare = ObjectFacts(ObjectKey("a.mp4"), N, '"v1"')
     assert plan(bare).headers == {
+        "Age": str(AGE),
         "ETag": '"v1"',
         "Accept-Ranges": "bytes",
         "Content-Type": "video/mp4",
         "X-Content-Type-Options": "nosniff",
     }
-    assert plan(bare, if_none_match="*").headers == {"ETag": '"v1"', "Accept-Ranges": "bytes"}
+    assert plan(bare, if_none_match="*").headers == {
+        "Age": str(AGE),
+        "ETag": '"v1"',
+        "Accept-Ranges": "bytes",
+    }
 
 
 def test_entity_tag_is_passed_on_unchanged() -> None:
@@ -457,7 +464,7 @@ def test_every_plan_keeps_the_rules_of_http(
 
     def planned(method: str, conditions: Conditions) -> ResponsePlan:
         request = ObjectRequest(method, conditions, download)
-        return plan_response(request, facts, RULES, now=NOW, new_boundary=new_boundary)
+        return plan_response(request, facts, RULES, now=NOW, age=AGE, new_boundary=new_boundary)
 
     result = planned(method, conditions)
     whole = planned("GET", Conditions())

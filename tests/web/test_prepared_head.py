@@ -42,7 +42,7 @@ def test_a_head_is_that_of_the_plan(
     rules = PlanRules(5, ("video/*",))
     ranges = () if span is None else (f"bytes={span.start}-{span.stop - 1}",)
     request = ObjectRequest("GET", Conditions(range=ranges), download)
-    plan = plan_response(request, facts, rules, now=NOW, new_boundary=str)
+    plan = plan_response(request, facts, rules, now=NOW, age=7, new_boundary=str)
     head = head_of("some-id", plan, HttpVersion11, keep_alive=True)
-    prepared = PreparedHead(facts, rules, download, now=NOW)
+    prepared = PreparedHead(facts, rules, download, now=NOW, age=7)
     assert (prepared.whole("some-id") if span is None else prepared.part("some-id", span)) == head

@@ -115,6 +115,7 @@ def _check_metadata(answer: Answer) -> None:
     for name, value in _STORED.items():
         assert fields[name] == value, name
     assert fields["accept-ranges"] == "bytes"
+    assert fields["age"] == "0"  # here the origin is asked each time
     assert fields["server"] == "rangeserver"
     assert "x-request-id" in fields
     assert not any(name.startswith("x-amz") for name in fields)

@@ -320,6 +320,7 @@ def test_what_a_304_carries(films: Site) -> None:
     answer = exchange(films.address, request(TARGET, f"If-None-Match: {ETAG}"))
     assert answer.status == 304
     assert set(answer.fields) == {
+        "age",
         "etag",
         "last-modified",
         "cache-control",

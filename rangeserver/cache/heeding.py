@@ -1,0 +1,45 @@
+"""What the origin says of an object while bytes of it are read counts for what is kept of it, also
+where nobody waits for those bytes any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from rangeserver.errors import ObjectWithdrawn
+from rangeserver.origin.base import Origin
+from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.protocol.representation import ObjectFacts
+
+
+class HeedingReads:
+    """Reads of ``origin``; ``withdrawn`` is told of versions that it does not give any more."""
+
+    def __init__(
+        self,
+        origin: Origin[bytes],
+        withdrawn: Callable[[ObjectFacts, ObjectWithdrawn], Awaitable[None]],
+    ) -> None:
+        self._origin = origin
+        self._withdrawn = withdrawn
+
+    @asynccontextmanager
+    async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of ``span`` of exactly the version that ``facts`` describes."""
+        async with self._heeding(facts), self._origin.read(facts, span) as parts:
+            yield parts
+
+    async def go_on(self, facts: ObjectFacts, parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        """The rest of a read that has begun."""
+        async with self._heeding(facts):
+            async for part in parts:
+                yield part
+
+    @asynccontextmanager
+    async def _heeding(self, facts: ObjectFacts) -> AsyncIterator[None]:
+        try:
+            yield
+        except ObjectWithdrawn as error:
+            await self._withdrawn(facts, error)
+            raise
