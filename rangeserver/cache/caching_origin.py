@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from rangeserver.cache.cache import Cache
@@ -69,6 +72,9 @@ class CachingOrigin:
         self._worth = Worth(cache)
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._rules = cache.config.belief_rules
+        self._gives_what_is_gone = config.use_version_ids
+        """Then a file may have been removed because its object is gone, and nothing shows it when
+        another is made for the same version: no more is noted of that than was told just now."""
         self._reads = HeedingReads(inner, self._version_withdrawn)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
@@ -289,6 +295,8 @@ class CachingOrigin:
         place = self.place(facts.key)
         entry = await self.cache.find(place)
         if entry is None:
+            if self._gives_what_is_gone and facts.age(time.monotonic()) > 0:
+                facts = replace(facts, told_at=-math.inf)
             entry = await self.cache.create(place, facts, self._reader())
         if entry is None or not _is_of(entry, facts):
             # Another version: somebody knows better than we do, or will have noticed by the next

@@ -11,12 +11,13 @@ import math
 import time
 from dataclasses import replace
 
+from rangeserver.cache.header import NEVER
 from rangeserver.protocol.representation import ObjectFacts
 
 
 def noted(facts: ObjectFacts) -> float:
     """When facts were told, as it is noted in a file: in seconds since the epoch."""
-    return time.time() - (time.monotonic() - facts.told_at)
+    return max(time.time() - (time.monotonic() - facts.told_at), NEVER)
 
 
 def seconds_since(moment: float) -> float:

@@ -234,7 +234,7 @@ class KnownFacts(Generic[P]):
     def _known_from(self, told: ObjectFacts, now: float) -> _Known:
         """For how long facts are believed which were the answer to a question just now."""
         age = max(now - told.told_at, 0.0)
-        may = belief(told, self._rules, date=self._wall_clock() - age)
+        may = belief(told, self._rules, date=max(self._wall_clock() - age, 0.0))
         if age < may.while_asking:
             return _Known(told, now - age + may.fresh, now - age + may.while_asking)
         # Their time was over when they came: the origin cannot be asked, or has no time to give.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ ObjectKey = NewType("ObjectKey", str)
 _SAFE_VALUE = re.compile(r"[\t\x20-\x7e]+")
 
 _AGE = re.compile("[0-9]{1,10}")
+_MAX_AGE = 2.0**31
+"""Whatever is older is as old (RFC 9111 §1.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,11 @@ class ObjectFacts:
     expires: str | None = None
     version_id: str | None = None
     upstream_age: int = field(default=0, compare=False)
-    told_at: float = field(default=0.0, compare=False)
+    told_at: float = field(default=-math.inf, compare=False)
 
     def age(self, now: float) -> int:
         """The whole seconds since these were the origin's, ``now`` by the monotonic clock."""
-        return self.upstream_age + max(int(now - self.told_at), 0)
+        return self.upstream_age + int(min(max(now - self.told_at, 0.0), _MAX_AGE))
 
     @property
     def entity_tag(self) -> EntityTag:
@@ -70,7 +73,7 @@ def stored_coding(headers: Mapping[str, str]) -> str | None:
 
 
 def facts_from_headers(
-    key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int, told_at: float = 0.0
+    key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int, told_at: float = -math.inf
 ) -> ObjectFacts:
     """Facts from an origin answer's header fields (lower-case names), which came ``now``, in
     seconds since the epoch, or ``told_at`` by the monotonic clock.

@@ -350,6 +350,22 @@ async def test_nor_what_the_origin_refuses(
     assert bool(kept(tmp_path)) is isinstance(error, AccessDenied)
 
 
+@pytest.mark.parametrize("error", [ObjectNotFound(), ObjectChanged()])
+async def test_what_a_fetch_learns_counts_though_nobody_waits_for_it(
+    one: Setting, tmp_path: Path, error: ObjectNotFound | ObjectChanged
+) -> None:
+    facts = one.inner.current["a"]
+    await one.read(facts, ByteSpan(0, 10))
+    del one.inner.requests[:]
+    one.inner.error, one.inner.refusals = error, 1
+    reader = asyncio.create_task(one.read(facts, ByteSpan(2_000_000, 2_000_010)))
+    while not one.inner.requests:  # noqa: ASYNC110 (in the turn in which it is asked)
+        await asyncio.sleep(0)
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    await eventually(lambda: not kept(tmp_path))
+
+
 # --- leaving
 
 

@@ -322,6 +322,29 @@ async def test_a_version_of_a_deleted_object_does_not_come_back(
                 assert (await client.get("/film")).status in {502, 503}
 
 
+async def test_nor_through_a_process_that_has_not_heard_of_it(
+    tmp_path: Path, clocks: Clocks
+) -> None:
+    """It may serve the version for as long as it believes in it, but leaves nothing behind that
+    others would serve while the origin is down.
+    """
+    async with FakeS3(versioned=True) as fake:
+        fake.put("film", FILM)
+        settings: dict[str, Any] = {"origin": {"use_version_ids": True}, "ttl_seconds": 5.0}
+        async with servers(fake, tmp_path, 2, **settings) as (one, other):
+            assert (await one.get("/film")).body == FILM
+            clocks.pass_by(4.0)
+            assert (await other.get("/film", method="HEAD")).status == 200
+            fake.delete("film")
+            clocks.pass_by(2.0)
+            assert (await one.get("/film", method="HEAD")).status == 404
+            assert (await other.get("/film")).body == FILM
+            await fake.refuse()
+            clocks.pass_by(10.0)
+            for client in (one, other):
+                assert (await client.get("/film")).status in {502, 503}
+
+
 async def test_a_replaced_object_does_not_come_back(
     fake: FakeS3, tmp_path: Path, clocks: Clocks
 ) -> None:
