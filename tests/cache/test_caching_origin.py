@@ -355,10 +355,11 @@ async def test_what_a_fetch_learns_counts_though_nobody_waits_for_it(
     one: Setting, tmp_path: Path, error: ObjectNotFound | ObjectChanged
 ) -> None:
     facts = one.inner.current["a"]
-    await one.read(facts, ByteSpan(0, 10))
+    await one.read(facts, ByteSpan(0, 1_000_000))
+    assert kept(tmp_path)
     del one.inner.requests[:]
     one.inner.error, one.inner.refusals = error, 1
-    reader = asyncio.create_task(one.read(facts, ByteSpan(2_000_000, 2_000_010)))
+    reader = asyncio.create_task(one.read(facts, ByteSpan(1_500_000, 2_000_000)))
     while not one.inner.requests:  # noqa: ASYNC110 (in the turn in which it is asked)
         await asyncio.sleep(0)
     reader.cancel()
