@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -40,6 +41,7 @@ from rangeserver.errors import (
 )
 from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.origin.identity import reader
+from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_stored
 from rangeserver.protocol.freshness import belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
@@ -75,6 +77,8 @@ class CachingOrigin:
         self._gives_what_is_gone = config.use_version_ids
         """Then a file may have been removed because its object is gone, and nothing shows it when
         another is made for the same version: no more is noted of that than was told just now."""
+        self._not_kept: OrderedDict[ObjectKey, None] = OrderedDict()
+        """Objects that must not be kept, by what was last told of them."""
         self._reads = HeedingReads(inner, self._version_withdrawn)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
@@ -113,6 +117,8 @@ class CachingOrigin:
     ) -> Opened[Part]:
         place = self.place(key)
         entry = await self.cache.find(place)
+        if entry is None and key in self._not_kept:
+            return await self._asked_past(stack, key, wanted)
         if entry is None:
             async with self.cache.asking_first(place):
                 entry = await self.cache.find(place)
@@ -131,13 +137,12 @@ class CachingOrigin:
         """Ask for an object of which nothing is in the cache."""
         around = self._whole_blocks(wanted)
         if not (self.cache.may_write() and self._worth.of_unknown(place, wanted, around)):
-            self.cache.metrics.bypassed()
-            return await stack.enter_async_context(self.inner.open(key, wanted))
+            return await self._asked_past(stack, key, wanted)
         inner = await stack.enter_async_context(AsyncExitStack())
         opened = await inner.enter_async_context(self.inner.open(key, around))
         if opened.parts is None:
             return opened
-        if may_be_stored(opened.facts.cache_control):
+        if self._may_be_kept(opened.facts):
             me = self._reader()
             entry = await self.cache.create(place, opened.facts, me)
             if entry is not None and _is_of(entry, opened.facts):
@@ -155,6 +160,28 @@ class CachingOrigin:
         self.cache.metrics.bypassed()
         past = self._past(opened, opened.parts, inner, span)
         return Opened(opened.facts, span, await stack.enter_async_context(aclosing(past)))
+
+    async def _asked_past(
+        self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
+    ) -> Opened[Part]:
+        """Just what is wanted, with nothing of it kept."""
+        self.cache.metrics.bypassed()
+        opened = await stack.enter_async_context(self.inner.open(key, wanted))
+        self._may_be_kept(opened.facts)
+        return opened
+
+    def _may_be_kept(self, facts: ObjectFacts) -> bool:
+        """Whether an object may be, which is remembered: the next one who asks for one that may not
+        neither waits for others nor has more fetched than he wants.
+        """
+        if may_be_stored(facts.cache_control):
+            self._not_kept.pop(facts.key, None)
+            return True
+        self._not_kept[facts.key] = None
+        self._not_kept.move_to_end(facts.key)
+        if len(self._not_kept) > MAX_OBJECTS:
+            self._not_kept.popitem(last=False)
+        return False
 
     async def _past(
         self,
@@ -212,7 +239,7 @@ class CachingOrigin:
             self.cache.metrics.served_stale()
             return Opened(stale, believed=True)
         if entry is not None and (proving or self._may_read(entry)):
-            if _is_of(entry, facts) and may_be_stored(facts.cache_control):
+            if _is_of(entry, facts) and self._may_be_kept(facts):
                 await self.cache.checked(entry, facts, self._reader())
             else:
                 await self.cache.drop(entry)

@@ -127,6 +127,23 @@ async def test_what_must_not_be_kept_is_not(one: Setting, tmp_path: Path, direct
     assert one.counted("bypassed_total") == 2
 
 
+async def test_of_what_must_not_be_kept_just_the_range_is_asked_for(
+    one: Setting, tmp_path: Path
+) -> None:
+    """Not blocks around it, of which nothing would be of use, once that is known of the object."""
+    one.inner.put("a", DATA, cache_control="no-store")
+    wanted = AskedRange(1_000_005, 1_500_000)
+    for number in range(3):
+        del one.inner.requests[:]
+        await one.open(wanted=wanted)
+        assert (one.inner.requests == [("a", ByteSpan(1_000_005, 1_500_001))]) is (number > 0)
+    one.inner.put("a", DATA)
+    await one.open(wanted=wanted)  # which tells that it may be kept now
+    facts = (await one.open(wanted=wanted)).facts
+    assert await one.read(facts) == DATA
+    assert kept(tmp_path)
+
+
 async def test_an_object_that_may_no_longer_be_kept_goes(one: Setting, tmp_path: Path) -> None:
     await one.read((await one.open()).facts)
     assert kept(tmp_path)
