@@ -20,13 +20,13 @@ LONG = 3600.0
 
 
 class Clocks:
-    """Both clocks of the process, which a test can set ahead."""
+    """Both clocks of the process, which stand still until a test sets them ahead."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._ahead = 0.0
-        monotonic, wall = time.monotonic, time.time
-        patch.setattr(time, "monotonic", lambda: monotonic() + self._ahead)
-        patch.setattr(time, "time", lambda: wall() + self._ahead)
+        monotonic, wall = time.monotonic(), time.time()
+        patch.setattr(time, "monotonic", lambda: monotonic + self._ahead)
+        patch.setattr(time, "time", lambda: wall + self._ahead)
 
     def pass_by(self, seconds: float) -> None:
         self._ahead += seconds
