@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from rangeserver.logs import Sparing
 from tests.chromium import EXECUTABLE, Page, chromium_page
 from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
@@ -51,6 +53,16 @@ def aws_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         patch.delenv("CACHE_DIRECTORY", raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def talkative() -> None:
+    """What another test has had logged is news again."""
+    for name, log in logging.Logger.manager.loggerDict.items():
+        if name.startswith("rangeserver.") and isinstance(log, logging.Logger):
+            for each in log.filters:
+                if isinstance(each, Sparing):
+                    each.forget()
 
 
 @pytest.fixture

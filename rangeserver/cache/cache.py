@@ -20,16 +20,18 @@ from rangeserver.cache.directory import Directory, used_now
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.eviction import Limits, Swept, sweep
-from rangeserver.cache.header import Foreign, Header, NotOurs
+from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.moments import noted
+from rangeserver.cache.passed_by import PassedBy, is_of_the_file
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.tree import FULL
 from rangeserver.config import CacheConfig
+from rangeserver.logs import sparing
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
-log = logging.getLogger(__name__)
+log = sparing(logging.getLogger(__name__))
 
 MAX_OPEN = 512
 """Files kept open at a time; those in use beyond it stay open until they are not."""
@@ -71,6 +73,7 @@ class Cache:
         self.directory = Directory(directory, close=self.disk.close_later)
         self._limits = Limits(int(config.max_bytes), int(config.min_free_bytes))
         self.tasks: set[asyncio.Task[None]] = set()
+        self.passed_by = PassedBy(time.monotonic)
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._opened = False
         self._exposure_told = False
@@ -87,8 +90,18 @@ class Cache:
         """Whether the directory is there and could be written to when it was tried last."""
         return self._opened and time.monotonic() >= self._left_alone_until
 
-    def write_failed(self, error: OSError) -> None:
-        """Leave the directory alone for a while; what is in it is still read."""
+    def may_keep(self, place: str) -> bool:
+        """Whether an object may be, if the directory can be written to."""
+        return self.may_write() and place not in self.passed_by
+
+    def write_failed(self, error: OSError, entry: Entry | None = None) -> None:
+        """Leave the directory alone for a while, what is in it is still read; or an entry alone, if
+        it failed for what that is.
+        """
+        if entry is not None and is_of_the_file(error):
+            self.passed_by.add(entry.place, error.strerror or str(error))
+            self._let_go_of(entry)
+            return
         self.metrics.failed("write")
         if self.may_write():
             reason = error.strerror or error
@@ -105,6 +118,10 @@ class Cache:
         """Remove a file that the disk cannot read; the next reader begins another."""
         self.metrics.failed("read")
         log.warning("cache: a file is removed: %s", error)
+        self._let_go_of(entry)
+
+    def _let_go_of(self, entry: Entry) -> None:
+        """Have nobody find an entry any more."""
         if self._entries.get(entry.place) is entry:
             del self._entries[entry.place]
         self.disk.begin(self._remove, entry)
@@ -133,14 +150,17 @@ class Cache:
         if entry is not None:
             self.in_use(entry)
             return entry
-        if not self._opened:
+        if not self._opened or place in self.passed_by:
             return None
         try:
             file = await self.disk.run(self.directory.find, place)
+        except Foreign as error:
+            self.metrics.failed("read" if isinstance(error, Unreadable) else "foreign")
+            self.passed_by.add(place, f"{self.directory.path_of(place)} is {error}")
+            return None
         except NotOurs as error:
-            done = "goes past" if isinstance(error, Foreign) else "has removed"
-            log.warning("cache: %s %s: %s", done, self.directory.path_of(place), str(error))
             self.metrics.failed("foreign")
+            log.warning("cache: removed %s: %s", self.directory.path_of(place), str(error))
             return None
         except OSError as error:
             self.metrics.failed("read")
@@ -189,16 +209,19 @@ class Cache:
         """The entry of a version of an object, told to ``reader``, or of that which another process
         made of the object meanwhile; ``None`` if there can be none now.
         """
-        if not self.may_write():
+        if not self.may_keep(place):
             return None
         header = Header(place, facts, int(self.config.block_bytes), {reader: noted(facts)})
         try:
             file = await self.disk.run(self.directory.create, header)
         except OSError as error:
-            self.write_failed(error)
+            if is_of_the_file(error):
+                self.passed_by.add(place, error.strerror or str(error))
+            else:
+                self.write_failed(error)
             return None
         except (NotOurs, ValueError) as error:
-            log.warning("cache: %s is not cached: %s", place, str(error))
+            self.passed_by.add(place, str(error))
             return None
         return self._keep(place, file)
 
@@ -261,7 +284,7 @@ class Cache:
         locked = False
         until = time.monotonic() + _OTHERS_OPENING_SECONDS
         try:
-            while self.may_write() and not (locked := self.directory.try_lock_place(place)):
+            while self.may_keep(place) and not (locked := self.directory.try_lock_place(place)):
                 free = functools.partial(self.directory.is_place_free, place)
                 if not await self.others.until(free, within=until - time.monotonic()):
                     break

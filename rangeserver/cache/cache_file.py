@@ -53,6 +53,8 @@ _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 """What a symbolic link, a directory and a socket cannot be opened for."""
 
 _NOT_A_FILE = "not a file"
+_MAX_FILE_BYTES = (1 << 63) - 1
+"""Of any file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,9 @@ class CacheFile:
         cls, within: HeldDirectory, name: str, header: Header, *, close: Callable[[int], object]
     ) -> CacheFile:
         """Make a file. Raises ``OSError``; ``ValueError`` if the header does not fit."""
-        packed = pack_header(header)
-        if packed is None:
-            msg = "the header is too large"
-            raise ValueError(msg)
+        packed = _packed(header)
+        if header.layout.file_bytes > _MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         descriptor = within.open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             write_all(descriptor, packed, 0)
@@ -149,10 +150,7 @@ class CacheFile:
         :class:`NotOurs`, ``OSError`` and ``ValueError``.
         """
         header = change(_header_of(self._descriptor))
-        packed = pack_header(header)
-        if packed is None:
-            msg = "the header is too large"
-            raise ValueError(msg)
+        packed = _packed(header)
         write_all(self._descriptor, packed, 0)
         self.header = header
 
@@ -282,6 +280,14 @@ class CacheFile:
         if missing < stop:
             self.release((missing, stop))
         return first, missing
+
+
+def _packed(header: Header) -> bytes:
+    packed = pack_header(header)
+    if packed is None:
+        msg = "its facts are too large for a header"
+        raise ValueError(msg)
+    return packed
 
 
 def is_ours(within: HeldDirectory, name: str, *, owner: int) -> bool:

@@ -39,6 +39,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
+from rangeserver.logs import sparing
 from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.origin.identity import reader
 from rangeserver.origin.known_facts import MAX_OBJECTS
@@ -47,7 +48,7 @@ from rangeserver.protocol.freshness import belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
-log = logging.getLogger(__name__)
+log = sparing(logging.getLogger(__name__))
 
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
@@ -136,7 +137,7 @@ class CachingOrigin:
     ) -> Opened[Part]:
         """Ask for an object of which nothing is in the cache."""
         around = self._whole_blocks(wanted)
-        if not (self.cache.may_write() and self._worth.of_unknown(place, wanted, around)):
+        if not (self.cache.may_keep(place) and self._worth.of_unknown(place, wanted, around)):
             return await self._asked_past(stack, key, wanted)
         inner = await stack.enter_async_context(AsyncExitStack())
         opened = await inner.enter_async_context(self.inner.open(key, around))

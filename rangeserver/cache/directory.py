@@ -29,7 +29,7 @@ from stat import S_ISREG
 from rangeserver.cache import locks
 from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile, is_ours
-from rangeserver.cache.header import Foreign, Header, NotOurs
+from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
 from rangeserver.cache.held_directory import HeldDirectory
 from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -42,6 +42,7 @@ _ABANDONED_SECONDS = 60.0
 """A file gets its name within milliseconds; without one after this, its maker is dead."""
 
 _OF_THE_FILE = {errno.EIO, errno.EACCES, errno.EPERM}
+"""Why one file cannot be opened though the directory is well."""
 
 _JANITOR = 1 << 62
 """The byte of the mark whose lock makes a process the janitor; keys have those below."""
@@ -103,7 +104,7 @@ class Directory:
 
     def find(self, place: str) -> CacheFile | None:
         """The file of an object, if there is one. Raises ``OSError`` and :class:`NotOurs`, which
-        removes what was found instead, unless it is :class:`~rangeserver.cache.header.Foreign`.
+        removes what was found instead, unless it is :class:`Foreign`.
         """
         tree, name = self._tree, _name_of(place)
         try:
@@ -116,6 +117,11 @@ class Directory:
         except NotOurs:
             _remove(tree, name)
             raise
+        except OSError as error:
+            if error.errno not in _OF_THE_FILE:
+                raise
+            msg = f"not to be read ({error.strerror})"
+            raise Unreadable(msg) from error
         return found
 
     def create(self, header: Header) -> CacheFile:
@@ -130,7 +136,7 @@ class Directory:
                 tree.new.link(temporary, _group(tree, name, make=True), name)
             except FileExistsError:
                 del made  # whoever keeps an error keeps this call, and would keep the file open
-                existing = self._found_instead(header.place)
+                existing = self.find(header.place)
                 # Where it was removed in the meantime there is room for one of ours.
                 return existing if existing is not None else self.create(header)
             return made
@@ -254,18 +260,6 @@ class Directory:
     def path_to(self, name: str) -> str:
         """The same of a file that was found."""
         return f"{self.path}/{OBJECTS}/{name[:2]}/{name}"
-
-    def _found_instead(self, place: str) -> CacheFile | None:
-        """What has the name that was wanted. If it cannot be read, that is no fault of the
-        directory's.
-        """
-        try:
-            return self.find(place)
-        except OSError as error:
-            if error.errno not in _OF_THE_FILE:
-                raise
-            msg = f"cannot be read: {error.strerror}"
-            raise Foreign(msg) from error
 
     def _opened(self, tree: Tree, name: str) -> CacheFile:
         return CacheFile.opened(_group(tree, name), name, owner=tree.owner, close=self._close)

@@ -27,10 +27,11 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
 from rangeserver.errors import OriginError, OriginProtocolError
+from rangeserver.logs import sparing
 from rangeserver.origin.base import current_client
 from rangeserver.protocol.ranges import ByteSpan
 
-log = logging.getLogger(__name__)
+log = sparing(logging.getLogger(__name__))
 
 LINGER_SECONDS = 0.05
 _FIRST_READER_SECONDS = 1.0
@@ -64,8 +65,8 @@ class Means(Protocol):
         """Whether the disk is written to at the moment."""
         ...
 
-    def write_failed(self, error: OSError) -> None:
-        """It could not be written to."""
+    def write_failed(self, error: OSError, entry: Entry) -> None:
+        """It could not be written to, for an entry."""
         ...
 
     def found(self, entry: Entry, claim: Claim) -> None:
@@ -183,7 +184,7 @@ class Fill:
             if error.errno == errno.EIO and not self.fetching:
                 self._means.unreadable(self._entry, error)
             else:
-                self._means.write_failed(error)
+                self._means.write_failed(error, self._entry)
             self.error = CacheFailed(str(error))
         except OriginError as error:
             self.error = error.again()  # what was raised leads back to here, and to open files

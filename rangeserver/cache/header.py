@@ -83,6 +83,10 @@ def _stored(facts: ObjectFacts) -> dict[str, object]:
     return {name: value for name, value in named if value is not None and name not in left_out}
 
 
+class Unreadable(Foreign):
+    """A file of which nothing can be learned: the disk or its rights do not let us."""
+
+
 def pack_header(header: Header) -> bytes | None:
     """The header as bytes; ``None`` if the facts are too many to be kept."""
     described = {

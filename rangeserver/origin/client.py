@@ -12,6 +12,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
 from botocore.exceptions import BotoCoreError, InvalidRegionError
+from botocore.handlers import handle_expires_header
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import ConfigError
@@ -46,6 +47,9 @@ async def open_client(
     try:
         session: Any = AioSession(profile=config.profile or None)  # type: ignore[no-untyped-call]
         await asyncio.to_thread(_try_authorities, session.get_config_variable("ca_bundle"))
+        # Header fields are read by us, as they were sent: botocore fails on dates that it does not
+        # understand, though nobody asks it for one.
+        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if credentials is not None:
             use(session, credentials)
         client = session.create_client(
@@ -56,6 +60,7 @@ async def open_client(
         )
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
+        s3.meta.events.unregister("before-parse.s3.*", handle_expires_header)  # so it does here
         s3.meta.events.register("before-parameter-build.s3", _at_regional_endpoint)
     except InvalidRegionError as error:  # a setting of ours would have been refused before
         named = "AWS_REGION, AWS_DEFAULT_REGION or the profile"

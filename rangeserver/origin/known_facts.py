@@ -32,6 +32,7 @@ from rangeserver.errors import (
     OriginError,
     RangeUnsatisfiable,
 )
+from rangeserver.logs import sparing
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
 from rangeserver.origin.lookups import Asking, Lookup, Outcome
@@ -41,7 +42,7 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = sparing(logging.getLogger(__name__))
 
 MAX_OBJECTS = 4096
 MAX_FACTS_BYTES = 4096

@@ -18,11 +18,12 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from rangeserver.logs import sparing
 from rangeserver.origin.base import FileSlice
 from rangeserver.web.exchange import Exchange
 from rangeserver.web.flush import Client, drain, flush
 
-log = logging.getLogger(__name__)
+log = sparing(logging.getLogger(__name__))
 
 _COPY_BYTES = 256 * 1024
 _OF_THE_FILE = {errno.EIO, errno.ENOMEM, errno.EINVAL, errno.EBADMSG, errno.ESTALE}
