@@ -521,7 +521,7 @@ async def test_an_unusable_head_is_an_error(fake: FakeS3, configure: Configure, 
 
 @pytest.mark.parametrize("name", ["Last-Modified", "x-amz-missing-meta"])
 async def test_a_field_that_nobody_needs_may_be_malformed(fake: FakeS3, name: str) -> None:
-    """Botocore is stricter: it reads all fields that it knows."""
+    """Botocore is stricter with numbers: it reads all that it knows."""
     fake.put(KEY, BODY)
     fake.misbehave(faults.header(name, "odd"), method=None)
     async with opened_origin(config_for(fake)) as opened:
@@ -529,8 +529,11 @@ async def test_a_field_that_nobody_needs_may_be_malformed(fake: FakeS3, name: st
         assert await read(opened.origin, facts, ByteSpan(0, 9)) == BODY[:9]
     assert (facts.size, facts.last_modified is None) == (len(BODY), name == "Last-Modified")
     async with opened_origin(config_for(fake, origin={"signing": "per-request"})) as opened:
-        with pytest.raises(OriginProtocolError):
-            await opened.origin.describe(KEY)
+        if name == "Last-Modified":
+            assert await opened.origin.describe(KEY) == facts
+        else:
+            with pytest.raises(OriginProtocolError):
+                await opened.origin.describe(KEY)
 
 
 async def test_a_field_that_is_not_utf8_is_left_out(fake: FakeS3, configure: Configure) -> None:
