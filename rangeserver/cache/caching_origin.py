@@ -7,7 +7,6 @@ the fetch. What must not be kept, or cannot be for the moment, is read past it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -15,23 +14,19 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from weakref import WeakValueDictionary
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
-from rangeserver.cache.header import NEVER
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
-from rangeserver.cache.moments import as_told, seconds_since
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
+from rangeserver.cache.reading_rights import ReadingRights
 from rangeserver.cache.worth import Worth
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
-    AccessDenied,
-    AccessHidden,
     ObjectWithdrawn,
     OriginBusy,
     OriginServerError,
@@ -44,7 +39,6 @@ from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.origin.identity import reader
 from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_stored
-from rangeserver.protocol.freshness import belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -52,8 +46,6 @@ log = sparing(logging.getLogger(__name__))
 
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
-
-_FIRST_BYTE = AskedRange(0, 0)
 
 _SEEN_SECONDS = 0.01
 """So late it may be noticed that a file was removed, while it is read at a great rate."""
@@ -69,12 +61,10 @@ class CachingOrigin:
         given to others alone.
         """
         self.inner = inner
-        self._reader = reader(config, whose)
-        self._proving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.cache = cache
+        self._rights = ReadingRights(reader(config, whose), inner, cache)
         self._worth = Worth(cache)
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
-        self._rules = cache.config.belief_rules
         self._gives_what_is_gone = config.use_version_ids
         """Then a file may have been removed because its object is gone, and nothing shows it when
         another is made for the same version: no more is noted of that than was told just now."""
@@ -108,7 +98,7 @@ class CachingOrigin:
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
         """The bytes of ``span``, if all of them are in the cache and the first in memory."""
         entry = self.cache.kept(self.place(facts.key), seen_within=_SEEN_SECONDS)
-        if entry is None or not _is_of(entry, facts) or not self._may_read(entry):
+        if entry is None or not _is_of(entry, facts) or not self._rights.may_read(entry):
             return None
         held = HeldSpan(self.cache, entry, span, report)
         return held if held.advance() else None
@@ -125,12 +115,12 @@ class CachingOrigin:
                 entry = await self.cache.find(place)
                 if entry is None:
                     return await self._first(stack, key, place, wanted)
-        if self._rules.ttl:
+        if self.cache.config.ttl_seconds:
             await self.cache.reread(entry)
-            known = self._believed(entry)
+            known = self._rights.believed(entry)
             if known is not None:
                 return Opened(known, believed=True)
-        return await self._checked(key, entry, proving=not self._may_read(entry))
+        return await self._checked(key, entry, proving=not self._rights.may_read(entry))
 
     async def _first(
         self, stack: AsyncExitStack, key: ObjectKey, place: str, wanted: AskedRange
@@ -144,11 +134,10 @@ class CachingOrigin:
         if opened.parts is None:
             return opened
         if self._may_be_kept(opened.facts):
-            me = self._reader()
-            entry = await self.cache.create(place, opened.facts, me)
+            entry = await self._rights.create(place, opened.facts)
             if entry is not None and _is_of(entry, opened.facts):
-                if not self._may_read(entry):  # somebody else was faster
-                    await self.cache.checked(entry, opened.facts, me)
+                if not self._rights.may_read(entry):  # somebody else was faster
+                    await self._rights.checked(entry, opened.facts)
                 heeding = self._reads.go_on(opened.facts, opened.parts)
                 parts = await inner.enter_async_context(aclosing(heeding))
                 await self._take_over(entry, opened, parts, inner)
@@ -227,10 +216,10 @@ class CachingOrigin:
         ``proving``, by a byte of it.
         """
         try:
-            facts = await (self._first_byte(key) if proving else self.inner.describe(key))
+            facts = await (self._rights.first_byte(key) if proving else self.inner.describe(key))
         except ObjectWithdrawn as error:
             if entry is not None:
-                await self._withdrawn(entry, error)
+                await self._rights.withdrawn(entry, error)
             raise
         except _NO_ANSWER as error:
             stale = await self._stale(key) if entry is not None else None
@@ -239,9 +228,9 @@ class CachingOrigin:
             log.info("cache: %s is taken to be as it was: %s", key, error)
             self.cache.metrics.served_stale()
             return Opened(stale, believed=True)
-        if entry is not None and (proving or self._may_read(entry)):
+        if entry is not None and (proving or self._rights.may_read(entry)):
             if _is_of(entry, facts) and self._may_be_kept(facts):
-                await self.cache.checked(entry, facts, self._reader())
+                await self._rights.checked(entry, facts)
             else:
                 await self.cache.drop(entry)
         return Opened(facts)
@@ -250,42 +239,7 @@ class CachingOrigin:
         """Something of a version was refused that may be in the cache."""
         entry = await self.cache.find(self.place(facts.key))
         if entry is not None and _is_of(entry, facts):
-            await self._withdrawn(entry, error)
-
-    async def _withdrawn(self, entry: Entry, error: ObjectWithdrawn) -> None:
-        """What the origin refuses to one it may still give to others, whom it has given it."""
-        if not self._may_read(entry):
-            return
-        if isinstance(error, AccessDenied | AccessHidden):
-            await self.cache.refused(entry, self._reader())
-        else:
-            await self.cache.drop(entry)
-
-    def _may_read(self, entry: Entry) -> bool:
-        """Whether the origin has given bytes of it to us: whoever only may know what it is like
-        (HEAD needs no right to decrypt) gets none from here either.
-        """
-        return self._reader() in entry.file.header.readers
-
-    async def _first_byte(self, key: ObjectKey) -> ObjectFacts:
-        """The facts of the current version, told with a byte of it."""
-        async with self.inner.open(key, _FIRST_BYTE) as opened:
-            if opened.parts is not None:
-                async for _ in opened.parts:
-                    pass  # read to its end, the connection can be used again
-        return opened.facts
-
-    async def _prove(self, entry: Entry, facts: ObjectFacts) -> None:
-        """Have the origin give us a byte of a version that it has given to others. Raises
-        :class:`~rangeserver.errors.OriginError`.
-        """
-        proving = self._proving.setdefault(entry.place, asyncio.Lock())
-        async with proving:
-            if not self._may_read(entry):
-                async with self.inner.read(facts, ByteSpan(0, 1)) as parts:
-                    async for _ in parts:
-                        pass
-                await self.cache.checked(entry, facts, self._reader())
+            await self._rights.withdrawn(entry, error)
 
     async def _stale(self, key: ObjectKey) -> ObjectFacts | None:
         """What may be told of an object while the origin cannot be asked. Other processes may have
@@ -295,17 +249,7 @@ class CachingOrigin:
         if entry is None:
             return None
         await self.cache.reread(entry)
-        return self._believed(entry, failing=True)
-
-    def _believed(self, entry: Entry, *, failing: bool = False) -> ObjectFacts | None:
-        """The facts of an entry, if they may be told now without asking the origin, or because it
-        cannot be asked.
-        """
-        known = entry.file.header
-        told = known.readers.get(self._reader(), NEVER)
-        may = belief(known.facts, self._rules, date=told)
-        limit = may.if_error if failing else may.fresh
-        return as_told(known.facts, told) if seconds_since(told) < limit else None
+        return self._rights.believed(entry, failing=True)
 
     async def _entry_for(self, facts: ObjectFacts, span: ByteSpan) -> Entry | None:
         """The entry to read a span of just this version from, if that is worth it."""
@@ -325,13 +269,13 @@ class CachingOrigin:
         if entry is None:
             if self._gives_what_is_gone and facts.age(time.monotonic()) > 0:
                 facts = replace(facts, told_at=-math.inf)
-            entry = await self.cache.create(place, facts, self._reader())
+            entry = await self._rights.create(place, facts)
         if entry is None or not _is_of(entry, facts):
             # Another version: somebody knows better than we do, or will have noticed by the next
             # time the origin is asked.
             return None
-        if not self._may_read(entry):
-            await self._prove(entry, facts)
+        if not self._rights.may_read(entry):
+            await self._rights.prove(entry, facts)
         return entry
 
     def place(self, key: ObjectKey) -> str:
