@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from rangeserver.origin import health
 from tests.fakes import faults
 from tests.fakes.faults import Answer, Fault
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
 from tests.faults.repeating import refused
 from tests.faults.test_credentials import not_ready, readiness, ready
+from tests.support import DEADLINE_SECONDS
 
 FILM = random.Random(1).randbytes(300_000)
 CACHES: list[dict[str, Any] | None] = [None, {"block_bytes": 64 << 10, "ttl_seconds": 0}]
@@ -113,9 +115,10 @@ async def served_film(watch: Watch, _: str) -> None:
     ids=["argument", "signature", "400", "301", "405"],
 )
 async def test_the_server_is_refused(
-    fake: FakeS3, fault: Fault, cache: dict[str, Any] | None
+    fake: FakeS3, fault: Fault, cache: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the same words, but for every key. Nothing that is kept is thrown away for it."""
+    monkeypatch.setattr(health, "PROBE_PAUSE_SECONDS", 0.02)
     async with watched(fake, cache=cache, admin=True) as watch:
         await ready(watch.app.admin_port)
         watch.put("film", FILM)
@@ -125,7 +128,7 @@ async def test_the_server_is_refused(
             for method in ("GET", "HEAD"):
                 received = await watch.get(target, method=method, goes_on=False)
                 assert received.status == 502
-        assert "refuses" in await not_ready(watch.app.admin_port)
+        assert "refuses" in await not_ready(watch.app.admin_port, DEADLINE_SECONDS)
         fake.behave()
         await ready(watch.app.admin_port)
         fetched = fake.sent["film"]

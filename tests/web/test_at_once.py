@@ -106,7 +106,9 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         yield running
 
 
-_VARYING = re.compile(rb"(X-Request-Id: |Date: |boundary=|\n--|\"request_id\": \")[0-9A-Za-z, :]+")
+_VARYING = re.compile(
+    rb"(X-Request-Id: |Date: |Age: |boundary=|\n--|\"request_id\": \")[0-9A-Za-z, :]+"
+)
 
 
 async def both_ways(site: Site, request: bytes) -> tuple[bytes, bool]:
