@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import logging
 import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
@@ -19,13 +19,14 @@ from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.directory import Directory, used_now
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.eviction import Limits, Swept, sweep
 from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
+from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.moments import noted
 from rangeserver.cache.passed_by import PassedBy, is_of_the_file
 from rangeserver.cache.polling import Poller
-from rangeserver.cache.tree import FULL
+from rangeserver.cache.space import NEW_FILE_BYTES, NoRoom
+from rangeserver.cache.upkeep import Upkeep
 from rangeserver.config import CacheConfig
 from rangeserver.logs import sparing
 from rangeserver.protocol.ranges import ByteSpan
@@ -33,20 +34,11 @@ from rangeserver.protocol.representation import ObjectFacts
 
 log = sparing(logging.getLogger(__name__))
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 MAX_OPEN = 512
 """Files kept open at a time; those in use beyond it stay open until they are not."""
-
-_RETRY_SECONDS = 10.0
-"""How long the directory is left alone after it could not be written to."""
-
-_SWEEP_SECONDS = 30.0
-_SWEEP_PART = 64
-"""A sweep is due after so many seconds, or when this part of ``max_bytes`` was written."""
-
-_UNSWEPT_PART = 32
-_UNSWEPT_SECONDS = 5.0
-"""Writing waits for a sweep when this part of ``max_bytes`` was written since the last one, which
-would have to take long for that; so many seconds at most."""
 
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
@@ -71,24 +63,20 @@ class Cache:
         self.disk = Disk()
         self.others = Poller(self.disk)
         self.directory = Directory(directory, close=self.disk.close_later)
-        self._limits = Limits(int(config.max_bytes), int(config.min_free_bytes))
+        self.upkeep = Upkeep(
+            *(self.disk, self.directory),
+            Limits(int(config.max_bytes), int(config.min_free_bytes)),
+            metrics,
+            let_go=self._let_go_of_removed,
+        )
         self.tasks: set[asyncio.Task[None]] = set()
         self.passed_by = PassedBy(time.monotonic)
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._opened = False
-        self._exposure_told = False
-        self._left_alone_until = 0.0
-        self._written = 0
-        self._kept_in_order = False
-        self._full = False
-        self._sweep_wanted = asyncio.Event()
-        self._swept = asyncio.Event()
         metrics.in_flight = lambda: self.budget.taken
-        metrics.usable = self.may_write
 
     def may_write(self) -> bool:
         """Whether the directory is there and could be written to when it was tried last."""
-        return self._opened and time.monotonic() >= self._left_alone_until
+        return self.upkeep.may_write()
 
     def may_keep(self, place: str) -> bool:
         """Whether an object may be, if the directory can be written to."""
@@ -101,18 +89,8 @@ class Cache:
         if entry is not None and is_of_the_file(error):
             self.passed_by.add(entry.place, error.strerror or str(error))
             self._let_go_of(entry)
-            return
-        self.metrics.failed("write")
-        if self.may_write():
-            reason = error.strerror or error
-            log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, reason)
-        self._left_alone_until = time.monotonic() + _RETRY_SECONDS
-        if error.errno in FULL:
-            self._full = True
-            self._sweep_wanted.set()
-        if error.errno == errno.ENOENT:  # somebody removed it; it is made anew
-            self._opened = False
-            self._sweep_wanted.set()
+        else:
+            self.upkeep.write_failed(error)
 
     def unreadable(self, entry: Entry, error: OSError) -> None:
         """Remove a file that the disk cannot read; the next reader begins another."""
@@ -126,23 +104,25 @@ class Cache:
             del self._entries[entry.place]
         self.disk.begin(self._remove, entry)
 
-    async def room_for(self, count: int) -> None:
-        """Account for bytes that will be written, once sweeps keep up with what was."""
-        if self._kept_in_order and self._written > self._limits.max_bytes // _UNSWEPT_PART:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_UNSWEPT_SECONDS):
-                    await self._swept.wait()
-        self._written += count
-        if self._written > self._limits.max_bytes // _SWEEP_PART:
-            self._sweep_wanted.set()
-
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
-        exposure = await self.disk.run_long(self._make_ready)
-        if exposure is not None and not self._exposure_told:
-            self._exposure_told = True
-            log.warning("cache: %s: %s", self.directory.path, exposure)
-        self._opened = True
+        await self.upkeep.open()
+
+    async def keep_in_order(self) -> None:
+        """Keep the directory there, writable and within its limits, until cancelled."""
+        await self.upkeep.run()
+
+    async def write(self, count: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have ``call`` write ``count`` bytes, which become the cache's, once there is room for
+        them. Raises :class:`NoRoom` if there is none, and what it raises.
+        """
+        writing = functools.partial(call, *args, **kwargs)
+        while True:
+            try:
+                return await self.disk.run(self._within_limits, count, writing)
+            except NoRoom:
+                if not await self.upkeep.room_for(count):
+                    raise
 
     async def find(self, place: str) -> Entry | None:
         """The entry of an object, whichever version it is of."""
@@ -150,7 +130,7 @@ class Cache:
         if entry is not None:
             self.in_use(entry)
             return entry
-        if not self._opened or place in self.passed_by:
+        if not self.upkeep.opened or place in self.passed_by:
             return None
         try:
             file = await self.disk.run(self.directory.find, place)
@@ -213,7 +193,9 @@ class Cache:
             return None
         header = Header(place, facts, int(self.config.block_bytes), {reader: noted(facts)})
         try:
-            file = await self.disk.run(self.directory.create, header)
+            file = await self.write(NEW_FILE_BYTES, self.directory.create, header)
+        except NoRoom:
+            return None
         except OSError as error:
             if is_of_the_file(error):
                 self.passed_by.add(place, error.strerror or str(error))
@@ -249,7 +231,8 @@ class Cache:
             await self.disk.run(file.change_header, change)
         except OSError as error:
             file.header = change(file.header)
-            self.write_failed(error)
+            if not file.gone:
+                self.write_failed(error)
         except (NotOurs, ValueError):
             await self.drop(entry)
 
@@ -260,6 +243,8 @@ class Cache:
         except OSError:
             self.metrics.failed("read")  # what is known of it stays as it is
         except NotOurs as error:
+            if entry.file.gone:
+                return
             log.warning("cache: a file was dropped: %s", str(error))
             self.metrics.failed("foreign")
             await self.drop(entry)
@@ -269,7 +254,7 @@ class Cache:
         place = entry.place
         if self._entries.get(place) is entry:
             del self._entries[place]
-        if not self._opened:
+        if not self.upkeep.opened:
             return
         try:
             await self.disk.run(self.directory.remove_file, place, entry.file)
@@ -296,23 +281,6 @@ class Cache:
             if locked:
                 self.directory.unlock_place(place)
 
-    async def keep_in_order(self) -> None:
-        """Sweep now and then, and try again to use a directory that could not be used. Runs until
-        it is cancelled.
-        """
-        self._kept_in_order = True
-        while True:
-            await self._try_to_open()
-            if self._opened:
-                await self._sweep()
-            self._let_go_of_removed()
-            # Where space is short, the next look is due before the next write.
-            pause = _SWEEP_SECONDS if self.may_write() else _RETRY_SECONDS * 0.9
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._sweep_wanted.wait()
-            self._sweep_wanted.clear()
-
     async def stop(self) -> None:
         """Stop every fill. For as long as there is an origin to read from."""
         await asyncio.sleep(0)  # one that has not had its first turn would not clean up
@@ -323,6 +291,7 @@ class Cache:
     async def close(self) -> None:
         """Give back every file and thread; the fills have been stopped."""
         self._entries.clear()
+        await self.upkeep.stop()
         self.directory.close()
         self.disk.shut_down()
 
@@ -339,48 +308,9 @@ class Cache:
                     break
         return entry
 
-    async def _try_to_open(self) -> None:
-        """Make the directory ready, or whole again where somebody has removed parts of it."""
-        usable = self._opened
-        try:
-            await self.open()
-        except OSError as error:
-            self._opened = False
-            self.metrics.failed("write")
-            log.warning("cache: %s cannot be used: %s", self.directory.path, error)
-        else:
-            if not usable:
-                log.info("cache: %s can be used now", self.directory.path)
-
-    async def _sweep(self) -> None:
-        written = self._written
-        try:
-            full, self._full = self._full, False
-            swept = await self.disk.run_long(sweep, self.directory, self._limits, full=full)
-        except OSError as error:
-            self.metrics.failed("read")
-            log.warning("cache: cannot look for space: %s", error)
-            return
-        finally:
-            self._written -= written
-            self._swept.set()
-            self._swept = asyncio.Event()
-        if swept is not None:
-            self._take_notice(swept)
-        elif full:
-            self._full = True  # whoever is at it may not know
-
-    def _take_notice(self, swept: Swept) -> None:
-        self.metrics.disk_bytes = swept.disk_bytes
-        self.metrics.evicted(swept.removed)
-        if swept.removed:
-            log.info("cache: removed %d objects, %d bytes", swept.removed, swept.removed_bytes)
-        if swept.short_of_space:
-            self.write_failed(OSError(0, "less is free than cache.min_free_bytes"))
-
-    def _make_ready(self) -> str | None:
-        self.directory.open()
-        return self.directory.exposure()
+    def _within_limits(self, count: int, call: Callable[[], T]) -> T:
+        with self.upkeep.space.writing(count):
+            return call()
 
     def _remove(self, entry: Entry) -> None:
         try:

@@ -49,6 +49,9 @@ _HEADER_READS = 3
 """One who reads a header while another process rewrites it may see half of either (ext4: in 1 of
 400 cases when it is rewritten without a pause), which is no reason to throw the file away.
 """
+_HELD = 1 << 62
+"""The byte whose lock makes one of those who have a removed file open count it."""
+
 _NO_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 """What a symbolic link, a directory and a socket cannot be opened for."""
 
@@ -84,6 +87,8 @@ class CacheFile:
         self.header = header
         self.layout: Layout = header.layout
         self.writable = writable
+        self.gone = False
+        """Whether it was given up: what is still needed of it is to be had elsewhere."""
 
     @classmethod
     def opened(
@@ -139,6 +144,34 @@ class CacheFile:
     def fileno(self) -> int:
         """The descriptor, valid as long as this object."""
         return self._descriptor
+
+    @property
+    def nameless(self) -> bool:
+        """Whether it was removed, and is not given up; does not block."""
+        return not self.gone and os.fstat(self._descriptor).st_nlink == 0
+
+    def held_bytes(self) -> int:
+        """What a removed file takes of the disk because it is open; 0 if another process counts it,
+        or another that opened it. Raises ``OSError``.
+        """
+        if self.writable and not locks.try_lock(self._descriptor, _HELD, 1):
+            return 0
+        return os.fstat(self._descriptor).st_blocks * 512
+
+    def give_up(self) -> None:
+        """Let the disk have its space though it is open, for good. Reads end short then, as of a
+        file that was cut, and what would write fails. Raises ``OSError``.
+        """
+        self.gone = True
+        empty = os.memfd_create("given-up", os.MFD_CLOEXEC)
+        try:
+            to_read = os.open(f"/proc/self/fd/{empty}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.dup2(to_read, self._descriptor, inheritable=False)
+            finally:
+                os.close(to_read)
+        finally:
+            os.close(empty)
 
     def is_current(self) -> bool:
         """Whether the file still has a name and its length; does not block."""

@@ -25,12 +25,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
+from weakref import ReferenceType, ref
 
 from rangeserver.cache import locks
 from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile, is_ours
 from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
 from rangeserver.cache.held_directory import HeldDirectory
+from rangeserver.cache.tally import Tally
 from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
@@ -67,8 +69,9 @@ class Directory:
 
     def __init__(self, path: Path, *, close: Callable[[int], object] = os.close) -> None:
         self.path = path
-        self._close = close
+        self._close_later = close
         self._held: Tree | None = None
+        self._open: dict[int, ReferenceType[CacheFile]] = {}
 
     def open(self) -> None:
         """Make the directory, or what is missing of it: it may have been removed.
@@ -77,7 +80,7 @@ class Directory:
         """
         held = self._held
         if held is None or not held.is_whole(self.path):
-            self._held = Tree.made(self.path, close=self._close)
+            self._held = Tree.made(self.path, close=self._close_later)
 
     def close(self) -> None:
         """Give up the locks."""
@@ -91,11 +94,28 @@ class Directory:
             return False
 
     @property
+    def tally(self) -> Tally:
+        """What all files take, as all processes keep it together."""
+        return self._tree.tally
+
+    def held_bytes(self) -> int:
+        """What removed files take of the disk because processes have them open. Raises
+        ``OSError``.
+        """
+        self.tally.forget_the_dead()
+        taken = self.tally.read()
+        return taken.held if taken is not None else 0
+
+    def open_files(self) -> list[CacheFile]:
+        """The files that are open, by whomever in this process."""
+        return [file for each in tuple(self._open.values()) if (file := each()) is not None]
+
+    @property
     def _tree(self) -> Tree:
         """What is worked in. A call that takes several steps takes all of them in the same."""
         held = self._held
         if held is None:
-            held = self._held = Tree.found(self.path, close=self._close)
+            held = self._held = Tree.found(self.path, close=self._close_later)
         return held
 
     def exposure(self) -> str | None:
@@ -131,7 +151,7 @@ class Directory:
         """
         tree, temporary, name = self._tree, temporary_name(), _name_of(header.place)
         try:
-            made = CacheFile.created(tree.new, temporary, header, close=self._close)
+            made = self._known(CacheFile.created(tree.new, temporary, header, close=self._close))
             try:
                 tree.new.link(temporary, _group(tree, name, make=True), name)
             except FileExistsError:
@@ -153,12 +173,29 @@ class Directory:
         """Remove the file of an object if it is still this one; whether it was. Raises
         ``OSError``.
         """
-        name = _name_of(place)
+        tree, name = self._tree, _name_of(place)
         try:
-            group = _group(self._tree, name)
+            group = _group(tree, name)
         except (FileNotFoundError, Foreign):
             return False
-        return group.holds(name, os.fstat(file.fileno())) and group.unlink(name)
+        stat = os.fstat(file.fileno())
+        removed = group.holds(name, stat) and group.unlink(name)
+        if removed:
+            tree.tally.removed(_disk_bytes(stat))
+        return removed
+
+    def evict(self, found: Found) -> int | None:
+        """Remove one of :meth:`files` if it was not used since; the bytes that it took. Raises
+        ``OSError``.
+        """
+        tree = self._tree
+        try:
+            stat = _group(tree, found.name).stat_of(found.name)
+        except (FileNotFoundError, Foreign):
+            return None
+        if stat.st_mtime > found.used or not _remove(tree, found.name):
+            return None
+        return _disk_bytes(stat)
 
     def files(self) -> Iterator[Found]:
         """Every file that is named as an object's. What is gone by the time it is looked at is
@@ -262,7 +299,17 @@ class Directory:
         return f"{self.path}/{OBJECTS}/{name[:2]}/{name}"
 
     def _opened(self, tree: Tree, name: str) -> CacheFile:
-        return CacheFile.opened(_group(tree, name), name, owner=tree.owner, close=self._close)
+        group = _group(tree, name)
+        return self._known(CacheFile.opened(group, name, owner=tree.owner, close=self._close))
+
+    def _known(self, file: CacheFile) -> CacheFile:
+        self._open[file.fileno()] = ref(file)
+        return file
+
+    def _close(self, descriptor: int) -> None:
+        # First: the next file may get its number.
+        self._open.pop(descriptor, None)
+        self._close_later(descriptor)
 
 
 def place_of(endpoint_url: str, bucket: str, key: str) -> str:
@@ -321,14 +368,23 @@ def _look(within: HeldDirectory, name: str, owner: int) -> Found | None:
         return None
     if not S_ISREG(stat.st_mode) or stat.st_uid != owner:
         return None
-    return Found(name, stat.st_blocks * 512, stat.st_mtime)
+    return Found(name, _disk_bytes(stat), stat.st_mtime)
+
+
+def _disk_bytes(stat: os.stat_result) -> int:
+    return stat.st_blocks * 512
 
 
 def _remove(tree: Tree, name: str) -> bool:
     try:
-        return _remove_proven(_group(tree, name), name, tree.owner)
+        group = _group(tree, name)
+        stat = group.stat_of(name)
+        removed = _remove_proven(group, name, tree.owner)
     except (FileNotFoundError, Foreign):
         return False
+    if removed:
+        tree.tally.removed(_disk_bytes(stat))
+    return removed
 
 
 def _remove_proven(within: HeldDirectory, name: str, owner: int) -> bool:

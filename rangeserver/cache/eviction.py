@@ -1,84 +1,55 @@
-"""What goes when the cache is full: whole objects, those first that were not used for longest.
+"""Which files go first: those that were not used for longest. Blocks, for threads.
 
-One process at a time sweeps, whichever comes first to the lock. It goes below the limits by a
-margin, so that the next sweep is some time off. Blocks, for a thread.
+A large cache takes seconds to look through. So one pass counts what the files take and remembers
+the oldest of them, and evictions are served from these, until they run out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
-from rangeserver.cache.directory import Directory
+from rangeserver.cache.directory import Directory, Found
 
-HIGH_WATER = 0.95
-LOW_WATER = 0.90
-"""Parts of ``max_bytes``: above the one a sweep removes files, until the other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the cache may take of a file system, and what it must leave, in bytes."""
-
-    max_bytes: int
-    min_free_bytes: int
+REMEMBERED = 32_768
+"""Files, about 8 MiB of memory. The next pass is due when they are gone: of the smallest files
+there are, they take half a gibibyte."""
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a sweep found and did. ``disk_bytes`` are left, in ``files`` files."""
-
-    disk_bytes: int
-    files: int
-    removed: int
-    removed_bytes: int
-    short_of_space: bool
-    """Whether the file system has less free than it must, though nothing is left to remove."""
+_FILES_AT_A_TIME = 128
 
 
-def sweep(directory: Directory, limits: Limits, *, full: bool = False) -> Swept | None:
-    """Remove what is too much; ``None`` if another process is at it. Raises ``OSError``.
+class Oldest:
+    """The files of a directory that were not used for longest when they were counted last."""
 
-    ``full``: a write failed for lack of space, whatever the limits say (a quota may be smaller).
-    """
-    if not directory.try_become_janitor():
-        return None
-    try:
-        directory.remove_abandoned()
-        return _sweep(directory, limits, full=full)
-    finally:
-        directory.be_janitor_no_longer()
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._files: deque[Found] = deque()
 
+    def __len__(self) -> int:
+        return len(self._files)
 
-def _sweep(directory: Directory, limits: Limits, *, full: bool) -> Swept:
-    found = sorted(directory.files(), key=lambda file: file.used)
-    total = sum(file.disk_bytes for file in found)
-    free = directory.free_bytes()
-    excess = _excess(total, free, limits)
-    if full:
-        excess = max(excess, int(total * (1 - LOW_WATER)))
-    removed = removed_bytes = 0
-    for file in found:
-        if removed_bytes >= excess:
-            break
-        if directory.remove(file):
-            removed += 1
-            removed_bytes += file.disk_bytes
-    free += removed_bytes
-    return Swept(
-        total - removed_bytes,
-        len(found) - removed,
-        removed,
-        removed_bytes,
-        short_of_space=free < limits.min_free_bytes,
-    )
+    def count(self, pause: Callable[[], object] = bool) -> int:
+        """Look at all files; the bytes that they take. ``pause`` is called after every few of them.
+        Raises ``OSError``, and what that raises.
+        """
+        total = 0
 
+        def counted(files: Iterable[Found]) -> Iterator[Found]:
+            nonlocal total
+            for number, file in enumerate(files):
+                if not number % _FILES_AT_A_TIME:
+                    pause()
+                total += file.disk_bytes
+                yield file
 
-def _excess(total: int, free: int, limits: Limits) -> int:
-    """How many bytes have to go."""
-    excess = 0
-    if total > limits.max_bytes * HIGH_WATER:
-        excess = total - int(limits.max_bytes * LOW_WATER)
-    if free < limits.min_free_bytes:
-        # As much again as is missing, so that not every write brings the next sweep.
-        excess = max(excess, 2 * (limits.min_free_bytes - free))
-    return excess
+        files = counted(self._directory.files())
+        self._files = deque(heapq.nsmallest(REMEMBERED, files, key=lambda file: file.used))
+        return total
+
+    def evict(self) -> int | None:
+        """Remove the oldest; the bytes that it took, ``None`` if it was used in the meantime, or
+        is gone. Raises ``OSError``.
+        """
+        return self._directory.evict(self._files.popleft())

@@ -18,7 +18,7 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from rangeserver.cache.budget import Budget
 from rangeserver.cache.cache_file import CacheFile, Claim
@@ -26,6 +26,7 @@ from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
+from rangeserver.cache.space import NoRoom
 from rangeserver.errors import OriginError, OriginProtocolError
 from rangeserver.logs import sparing
 from rangeserver.origin.base import current_client
@@ -40,6 +41,9 @@ _FIRST_READER_SECONDS = 1.0
 _OTHERS_SECONDS = 5.0
 """How long another process may take over a block. One that hangs keeps its locks, and there must be
 time left to ask before a client's deadline for the first byte."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 """Opens a read of the version that an entry is of."""
@@ -77,8 +81,8 @@ class Means(Protocol):
         """The file of an entry could not be read."""
         ...
 
-    async def room_for(self, count: int) -> None:
-        """So many bytes are about to be written to it."""
+    async def write(self, count: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have ``call`` write so many bytes to it, once there is room for them."""
         ...
 
 
@@ -181,14 +185,16 @@ class Fill:
         try:
             await work
         except OSError as error:
-            if error.errno == errno.EIO and not self.fetching:
+            if self._entry.file.gone:
+                pass  # its readers go on with another
+            elif error.errno == errno.EIO and not self.fetching:
                 self._means.unreadable(self._entry, error)
             else:
                 self._means.write_failed(error, self._entry)
             self.error = CacheFailed(str(error))
         except OriginError as error:
             self.error = error.again()  # what was raised leads back to here, and to open files
-        except CacheFailed as error:
+        except (CacheFailed, NoRoom) as error:
             self.error = CacheFailed(str(error))
         except Exception as error:  # readers would wait, or begin the same again
             log.exception("cache: a fetch of %s failed", self._entry.place)
@@ -227,6 +233,9 @@ class Fill:
         while True:
             fetch = means.may_write() and entry.file.writable
             claim = await self._claim(fetch=fetch)
+            if entry.file.gone:
+                msg = "the file was given up"
+                raise CacheFailed(msg)
             means.found(entry, claim)
             if claim.good:
                 return False
@@ -308,8 +317,7 @@ class Fill:
             data = memoryview(part)[begin:end]
             if not data:
                 continue
-            await self._means.room_for(len(data))
-            done = await self._means.disk.run(self._write, data, self.landed)
+            done = await self._means.write(len(data), self._write, data, self.landed)
             self._give_back(min(len(data), self._reserved))
             self.landed += len(data)
             for block in done:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from prometheus_client import Counter
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import CollectorRegistry
 
-from rangeserver.metrics import ReadMetric
+from rangeserver.metrics import Readings, ReadMetric
 from rangeserver.tallies import TallyCounter
 
 
@@ -23,8 +24,8 @@ class CacheMetrics:
         """Whether the directory can be written."""
         self.max_bytes = 0
         """What it may take."""
-        self.disk_bytes = 0
-        """What the cache took of the disk when it was last looked at."""
+        self.disk_bytes: Callable[[], int | None] = _unknown
+        """What the cache takes of the disk; ``None`` if that is not known yet."""
         self._hits = TallyCounter(
             "rangeserver_cache_hits",
             "Spans of bytes read for clients that were on the disk as a whole.",
@@ -65,11 +66,12 @@ class CacheMetrics:
         self.missed: Callable[[], None] = self._misses.inc
         self.bypassed: Callable[[], None] = self._bypassed.inc
         self.served_stale: Callable[[], None] = self._stale.inc
-        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
+        gauges: tuple[tuple[str, str, Callable[[], float | None]], ...] = (
             (
                 "rangeserver_cache_bytes",
-                "What the cache takes of the disk, all processes together.",
-                lambda: self.disk_bytes,
+                "What the cache takes of the disk, all processes together, removed files that "
+                "are still open included.",
+                lambda: self.disk_bytes(),
             ),
             (
                 "rangeserver_buffered_bytes",
@@ -86,7 +88,7 @@ class CacheMetrics:
             registry.register(
                 ReadMetric(
                     *(GaugeMetricFamily, name, text, ()),
-                    lambda read=read: [((), read())],  # type: ignore[misc]
+                    functools.partial(_known, read),
                 )
             )
 
@@ -97,3 +99,12 @@ class CacheMetrics:
     def failed(self, kind: str, count: int = 1) -> None:
         """Something went wrong."""
         self._errors.labels(kind).inc(count)
+
+
+def _unknown() -> int | None:
+    return None
+
+
+def _known(read: Callable[[], float | None]) -> Readings:
+    value = read()
+    return [((), value)] if value is not None else []

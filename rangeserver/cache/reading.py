@@ -92,6 +92,10 @@ class CachedRead:
             raise StopAsyncIteration
         while True:
             entry = self._entry
+            if entry.file.gone:
+                if not await self._changes_entry():
+                    break
+                continue
             at_most = min(self._stop, self._position + TURN_BYTES)
             end = entry.available(self._position, at_most)
             if not self._complete:
@@ -137,6 +141,8 @@ class CachedRead:
             if not is_resident(entry.file.fileno(), layout.data_offset + span.start, span.length):
                 await self._shared.disk.run(entry.file.warm, span)
         except OSError as error:
+            if entry.file.gone:
+                return False
             self._shared.metrics.failed("read")
             first, stop = layout.blocks_of(span)
             entry.doubt(first, stop)
@@ -153,7 +159,9 @@ class CachedRead:
         fill = self._entry.filling.get(block)
         if fill is None:
             if not self._entry.file.is_current():
-                await self._change_entry()
+                if not await self._changes_entry():
+                    msg = "the file was removed, and there is no other"
+                    raise CacheFailed(msg)
                 return
             fill = self._demand(block)
         elif fill.fetching and self._position - fill.landed > _PATIENCE_BYTES:
@@ -172,7 +180,8 @@ class CachedRead:
                 fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
                 return
             raise fill.error.again()
-        raise CacheFailed(str(fill.error))
+        if not self._entry.file.gone:
+            raise CacheFailed(str(fill.error))
 
     def _may_wait_on(self) -> bool:
         """Whether to ask again though there was no room: one whose response has begun cannot be
@@ -231,14 +240,17 @@ class CachedRead:
             self._fills[fill] = layout.start(fill.landed // layout.block_bytes)
             fill.wanted_by(self)
 
-    async def _change_entry(self) -> None:
-        """Go on with another file: this one was removed, to make room or by hand."""
+    async def _changes_entry(self) -> bool:
+        """Go on with another file, if there is one: this one was removed, to make room or by
+        hand.
+        """
         entry = await self._entry_again()
         if entry is None:
-            msg = "the file was removed, and there is no other"
-            raise CacheFailed(msg)
+            return False
         self._leave_fills()
         self._entry = entry
+        self._complete = False
+        return True
 
     async def _go_past(self) -> Part:
         """Read the rest from the origin, without the cache."""

@@ -16,14 +16,14 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_IWGRP, S_IWOTH
 
 from rangeserver.cache.held_directory import HeldDirectory
+from rangeserver.cache.tally import FULL, Tally
 
 MARK = "rangeserver-cache-1"
 OBJECTS = "objects"
 NEW = "new"
 PARTS = {MARK, OBJECTS, NEW}
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""What writing fails with for want of space."""
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 _MARKED = MARK.encode() + b"\n"
 _TEXT = _MARKED + b"A cache of rangeserver. Whatever it has put here, it may remove at any time.\n"
@@ -39,6 +39,7 @@ class Tree:
         self.mark = mark
         self._close = close
         self.owner = os.fstat(mark).st_uid
+        self.tally = Tally(mark)
         self.objects: HeldDirectory
         self.new: HeldDirectory
 
@@ -71,7 +72,13 @@ class Tree:
         ``OSError``.
         """
         root = HeldDirectory.at(path, close=close)
-        tree = cls(root, _existing_mark(root, os.O_RDONLY), close)
+        try:
+            mark = _existing_mark(root, os.O_RDWR)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            mark = _existing_mark(root, os.O_RDONLY)
+        tree = cls(root, mark, close)
         tree.objects, tree.new = root.child(OBJECTS), root.child(NEW)
         tree._check()
         return tree
@@ -125,7 +132,7 @@ def _marked(root: HeldDirectory) -> int:
             descriptor = root.open_file(MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:  # another process was faster
             descriptor = _existing_mark(root, os.O_RDWR)
-    if not os.fstat(descriptor).st_size:
+    if not _text(descriptor):
         try:
             os.pwrite(descriptor, _TEXT, 0)
         except OSError as error:
@@ -149,13 +156,18 @@ def _existing_mark(root: HeldDirectory, flags: int) -> int:
         raise FileExistsError(errno.EEXIST, _NO_MARK)
     descriptor = root.open_file(MARK, flags)
     try:
-        text = os.pread(descriptor, len(_MARKED), 0)
+        text = _text(descriptor)
         if text not in {_MARKED, b""}:  # earlier versions left it empty
             raise FileExistsError(errno.EEXIST, _NO_MARK)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _text(descriptor: int) -> bytes:
+    """The beginning of a mark; nothing if only the tally was written to it."""
+    return os.pread(descriptor, len(_MARKED), 0).rstrip(b"\0")
 
 
 def _is_lost_found(root: HeldDirectory, name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rangeserver.cache.directory import Directory
-from rangeserver.cache.eviction import Limits
+from rangeserver.cache.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from rangeserver.cache.blocks import Layout
 from rangeserver.cache.caching_origin import CachingOrigin
-from rangeserver.cache.eviction import HIGH_WATER
 from rangeserver.cache.inspection import cached_bytes
+from rangeserver.cache.limits import HIGH_WATER
 from rangeserver.protocol.cache_control import may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey

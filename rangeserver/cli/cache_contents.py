@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,22 @@ def stats(*, as_json: bool, **options: Any) -> None:
     config = config_from(options, needs_bucket=False, needs_secrets=False)
     with opened_directory(config) as directory:
         summary = summarize(directory)
-        free = directory.free_bytes()
+        disk = _Disk(directory.free_bytes(), directory.held_bytes())
         if as_json:
-            click.echo(json.dumps(_stats_fields(directory.path, summary, free, config)))
+            click.echo(json.dumps(_stats_fields(directory.path, summary, disk, config)))
         else:
-            click.echo("\n".join(_stats_lines(directory.path, summary, free, config)))
+            click.echo("\n".join(_stats_lines(directory.path, summary, disk, config)))
 
 
-def _stats_fields(path: Path, summary: Summary, free: int, config: Config) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """Bytes that are free, and that removed objects still take because servers send them."""
+
+    free: int
+    held: int
+
+
+def _stats_fields(path: Path, summary: Summary, disk: _Disk, config: Config) -> dict[str, object]:
     return {
         "directory": str(path),
         "objects": summary.objects,
@@ -45,7 +54,8 @@ def _stats_fields(path: Path, summary: Summary, free: int, config: Config) -> di
         "cached_bytes": summary.cached_bytes,
         "disk_bytes": summary.disk_bytes,
         "max_bytes": int(config.cache.max_bytes),
-        "free_bytes": free,
+        "held_bytes": disk.held,
+        "free_bytes": disk.free,
         "min_free_bytes": int(config.cache.min_free_bytes),
         "oldest_use": _timestamp(summary.oldest_use),
         "newest_use": _timestamp(summary.newest_use),
@@ -54,15 +64,17 @@ def _stats_fields(path: Path, summary: Summary, free: int, config: Config) -> di
     }
 
 
-def _stats_lines(path: Path, summary: Summary, free: int, config: Config) -> Iterator[str]:
+def _stats_lines(path: Path, summary: Summary, disk: _Disk, config: Config) -> Iterator[str]:
     limit, reserve = int(config.cache.max_bytes), int(config.cache.min_free_bytes)
     partial = summary.objects - summary.complete
     yield f"directory  {path}"
     yield f"objects    {summary.objects}: {summary.complete} complete, {partial} in part"
     used = summary.disk_bytes * 100 // limit
     yield f"on disk    {size_text(summary.disk_bytes)} of {size_text(limit)} ({used} %)"
-    short = ", which is too little" if free < reserve else ""
-    yield f"free       {size_text(free)}, at least {size_text(reserve)} is left{short}"
+    if disk.held:
+        yield f"held       {size_text(disk.held)} of removed objects that are still being sent"
+    short = ", which is too little" if disk.free < reserve else ""
+    yield f"free       {size_text(disk.free)}, at least {size_text(reserve)} is left{short}"
     if summary.newest_use is not None and summary.oldest_use is not None:
         newest, oldest = _age(summary.newest_use), _age(summary.oldest_use)
         yield f"last used  {newest} ago the newest, {oldest} ago the oldest"

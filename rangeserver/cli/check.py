@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from rangeserver.cache.eviction import Limits
+from rangeserver.cache.limits import Limits
 from rangeserver.cache.location import cache_directory
 from rangeserver.cache.trial import try_directory
 from rangeserver.cli.options import config_from, config_options

@@ -144,7 +144,7 @@ def _check_host(host: str, names: Sequence[str]) -> None:
 
 
 def _cache_state(cache: CacheMetrics | None) -> CacheState | None:
-    return CacheState(cache.disk_bytes, cache.max_bytes, cache.usable()) if cache else None
+    return CacheState(cache.disk_bytes(), cache.max_bytes, cache.usable()) if cache else None
 
 
 def _not_ready(watched: Watched) -> str | None:

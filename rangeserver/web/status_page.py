@@ -43,9 +43,11 @@ _OUR_FAILURES = {Outcome.ORIGIN_FAILED, Outcome.FAILED}
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What the cache holds; ``bytes`` and ``max_bytes`` are of the disk."""
+    """What the cache holds; ``bytes`` and ``max_bytes`` are of the disk, ``bytes`` are not known
+    before the files were counted once.
+    """
 
-    bytes: int
+    bytes: int | None
     max_bytes: int
     usable: bool
 
@@ -106,8 +108,11 @@ def _last(failures: Iterable[Failure]) -> str:
 def _cache(cache: CacheState | None) -> str:
     if cache is None:
         return "off"
-    text = f"{_size(cache.bytes)} of {_size(cache.max_bytes)}"
-    bar = _bar(cache.bytes, cache.max_bytes, "part of the cache that is full")
+    if cache.bytes is None:
+        text, bar = f"being counted, of {_size(cache.max_bytes)}", ""
+    else:
+        text = f"{_size(cache.bytes)} of {_size(cache.max_bytes)}"
+        bar = _bar(cache.bytes, cache.max_bytes, "part of the cache that is full")
     if not cache.usable:
         text += '<br><span class="bad">cannot be written to at the moment</span>'
     return text + bar

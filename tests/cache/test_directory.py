@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache.directory import Directory, Found, place_of, used_now
-from rangeserver.cache.eviction import Limits, sweep
 from rangeserver.cache.header import Foreign, NotOurs, pack_header
+from rangeserver.cache.limits import Limits
 from rangeserver.cache.purging import purge_all
+from rangeserver.cache.space import Space
 from tests.cache.small_files import FACTS, PLACE, header
 from tests.faults.tools import needs
 
@@ -145,7 +146,7 @@ def test_what_was_never_ours_stays(directory: Directory, change: Callable[[Path]
     assert not directory.remove_file(PLACE, made)
     assert not directory.remove(Found(path.name, 0, 0.0))
     purge_all(directory)
-    sweep(directory, Limits(0, 1 << 60))
+    Space(directory, Limits(0, 1 << 60)).relieve()
     assert os.path.samestat(path.lstat(), before)
     assert list((directory.path / "new").iterdir()) == []
 

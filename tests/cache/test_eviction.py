@@ -1,4 +1,4 @@
-"""What goes when the cache is full."""
+"""Which files go first."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rangeserver.cache import eviction as module
 from rangeserver.cache.directory import Directory
-from rangeserver.cache.eviction import Limits, sweep
+from rangeserver.cache.eviction import Oldest
 from tests.cache.small_files import FACTS, fill_block, header
-
-PLENTY = 1 << 50
 
 
 @pytest.fixture
@@ -35,57 +34,62 @@ def left(directory: Directory) -> list[str]:
     return [str(n) for n in range(10) if directory.find(str(n)) is not None]
 
 
-def test_below_the_limit_all_stays(directory: Directory) -> None:
-    swept = sweep(directory, Limits(PLENTY, 0))
-    assert swept is not None
-    assert (swept.files, swept.removed, swept.disk_bytes) == (10, 0, size(directory))
-    assert not swept.short_of_space
-
-
-def test_above_it_the_oldest_go_until_there_is_a_margin(directory: Directory) -> None:
-    total = size(directory)
-    swept = sweep(directory, Limits(total, 0))  # full to the brim: above the high water
-    assert swept is not None
-    assert (swept.removed, left(directory)) == (1, [str(n) for n in range(1, 10)])
-    assert swept.disk_bytes == size(directory) <= total * 0.9
-    swept = sweep(directory, Limits(total // 2, 0))
-    assert swept is not None
-    assert left(directory) == [str(n) for n in range(6, 10)]
+def test_the_oldest_go_first(directory: Directory) -> None:
+    oldest, total = Oldest(directory), size(directory)
+    assert oldest.count() == total
+    assert [oldest.evict() for _ in range(2)] == [total // 10] * 2
+    assert left(directory) == [str(n) for n in range(2, 10)]
+    assert len(oldest) == 8
 
 
 def test_what_was_used_again_stays(directory: Directory) -> None:
+    oldest = Oldest(directory)
+    oldest.count()
     file = directory.find("0")
     assert file is not None
     os.utime(file.fileno())
-    sweep(directory, Limits(size(directory), 0))
-    assert "0" in left(directory)
-    assert "1" not in left(directory)
+    assert oldest.evict() is None
+    assert oldest.evict() is not None
+    assert left(directory)[:2] == ["0", "2"]
 
 
-def test_space_for_others_comes_before_the_limit(
+def test_what_others_have_removed_counts_for_nothing(directory: Directory) -> None:
+    oldest = Oldest(directory)
+    oldest.count()
+    file = directory.find("0")
+    assert file is not None
+    directory.remove_file("0", file)
+    assert oldest.evict() is None
+
+
+def test_no_more_is_remembered_than_that(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = size(directory) // 10
-    monkeypatch.setattr(directory, "free_bytes", lambda: 10 * one)
-    swept = sweep(directory, Limits(PLENTY, 11 * one))
-    assert swept is not None
-    assert (swept.removed, swept.short_of_space) == (2, False)
-    swept = sweep(directory, Limits(PLENTY, 100 * one))
-    assert swept is not None
-    assert (swept.files, swept.short_of_space) == (0, True)
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    oldest, total = Oldest(directory), size(directory)
+    assert oldest.count() == total
+    assert len(oldest) == 3
+    for _ in range(3):
+        oldest.evict()
+    assert left(directory) == [str(n) for n in range(3, 10)]
 
 
-def test_a_disk_that_is_full_all_the_same(directory: Directory) -> None:
-    swept = sweep(directory, Limits(PLENTY, 0), full=True)
-    assert swept is not None
-    assert swept.removed == 1
+def test_removals_are_taken_off_the_tally(directory: Directory) -> None:
+    oldest, total = Oldest(directory), size(directory)
+    directory.tally.recount(oldest.count)
+    oldest.evict()
+    file = directory.find("5")
+    assert file is not None
+    directory.remove_file("5", file)
+    by_hand = Directory(directory.path)  # as the commands on the cache have it
+    assert by_hand.remove(next(by_hand.files()))
+    taken = directory.tally.read()
+    assert taken is not None
+    assert taken.named == size(directory) == total * 7 // 10
 
 
-def test_one_at_a_time(directory: Directory) -> None:
-    other = Directory(directory.path)
-    other.open()
-    assert other.try_become_janitor()
-    assert sweep(directory, Limits(0, 0)) is None
-    other.be_janitor_no_longer()
-    assert sweep(directory, Limits(0, 0)) is not None
-    assert other.try_become_janitor()
+def test_a_count_makes_pauses(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FILES_AT_A_TIME", 5)
+    pauses: list[None] = []
+    Oldest(directory).count(lambda: pauses.append(None))
+    assert len(pauses) == 2

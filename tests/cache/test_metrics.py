@@ -16,7 +16,9 @@ def test_each_is_told() -> None:
     cache.served_stale()
     cache.evicted(3)
     cache.failed("damaged", 2)
-    cache.disk_bytes, cache.in_flight, cache.usable = 7, lambda: 5, lambda: True
+    now = scrape(metrics)
+    assert not now.named("rangeserver_cache_bytes")  # they are not known yet
+    cache.disk_bytes, cache.in_flight, cache.usable = lambda: 7, lambda: 5, lambda: True
     now = scrape(metrics)
     names = ("hits", "misses", "bypassed", "stale_answers", "evictions")
     assert [now(f"rangeserver_cache_{name}_total") for name in names] == [1, 1, 1, 1, 3]

@@ -28,10 +28,11 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import Directory, place_of
-from rangeserver.cache.eviction import Limits, sweep
+from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.purging import purge_place
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
+from rangeserver.cache.space import Space
 from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.origin.base import FileSlice, Part
@@ -164,7 +165,7 @@ class Model(RuleBasedStateMachine):
         self.config = CacheConfig.model_validate(
             {
                 "block_bytes": BLOCK,
-                "max_bytes": "1MiB",
+                "max_bytes": "64MiB",
                 "min_free_bytes": 0,
                 "read_ahead_bytes": "2MiB",
                 "max_in_flight_bytes": "1MiB",
@@ -334,7 +335,7 @@ class Model(RuleBasedStateMachine):
         self.inner.refusals = self.inner.breaks = 0
         self.disk_fails = dict.fromkeys(FAILING, 0)
         for process in self.processes:
-            process.cache._left_alone_until = 0.0
+            process.cache.upkeep._left_alone_until = 0.0
 
     # --- what happens on the disk
 
@@ -348,8 +349,14 @@ class Model(RuleBasedStateMachine):
         purge_place(directory, place_of("", "films", key))
 
     @rule(process=processes)
-    def all_is_swept(self, process: int) -> None:
-        sweep(self.processes[process].cache.directory, Limits(0, 0))
+    def all_is_evicted(self, process: int) -> None:
+        Space(self.processes[process].cache.directory, Limits(0, 0)).relieve()
+
+    @rule(process=processes)
+    def removed_files_are_given_up(self, process: int) -> None:
+        for file in self.processes[process].cache.directory.open_files():
+            if file.nameless:
+                file.give_up()
 
     @rule(number=processes)
     def one_dies(self, number: int) -> None:

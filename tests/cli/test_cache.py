@@ -55,6 +55,16 @@ async def test_stats(way: Way, tmp_path: Path) -> None:
     assert lines[5] == f"not ours   1 file, left alone: {tmp_path}/mine.txt"
 
 
+async def test_stats_tell_what_servers_hold_of_removed_objects(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    directory.tally.recount(lambda: 0)
+    directory.tally.hold(5 << 20)
+    held = "held       5.0 MiB of removed objects that are still being sent"
+    assert held in (await command(tmp_path, "stats")).out.splitlines()
+    directory.close()
+    assert held not in (await command(tmp_path, "stats")).out.splitlines()
+
+
 async def test_stats_for_programs(tmp_path: Path) -> None:
     directory = opened(tmp_path)
     keep(directory, "a")
@@ -69,6 +79,7 @@ async def test_stats_for_programs(tmp_path: Path) -> None:
         "complete_objects": 1,
         "partial_objects": 1,
         "cached_bytes": len(CONTENT) + 16 * 1024,
+        "held_bytes": 0,
         "max_bytes": 10 << 30,
         "min_free_bytes": 1 << 30,
         "oldest_use": "2027-01-14T08:00:00Z",

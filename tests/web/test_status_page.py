@@ -86,6 +86,8 @@ def test_the_facts_at_the_top() -> None:
     assert "<dd>5.0 GiB of 10.0 GiB<progress" in page
     assert "cannot be written to" not in page
     assert "cannot be written to" in page_of(cache=CacheState(0, GIB, usable=False))
+    counting = page_of(cache=CacheState(None, GIB, usable=True)).replace("&nbsp;", " ")
+    assert "<dt>Cache</dt><dd>being counted, of 1.0 GiB</dd>" in counting
     assert "<dt>Cache</dt><dd>off</dd>" in page_of()
 
 

@@ -1,0 +1,222 @@
+"""What this process may still write of a cache, and how it makes room. Blocks, for threads.
+
+Before each write its bytes are set against the limits, together with those that other threads are
+writing: what the cache takes, all processes together, and what the file system has free. These
+figures are looked up anew every 10 ms, and before each write where a limit is near. What can come
+on top of a limit is what other processes write in the moment between a look and the write that
+follows it: of ours one write, 0.5 MiB at most, for each thread that they have for the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.eviction import Oldest
+from rangeserver.cache.limits import LOW_WATER, Limits, Use
+
+NEW_FILE_BYTES = 16 * 1024
+"""What an empty file takes, its name included."""
+
+_LOOK_SECONDS = 0.01
+_NEAR_BYTES = 64 << 20
+
+_COUNT_SECONDS = 30.0
+_COUNT_FACTOR = 100
+"""The files are counted so often at most, and for so small a part of the time."""
+
+_PAUSE_SECONDS = 0.001
+
+_EVICTION_FACTOR = 4
+"""... or for this part, and without pauses, where that is what evictions wait for."""
+
+
+class NoRoom(Exception):
+    """A write would go beyond a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What was done to make room: how many files were removed, and what they took; and how many
+    removed files that are still open here are counted as ours, or were given up. ``short``: less
+    is free than is to be, with nothing left to remove.
+    """
+
+    files: int
+    disk_bytes: int
+    held: int
+    given_up: int
+    short: bool
+
+
+class Space:
+    """The disk under one cache, as one process sees it; ``on_pressure`` is called in a thread when
+    it is time to make room.
+    """
+
+    def __init__(self, directory: Directory, limits: Limits) -> None:
+        self.limits = limits
+        self.on_pressure: Callable[[], object] = bool
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._use: Use | None = None
+        self._taken: int | None = None
+        self._looked = 0.0
+        self._writing = 0
+        self._oldest = Oldest(directory)
+        self._counting = threading.Lock()
+        self._counted = -math.inf
+        self._count_seconds = 0.0
+        self._hurry = False
+        self._stopped = False
+
+    @property
+    def taken(self) -> int | None:
+        """What the cache takes of the disk, all processes together; ``None`` if that is not known
+        yet.
+        """
+        return self._taken
+
+    @contextmanager
+    def writing(self, count: int) -> Iterator[None]:
+        """Write so many bytes, which become the cache's. Raises :class:`NoRoom`, and ``OSError``
+        if nothing can be told of the disk.
+        """
+        with self._lock:
+            use = self._now(count)
+            if self.limits.distance(use.plus(self._writing + count)) < 0:
+                raise NoRoom
+            self._writing += count
+        pressed = self.limits.is_pressed(use)
+        try:
+            yield
+            with self._lock:
+                self._grow(count)
+        finally:
+            with self._lock:
+                self._writing -= count
+        if pressed:
+            self.on_pressure()
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many bytes could be written now."""
+        with self._lock:
+            use = self._look()
+            return self.limits.distance(use.plus(self._writing + count)) >= 0
+
+    def look(self) -> Use:
+        """What the disk is used for now. Raises ``OSError``."""
+        with self._lock:
+            return self._look()
+
+    def count_if_due(self) -> None:
+        """Look at every file now and then, whoever of all processes did so last."""
+        with self._counting:
+            taken = self._directory.tally.read()
+            interval = max(_COUNT_SECONDS, self._count_seconds * _COUNT_FACTOR)
+            if taken is not None and 0 <= time.time() - taken.counted < interval:
+                return
+            if self._directory.try_become_janitor():
+                try:
+                    self._count()
+                finally:
+                    self._directory.be_janitor_no_longer()
+
+    def relieve(self, count: int = 0, *, full: bool = False) -> Relief:
+        """Evict files if it is time to, or if ``count`` bytes have no room. Raises ``OSError``.
+
+        ``full``: a write failed for want of space, whatever the limits say, as with a quota.
+        """
+        _, given_up = self._settle_held(count, full=full)
+        use = self.look()
+        excess = self.limits.excess(use.plus(count)) if self._is_too_much(use, count) else 0
+        if full:
+            excess = max(excess, int(use.taken * (1 - LOW_WATER)))
+        files = disk_bytes = 0
+        # Others may be at it as well; and what is open frees no space yet.
+        while disk_bytes < excess and (full or self.limits.excess(self.look().plus(count)) > 0):
+            if self._stopped or not (len(self._oldest) or self._recount()):
+                break
+            removed = self._oldest.evict()
+            if removed is not None:
+                files += 1
+                disk_bytes += removed
+        held, more = self._settle_held(count, full=full)
+        self._directory.tally.forget_the_dead()
+        short = self.look().free < self.limits.min_free_bytes and not len(self._oldest)
+        return Relief(files, disk_bytes, held, given_up + more, short)
+
+    def stop(self) -> None:
+        """End what goes on, soon."""
+        self._stopped = True
+
+    def _settle_held(self, count: int, *, full: bool) -> tuple[int, int]:
+        """Account for the removed files that are open here, or give all of them up where they are
+        too much, with ``count`` bytes to come; how many were accounted for, and given up.
+        """
+        files = [file for file in self._directory.open_files() if file.nameless]
+        tally = self._directory.tally
+        held = sum(file.held_bytes() for file in files)
+        use = self.look().plus(held - tally.held)
+        if files and (full or self._is_too_much(use, count)):
+            for file in files:
+                file.give_up()
+            tally.hold(0)
+            return 0, len(files)
+        tally.hold(held)
+        return len(files), 0
+
+    def _is_too_much(self, use: Use, count: int) -> bool:
+        return self.limits.is_pressed(use) or self.limits.distance(use.plus(count)) < 0
+
+    def _recount(self) -> bool:
+        """Look at all files, unless that was done just now; whether there are any to evict."""
+        self._hurry = True  # also where a count goes on: somebody waits for it now
+        with self._counting:
+            if time.monotonic() - self._counted > self._count_seconds * _EVICTION_FACTOR:
+                self._count()
+            self._hurry = False
+            return len(self._oldest) > 0
+
+    def _count(self) -> None:
+        began = time.monotonic()
+        self._directory.tally.recount(lambda: self._oldest.count(self._pause))
+        self._counted = time.monotonic()
+        self._count_seconds = self._counted - began
+        self.look()
+
+    def _pause(self) -> None:
+        """Let the event loop have its turn, with which this thread shares the interpreter."""
+        if self._stopped:
+            raise OSError(errno.ECANCELED, "the cache is closed")
+        if not self._hurry:
+            time.sleep(_PAUSE_SECONDS)
+
+    def _now(self, count: int) -> Use:
+        """What the disk is used for, as exactly as it matters for a write."""
+        use = self._use
+        if (
+            use is None
+            or time.monotonic() - self._looked > _LOOK_SECONDS
+            or self.limits.distance(use.plus(self._writing + count)) < _NEAR_BYTES
+        ):
+            use = self._look()
+        return use
+
+    def _look(self) -> Use:
+        taken = self._directory.tally.read()
+        self._taken = taken.total if taken is not None else None
+        self._use = Use(self._taken or 0, self._directory.free_bytes())
+        self._looked = time.monotonic()
+        return self._use
+
+    def _grow(self, count: int) -> None:
+        self._directory.tally.add(count)
+        if self._use is not None:
+            self._use = self._use.plus(count)

@@ -1,0 +1,216 @@
+"""Keeps the directory of a cache in order: there, writable, and within its limits.
+
+One task looks once a second, and as soon as somebody needs room. It evicts before there is none,
+gives up removed files that are still open where they would be too much, and tries again to use a
+directory that could not be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.disk import Disk
+from rangeserver.cache.limits import Limits
+from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.space import Space
+from rangeserver.cache.tally import FULL
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+_OPEN_SECONDS = 30.0
+"""How often to see whether the directory is whole."""
+
+_COUNT_SECONDS = 5.0
+"""How often to see whether the files are to be counted."""
+
+_RETRY_SECONDS = 10.0
+"""How long the directory is left alone after it could not be written to."""
+
+_ROOM_SECONDS = 2.0
+_ROOM_PAUSE_SECONDS = 0.1
+"""How long a write waits for room, and how often it is looked for."""
+
+
+class Upkeep:
+    """Whether the directory can be written to, and that it is within its limits.
+
+    ``let_go`` is called when files may have lost their names: whoever keeps them open without
+    need closes them.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: Directory,
+        limits: Limits,
+        metrics: CacheMetrics,
+        *,
+        let_go: Callable[[], object],
+    ) -> None:
+        self.space = Space(directory, limits)
+        self.opened = False
+        self._disk = disk
+        self._directory = directory
+        self._metrics = metrics
+        self._let_go = let_go
+        self._exposure_told = False
+        self._left_alone_until = 0.0
+        self._open_again = 0.0
+        self._full = False
+        self._short = False
+        self._blind = False
+        self._wanted = asyncio.Event()
+        self._relieving: asyncio.Task[None] | None = None
+        metrics.usable = self.may_write
+        metrics.disk_bytes = lambda: self.space.taken
+
+    def may_write(self) -> bool:
+        """Whether the directory is there and could be written to when it was tried last."""
+        return self.opened and not self._short and time.monotonic() >= self._left_alone_until
+
+    def write_failed(self, error: OSError) -> None:
+        """Leave the directory alone for a while; what is in it is still read."""
+        self._metrics.failed("write")
+        if self.may_write():
+            reason = error.strerror or error
+            log.warning("cache: not written to for %g s: %s", _RETRY_SECONDS, reason)
+        self._left_alone_until = time.monotonic() + _RETRY_SECONDS
+        if error.errno in FULL:
+            self._full = True
+            self._wanted.set()
+        if error.errno == errno.ENOENT:  # somebody removed it; it is made anew
+            self.opened = False
+            self._open_again = 0.0
+            self._wanted.set()
+
+    async def open(self) -> None:
+        """Make the directory ready. Raises ``OSError``."""
+        exposure = await self._disk.run_long(self._make_ready)
+        if exposure is not None and not self._exposure_told:
+            self._exposure_told = True
+            log.warning("cache: %s: %s", self._directory.path, exposure)
+        self.opened = True
+        self._open_again = time.monotonic() + _OPEN_SECONDS
+
+    async def room_for(self, count: int) -> bool:
+        """Wait until so many bytes can be written; whether they can."""
+        until = time.monotonic() + _ROOM_SECONDS
+        try:
+            while self.may_write():
+                if await self._disk.run(self.space.has_room, count):
+                    return True
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise OSError(0, "there is no room within the limits of the cache")
+                ours = self._relieving is None
+                await asyncio.wait((self._relief(count),), timeout=left)
+                if ours and not await self._disk.run(self.space.has_room, count):
+                    # Others may have open what was removed: they will let go of it.
+                    await asyncio.sleep(_ROOM_PAUSE_SECONDS)
+        except OSError as error:
+            self.write_failed(error)
+        return False
+
+    async def run(self) -> None:
+        """Look after it until cancelled."""
+        loop = asyncio.get_running_loop()
+        self.space.on_pressure = lambda: loop.call_soon_threadsafe(self._wanted.set)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_within_limits())
+                group.create_task(self._keep_counted())
+        finally:
+            self.space.on_pressure = bool
+
+    async def stop(self) -> None:
+        """End what goes on."""
+        self.space.stop()
+        if self._relieving is not None:
+            self._relieving.cancel()
+            await asyncio.wait((self._relieving,))
+
+    async def _keep_within_limits(self) -> None:
+        while True:
+            if time.monotonic() > self._open_again:
+                await self._try_to_open()
+            if self.opened:
+                await asyncio.wait((self._relief(),))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def _keep_counted(self) -> None:
+        while True:
+            if self.opened:
+                try:
+                    await self._disk.run_long(self.space.count_if_due)
+                except OSError as error:
+                    self._cannot_look(error)
+            await asyncio.sleep(_COUNT_SECONDS)
+
+    def _relief(self, count: int = 0) -> asyncio.Task[None]:
+        """Have room made, by one thread at a time."""
+        if self._relieving is None:
+            self._relieving = asyncio.get_running_loop().create_task(self._relieve(count))
+        return self._relieving
+
+    async def _relieve(self, count: int) -> None:
+        """Evict what is too much, and see that its space comes free."""
+        full, self._full = self._full, False
+        try:
+            relief = await self._disk.run_long(self.space.relieve, count, full=full)
+            if relief.files:
+                self._metrics.evicted(relief.files)
+                log.info("cache: removed %d objects, %d bytes", relief.files, relief.disk_bytes)
+            if relief.given_up:
+                log.info("cache: gave up %d removed files that were open", relief.given_up)
+            if relief.held or relief.given_up:
+                self._let_go()
+        except OSError as error:
+            self._cannot_look(error)
+        else:
+            self._blind = False
+            self._tell_whether_short(short=relief.short)
+        finally:
+            self._relieving = None
+
+    def _tell_whether_short(self, *, short: bool) -> None:
+        if short and not self._short:
+            self._metrics.failed("write")
+            log.warning("cache: not written to while less is free than cache.min_free_bytes")
+        elif self._short and not short:
+            log.info("cache: there is room on the disk again")
+        self._short = short
+
+    def _cannot_look(self, error: OSError) -> None:
+        if not self._blind:  # else it was said
+            self._metrics.failed("read")
+            log.warning("cache: cannot look for space: %s", error)
+        self._blind = True
+
+    async def _try_to_open(self) -> None:
+        """Make the directory ready, or whole again where somebody has removed parts of it."""
+        usable = self.opened
+        try:
+            await self.open()
+        except OSError as error:
+            self.opened = False
+            self._open_again = time.monotonic() + _RETRY_SECONDS
+            self._metrics.failed("write")
+            log.warning("cache: %s cannot be used: %s", self._directory.path, error)
+        else:
+            if not usable:
+                log.info("cache: %s can be used now", self._directory.path)
+
+    def _make_ready(self) -> str | None:
+        self._directory.open()
+        self._directory.remove_abandoned()
+        return self._directory.exposure()
