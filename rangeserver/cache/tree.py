@@ -99,14 +99,9 @@ class Tree:
 
     def exposure(self) -> str | None:
         """What others could do to it, in words; ``None`` if nothing."""
-        own = {self.owner, 0}
-        for held, what in ((self.root, "it"), (self.objects, OBJECTS), (self.new, NEW)):
-            stat = held.stat()
-            if stat.st_mode & (S_IWGRP | S_IWOTH):
-                return f"other users may write to {what}: chmod go-w"
-            if stat.st_uid not in own:
-                return f"{what} belongs to user {_user(stat.st_uid)}, who may write to it"
-        return None
+        parts = ((self.root, "it"), (self.objects, OBJECTS), (self.new, NEW))
+        told = (exposure_of(held.stat(), self.owner, what) for held, what in parts)
+        return next(filter(None, told), None)
 
     def _check(self) -> None:
         """What others have put there is none of ours. Raises ``OSError``."""
@@ -115,6 +110,15 @@ class Tree:
                 other = _user(held.stat().st_uid)
                 msg = f"{name} in it belongs to user {other}, not to {_user(self.owner)}"
                 raise PermissionError(errno.EPERM, msg)
+
+
+def exposure_of(stat: os.stat_result, owner: int, what: str = "it") -> str | None:
+    """What others than its owner and root could do to a directory, in words."""
+    if stat.st_mode & (S_IWGRP | S_IWOTH):
+        return f"other users may write to {what}: chmod go-w"
+    if stat.st_uid not in {owner, 0}:
+        return f"{what} belongs to user {_user(stat.st_uid)}, who may write to it"
+    return None
 
 
 def strangers(root: HeldDirectory) -> list[str]:

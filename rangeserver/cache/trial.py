@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.limits import Limits
+from rangeserver.cache.tree import exposure_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ def try_directory(path: Path, limits: Limits) -> Tried:
     with TemporaryDirectory(prefix=".rangeserver-check-", dir=above) as trial:
         beside = Directory(Path(trial) / "cache")
         beside.open()
-        return _tried(beside, limits)
+        tried = _tried(beside, limits)
+    exposure = exposure_of(path.stat(), os.geteuid()) if path.exists() else None
+    return replace(tried, exposure=exposure)
 
 
 def _tried(directory: Directory, limits: Limits) -> Tried:

@@ -38,6 +38,7 @@ def nothing(path: Path) -> None:
 
 def an_empty_directory(path: Path) -> None:
     path.mkdir()
+    path.chmod(0o755)
 
 
 def a_directory_below(path: Path) -> None:
@@ -55,6 +56,13 @@ async def test_a_directory_that_can_be_made(
     assert (code, advice) == (0, "")
     assert line == f"ok       cache: {directory} can be used, with room for 1.0 MiB"
     assert listing(tmp_path) == there
+
+
+async def test_a_directory_that_others_may_write_to(fake: FakeS3, tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o777)
+    code, line, advice = await checked(fake, tmp_path)
+    assert (code, line.startswith("ok")) == (0, True)
+    assert advice == "         -> other users may write to it: chmod go-w"
 
 
 async def test_a_cache_that_is_there(fake: FakeS3, tmp_path: Path) -> None:
