@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from rangeserver.logs import Sparing
+from rangeserver.sparing import Sparing
 from tests.chromium import EXECUTABLE, Page, chromium_page
 from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from rangeserver.cache.directory import place_of, read_place
+from rangeserver.cache.places import place_of, read_place
 from rangeserver.config import Mount
 from rangeserver.protocol.mounts import MountTable
 

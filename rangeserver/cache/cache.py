@@ -28,9 +28,9 @@ from rangeserver.cache.polling import Poller
 from rangeserver.cache.space import NEW_FILE_BYTES, NoRoom
 from rangeserver.cache.upkeep import Upkeep
 from rangeserver.config import CacheConfig
-from rangeserver.logs import sparing
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
+from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 

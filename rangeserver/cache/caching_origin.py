@@ -16,11 +16,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from dataclasses import replace
 
 from rangeserver.cache.cache import Cache
-from rangeserver.cache.directory import place_of
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
+from rangeserver.cache.places import place_of
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.cache.reading_rights import ReadingRights
@@ -34,13 +34,13 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.logs import sparing
 from rangeserver.origin.base import Opened, Origin, Part, ReadReport
 from rangeserver.origin.identity import reader
 from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 

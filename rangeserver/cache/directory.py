@@ -16,7 +16,6 @@ does not begin as ours do was put there by somebody else, who may want it back.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import time
@@ -32,6 +31,7 @@ from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile, is_ours
 from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
 from rangeserver.cache.held_directory import HeldDirectory
+from rangeserver.cache.places import lock_byte, name_of
 from rangeserver.cache.tally import Tally
 from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -126,7 +126,7 @@ class Directory:
         """The file of an object, if there is one. Raises ``OSError`` and :class:`NotOurs`, which
         removes what was found instead, unless it is :class:`Foreign`.
         """
-        tree, name = self._tree, _name_of(place)
+        tree, name = self._tree, name_of(place)
         try:
             found = self._opened(tree, name)
             if found.header.place != place:
@@ -149,7 +149,7 @@ class Directory:
 
         Raises ``OSError``, :class:`NotOurs`, and ``ValueError`` for facts that no header can hold.
         """
-        tree, temporary, name = self._tree, temporary_name(), _name_of(header.place)
+        tree, temporary, name = self._tree, temporary_name(), name_of(header.place)
         try:
             made = self._known(CacheFile.created(tree.new, temporary, header, close=self._close))
             try:
@@ -173,7 +173,7 @@ class Directory:
         """Remove the file of an object if it is still this one; whether it was. Raises
         ``OSError``.
         """
-        tree, name = self._tree, _name_of(place)
+        tree, name = self._tree, name_of(place)
         try:
             group = _group(tree, name)
         except (FileNotFoundError, Foreign):
@@ -210,7 +210,7 @@ class Directory:
 
     def found(self, place: str) -> Found | None:
         """The file of an object, by its name alone. Raises ``OSError``."""
-        tree, name = self._tree, _name_of(place)
+        tree, name = self._tree, name_of(place)
         try:
             return _look(_group(tree, name), name, tree.owner)
         except (FileNotFoundError, Foreign):
@@ -272,15 +272,15 @@ class Directory:
 
     def try_lock_place(self, place: str) -> bool:
         """Become the one process that makes a file for this object. Raises ``OSError``."""
-        return locks.try_lock(self._tree.mark, _lock_byte(place), 1)
+        return locks.try_lock(self._tree.mark, lock_byte(place), 1)
 
     def is_place_free(self, place: str) -> bool:
         """Whether no other process has it locked. Raises ``OSError``."""
-        return locks.first_locked(self._tree.mark, _lock_byte(place), 1) is None
+        return locks.first_locked(self._tree.mark, lock_byte(place), 1) is None
 
     def unlock_place(self, place: str) -> None:
         """Be it no longer; does not block."""
-        locks.unlock(self._tree.mark, _lock_byte(place), 1)
+        locks.unlock(self._tree.mark, lock_byte(place), 1)
 
     def try_become_janitor(self) -> bool:
         """Become the one process that removes what is too much. Raises ``OSError``."""
@@ -292,7 +292,7 @@ class Directory:
 
     def path_of(self, place: str) -> str:
         """Where the file of an object is, or would be, for people: nothing is opened by it."""
-        return self.path_to(_name_of(place))
+        return self.path_to(name_of(place))
 
     def path_to(self, name: str) -> str:
         """The same of a file that was found."""
@@ -312,17 +312,6 @@ class Directory:
         self._close_later(descriptor)
 
 
-def place_of(endpoint_url: str, bucket: str, key: str) -> str:
-    """The name of an object among those of all buckets; an empty endpoint is AWS."""
-    return f"{endpoint_url.rstrip('/') or 'aws'} {bucket} {key}"
-
-
-def read_place(place: str) -> tuple[str, str, str]:
-    """The endpoint's URL (``aws`` for AWS), the bucket and the key that a place is made of."""
-    endpoint, bucket, key = place.split(" ", 2)
-    return endpoint, bucket, key
-
-
 def used_now(file: CacheFile) -> None:
     """Note that a file is of use: what was not for longest goes first. Raises ``OSError``."""
     os.utime(file.fileno())
@@ -330,7 +319,7 @@ def used_now(file: CacheFile) -> None:
 
 def is_of(found: Found, place: str) -> bool:
     """Whether a file has the name that belongs to an object."""
-    return found.name == _name_of(place)
+    return found.name == name_of(place)
 
 
 def _groups(tree: Tree) -> Iterator[tuple[str, HeldDirectory]]:
@@ -389,11 +378,3 @@ def _remove(tree: Tree, name: str) -> bool:
 
 def _remove_proven(within: HeldDirectory, name: str, owner: int) -> bool:
     return is_ours(within, name, owner=owner) and within.unlink(name)
-
-
-def _name_of(place: str) -> str:
-    return hashlib.blake2b(place.encode(), digest_size=20).hexdigest() + ".rsc"
-
-
-def _lock_byte(place: str) -> int:
-    return int.from_bytes(hashlib.blake2b(place.encode(), digest_size=7).digest(), "big")

@@ -28,9 +28,9 @@ from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.space import NoRoom
 from rangeserver.errors import OriginError, OriginProtocolError
-from rangeserver.logs import sparing
 from rangeserver.origin.base import current_client
 from rangeserver.protocol.ranges import ByteSpan
+from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 

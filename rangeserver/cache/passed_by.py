@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from rangeserver.logs import sparing
+from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 

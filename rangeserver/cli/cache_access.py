@@ -11,8 +11,9 @@ from typing import NoReturn
 import click
 
 from rangeserver.cache.addresses import Addresses
-from rangeserver.cache.directory import Directory, read_place
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.location import cache_directory
+from rangeserver.cache.places import read_place
 from rangeserver.cli.options import exit_with_problems
 from rangeserver.cli.words import printable
 from rangeserver.config import Config, Mount

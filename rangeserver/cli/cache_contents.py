@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from rangeserver.cache.addresses import Addresses
-from rangeserver.cache.directory import read_place
 from rangeserver.cache.inspection import Kept, Summary, contents, summarize
+from rangeserver.cache.places import read_place
 from rangeserver.cli.cache_access import Names, opened_directory
 from rangeserver.cli.options import config_from, config_options
 from rangeserver.cli.words import printable

@@ -32,13 +32,13 @@ from rangeserver.errors import (
     OriginError,
     RangeUnsatisfiable,
 )
-from rangeserver.logs import sparing
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
 from rangeserver.origin.lookups import Asking, Lookup, Outcome
 from rangeserver.protocol.freshness import BeliefRules, belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from rangeserver.sparing import sparing
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from rangeserver.logs import sparing
 from rangeserver.origin.base import FileSlice
+from rangeserver.sparing import sparing
 from rangeserver.web.exchange import Exchange
 from rangeserver.web.flush import Client, drain, flush
 

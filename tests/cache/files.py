@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rangeserver.cache.directory import Directory, place_of
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.header import Header
+from rangeserver.cache.places import place_of
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 BLOCK = 16 * 1024

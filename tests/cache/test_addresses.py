@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rangeserver.cache.addresses import Addresses, mounted_place
-from rangeserver.cache.directory import place_of, read_place
+from rangeserver.cache.places import place_of, read_place
 from rangeserver.config import Config
 
 

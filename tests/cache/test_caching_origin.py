@@ -15,7 +15,7 @@ import pytest
 
 from rangeserver.cache import fill
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import place_of
+from rangeserver.cache.places import place_of
 from rangeserver.cache.purging import purge_place
 from rangeserver.errors import (
     AccessDenied,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.directory import Directory, Found, place_of, used_now
+from rangeserver.cache.directory import Directory, Found, used_now
 from rangeserver.cache.header import Foreign, NotOurs, pack_header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.purging import purge_all
@@ -31,11 +31,6 @@ def opened(path: Path) -> Directory:
 @pytest.fixture
 def directory(tmp_path: Path) -> Directory:
     return opened(tmp_path / "cache")
-
-
-def test_names_of_objects() -> None:
-    assert place_of("http://s3/", "films", "a b") == "http://s3 films a b"
-    assert place_of("", "films", "a") == "aws films a"
 
 
 def test_a_file_is_found_under_its_place_alone(directory: Directory) -> None:

@@ -27,9 +27,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.caching_origin import CachingOrigin
-from rangeserver.cache.directory import Directory, place_of
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.places import place_of
 from rangeserver.cache.purging import purge_place
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.space import Space

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.directory import Directory, place_of
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.places import place_of
 from tests.cli.commands import served
 from tests.exposition import parsed
 from tests.fakes.faults import Answer
