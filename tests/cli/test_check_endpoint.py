@@ -87,17 +87,16 @@ def of_tls(scheme: str = "https", **certificate: Any) -> Endpoint:
 
 
 def of_plain_http(scheme: str) -> Endpoint:
-    @asynccontextmanager
-    async def endpoint(_: Path, __: pytest.MonkeyPatch) -> AsyncIterator[str]:
-        async with FakeS3() as fake:
-            yield fake.endpoint_url.replace("http", scheme)
-
-    return endpoint
+    return of_one_who_says(scheme, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
 
 def of_something_else(scheme: str) -> Endpoint:
+    return of_one_who_says(scheme, b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def of_one_who_says(scheme: str, words: bytes) -> Endpoint:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        writer.write(words)
         with contextlib.suppress(ConnectionError):
             await reader.read(100)
         writer.close()
@@ -158,14 +157,14 @@ async def test_it_is_told_what_is_wrong(
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # of the fakes: no handshake
     caplog.set_level(logging.WARNING)
     async with endpoint(tmp_path, monkeypatch) as url:
-        finished = await check(url, RANGESERVER_ORIGIN__CONNECT_SECONDS="0.5")
+        finished = await check(url, RANGESERVER_ORIGIN__CONNECT_SECONDS="30")
         assert finished.code == 1
         problem, remedy = finished.out.splitlines()[1:3]
         assert problem.startswith(f"PROBLEM  origin: bucket 'films' at {url}: {found}")
         assert advice in remedy
         async with FakeS3() as fake:
             config = config_for(
-                fake, origin={"endpoint_url": url, "connect_seconds": 0.5}, admin=True
+                fake, origin={"endpoint_url": url, "connect_seconds": 30.0}, admin=True
             )
         async with running_app(config) as app:
             await eventually(lambda: "not ready: " in caplog.text)
