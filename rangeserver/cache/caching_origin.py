@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
@@ -34,7 +35,8 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.base import Opened, Origin, Part, ReadReport
+from rangeserver.origin.attempts import AttemptedOrigin
+from rangeserver.origin.base import Opened, Part, ReadReport
 from rangeserver.origin.identity import reader
 from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_stored
@@ -55,7 +57,7 @@ class CachingOrigin:
     """Objects of one bucket, read through ``cache``."""
 
     def __init__(
-        self, inner: Origin[bytes], cache: Cache, config: OriginConfig, whose: Callable[[], str]
+        self, inner: AttemptedOrigin, cache: Cache, config: OriginConfig, whose: Callable[[], str]
     ) -> None:
         """``whose`` keys the origin is asked with: nobody gets from the cache what the origin has
         given to others alone.
@@ -130,7 +132,7 @@ class CachingOrigin:
         if not (self.cache.may_keep(place) and self._worth.of_unknown(place, wanted, around)):
             return await self._asked_past(stack, key, wanted)
         inner = await stack.enter_async_context(AsyncExitStack())
-        opened = await inner.enter_async_context(self.inner.open(key, around))
+        opened = await inner.enter_async_context(self.inner.begin(key, around))
         if opened.parts is None:
             return opened
         if self._may_be_kept(opened.facts):
@@ -148,7 +150,7 @@ class CachingOrigin:
             await inner.aclose()
             return Opened(opened.facts)
         self.cache.metrics.bypassed()
-        past = self._past(opened, opened.parts, inner, span)
+        past = self._past(opened, inner, span)
         return Opened(opened.facts, span, await stack.enter_async_context(aclosing(past)))
 
     async def _asked_past(
@@ -174,14 +176,13 @@ class CachingOrigin:
         return False
 
     async def _past(
-        self,
-        opened: Opened[bytes],
-        parts: AsyncIterator[bytes],
-        stack: AsyncExitStack,
-        wanted: ByteSpan,
+        self, opened: Opened[bytes], stack: AsyncExitStack, wanted: ByteSpan
     ) -> AsyncGenerator[bytes]:
         """What the cache did not take of a read that has begun, and what comes after it."""
-        async with aclosing(_cut(parts, opened.span, wanted)) as begun:
+        async with (
+            aclosing(self.inner.resumed(opened, stack)) as parts,
+            aclosing(_cut(parts, opened.span, wanted)) as begun,
+        ):
             async for part in begun:
                 yield part
         await stack.aclose()
@@ -206,7 +207,7 @@ class CachingOrigin:
             stop -= 1
         if first >= stop or entry.missing_run(first, stop) < stop:
             return
-        fill = Fill(self.cache, entry, (first, stop))
+        fill = Fill(self.cache, entry, (first, stop), partial(self._reads.once, opened.facts))
         await fill.adopt(parts, opened.span.start, stack.pop_all())
 
     async def _checked(

@@ -4,6 +4,10 @@ It belongs to the server. Whoever began it may leave; it goes on while anyone re
 feeds all of them as the bytes come in. One that nobody reads from any more ends with the block
 it is at, or after :data:`LINGER_SECONDS` if that has not come by then.
 
+An attempt that fails leaves it broken, with all that has landed. Whether there is another is
+decided by those who wait, each out of the budget of its own response: the first that asks for one
+begins it, at the next byte, and the others join.
+
 Before it asks the origin, it looks into the file: another process may have written the blocks.
 It locks those it is going to fetch. If another process has locked them, it waits until they are
 there, or until the lock is free because that process gave up or died, and fetches them then.
@@ -17,7 +21,7 @@ import functools
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from rangeserver.cache.budget import Budget
@@ -27,8 +31,9 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.space import NoRoom
-from rangeserver.errors import OriginError, OriginProtocolError
-from rangeserver.origin.base import current_client
+from rangeserver.errors import OriginError, OriginProtocolError, OriginRecalled
+from rangeserver.origin.base import ReadReport, current_client, current_report, reporting
+from rangeserver.origin.retrying import RESUMABLE
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.sparing import sparing
 
@@ -45,8 +50,13 @@ time left to ask before a client's deadline for the first byte."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Source = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
-"""Opens a read of the version that an entry is of."""
+_BROKEN_SECONDS = 3.0
+"""How long a broken one waits to be wanted again: longer than those pause who want it."""
+
+Source = Callable[[ByteSpan, OriginError | None], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Makes one attempt at a span of the version that an entry is of; given what the last one failed
+for, if there was one.
+"""
 
 
 class CacheFailed(Exception):
@@ -94,14 +104,16 @@ class Fill:
         means: Means,
         entry: Entry,
         run: tuple[int, int],
+        source: Source,
         *,
         ahead: bool = False,
     ) -> None:
         self.first, self.stop = run
-        self.ahead = ahead
-        """Begun before anyone needed it."""
         self.landed = entry.layout.start(self.first)
-        self.error: Exception | None = None
+        self.error: OriginError | CacheFailed | None = None
+        """What the last attempt failed for."""
+        self.failed = 0
+        """How many attempts have."""
         self.over = False
         self.fetching = False
         """Whether the origin was asked: the blocks were not in the file."""
@@ -110,7 +122,10 @@ class Fill:
         self._entry = entry
         self._readers: set[object] = set()
         self._waiters: list[asyncio.Future[None]] = []
+        self._report = current_report().shared(ahead=ahead)
         self._client = current_client()
+        self._source = source
+        self._wanted: asyncio.Future[None] | None = None
         self._reserved = 0
         self._checksum = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -119,21 +134,16 @@ class Fill:
         for block in range(self.first, self.stop):
             entry.filling[block] = self
 
-    def begin(self, source: Source, *, reserved: int) -> None:
+    def begin(self, *, reserved: int) -> None:
         """Look for the blocks and fetch what is missing; ``reserved`` bytes of the budget were
         taken for it.
         """
         self._reserved = reserved
-        self._start(self._find_or_fetch(source))
+        self._start(self._find_or_fetch())
 
-    async def adopt(
-        self,
-        parts: AsyncIterator[bytes],
-        start: int,
-        opened: AbstractAsyncContextManager[object],
-    ) -> None:
-        """Take over a read from ``start`` on that has begun; returns when the blocks are locked.
-        Its first reader is still to come.
+    async def adopt(self, parts: AsyncIterator[bytes], start: int, opened: AsyncExitStack) -> None:
+        """Take over a read from ``start`` on that has begun, and that ``opened`` closes; returns
+        when the blocks are locked. Its first reader is still to come.
         """
         locked = asyncio.Event()
         self._start(self._take_over(parts, start, opened, locked))
@@ -147,6 +157,27 @@ class Fill:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether an attempt has failed, and there is none until somebody wants it."""
+        return self._wanted is not None
+
+    def again(self) -> None:
+        """Make another attempt at what is missing. For one that is :attr:`broken`."""
+        assert self._wanted is not None
+        if not self._wanted.done():
+            self._wanted.set_result(None)
+        self._wanted = None
+
+    def is_for(self, report: ReadReport) -> bool:
+        """Whether it was begun for just this response, and not to read ahead."""
+        return not self._report.ahead and self._report.asker is report
+
+    def needed_by(self, report: ReadReport) -> None:
+        """A response waits for it."""
+        self._report.ahead = False
+        self._report.begun = self._report.begun or report.begun
 
     def left_by(self, reader: object) -> None:
         """Somebody will not, any more."""
@@ -169,7 +200,9 @@ class Fill:
         return stop
 
     async def beyond(self, position: int) -> None:
-        """Wait for news, unless it is further than ``position`` already, or over."""
+        """Wait for news, unless it is further than ``position`` already, or over: that bytes have
+        landed, or that an attempt has failed.
+        """
         if self.landed > position or self.over:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -183,7 +216,8 @@ class Fill:
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
+            with reporting(self._report):
+                await work
         except OSError as error:
             if self._entry.file.gone:
                 pass  # its readers go on with another
@@ -204,24 +238,65 @@ class Fill:
 
     def _end(self) -> None:
         self.over = True
+        self._wanted = None
         self.task = None  # one that was cancelled keeps the error, whose way leads back to here
         self._give_back(self._reserved)
         if self._timer is not None:
             self._timer.cancel()
         self._narrow(self.first)
+        self._readers.clear()  # they may hold this
         self._wake()
 
-    async def _find_or_fetch(self, source: Source) -> None:
-        if not await self._is_claimed():
-            return
+    async def _find_or_fetch(self) -> None:
+        if await self._is_claimed():
+            try:
+                await self._fetch(AsyncExitStack(), None)
+            finally:
+                self._unlock()
+
+    async def _fetch(
+        self, opened: AsyncExitStack, parts: AsyncIterator[bytes] | None, start: int = 0
+    ) -> None:
+        """Attempt after attempt, for as long as they are wanted; the first may have begun with
+        ``parts`` from ``start`` on, which closing ``opened`` closes.
+        """
+        self.fetching = True
+        while True:
+            try:
+                async with opened:
+                    await self._reserve()
+                    if parts is None:
+                        rest = ByteSpan(self.landed, self._span().stop)
+                        attempt = self._source(rest, self._origin_error())
+                        parts, start = await opened.enter_async_context(attempt), rest.start
+                    await self._take(parts, start)
+            except OriginRecalled:
+                self.error = None  # it is nobody's fault, and goes on when it is its turn
+            except RESUMABLE as error:
+                await self._wanted_again(error.again())
+            else:
+                self.error = None
+                return
+            opened, parts = AsyncExitStack(), None
+
+    async def _wanted_again(self, failure: OriginError) -> None:
+        """Be broken until another attempt is wanted; raises what the last one failed for if none
+        is.
+        """
+        self._give_back(self._reserved)
+        self.error, self.failed = failure, self.failed + 1
+        self._wanted = wanted = asyncio.get_running_loop().create_future()
+        self._wake()
         try:
-            self.fetching = True
-            await self._reserve()
-            span = self._span()
-            async with source(span) as parts:
-                await self._take(parts, span.start)
+            async with asyncio.timeout(_BROKEN_SECONDS):
+                await wanted
+        except TimeoutError:
+            raise failure from None
         finally:
-            self._unlock()
+            del failure  # or it and this frame hold each other, and all that waits above
+
+    def _origin_error(self) -> OriginError | None:
+        return self.error if isinstance(self.error, OriginError) else None
 
     async def _is_claimed(self) -> bool:
         """Whether the blocks are to be fetched, and locked for it; if not, the first of them is
@@ -275,7 +350,7 @@ class Fill:
 
     async def _reserve(self) -> None:
         """Have the budget taken for just the bytes to come."""
-        needed = self._span().length
+        needed = self._span().stop - self.landed
         if self._reserved > needed:
             self._give_back(self._reserved - needed)
         elif self._reserved < needed:
@@ -287,7 +362,7 @@ class Fill:
         self,
         parts: AsyncIterator[bytes],
         start: int,
-        opened: AbstractAsyncContextManager[object],
+        opened: AsyncExitStack,
         locked: asyncio.Event,
     ) -> None:
         wanted = (self.first, self.stop)
@@ -301,9 +376,7 @@ class Fill:
             self._lock(claim.run)
             try:
                 if claim.run == wanted:
-                    self.fetching = True
-                    await self._reserve()
-                    await self._take(parts, start)
+                    await self._fetch(opened.pop_all(), parts, start)
             finally:
                 self._unlock()
 

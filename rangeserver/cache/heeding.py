@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from rangeserver.errors import ObjectWithdrawn
-from rangeserver.origin.base import Origin
+from rangeserver.errors import ObjectWithdrawn, OriginError
+from rangeserver.origin.attempts import AttemptedReads
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
@@ -18,9 +18,10 @@ class HeedingReads:
 
     def __init__(
         self,
-        origin: Origin[bytes],
+        origin: AttemptedReads,
         withdrawn: Callable[[ObjectFacts, ObjectWithdrawn], Awaitable[None]],
     ) -> None:
+        self.retries = origin.retries
         self._origin = origin
         self._withdrawn = withdrawn
 
@@ -28,6 +29,14 @@ class HeedingReads:
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span`` of exactly the version that ``facts`` describes."""
         async with self._heeding(facts), self._origin.read(facts, span) as parts:
+            yield parts
+
+    @asynccontextmanager
+    async def once(
+        self, facts: ObjectFacts, span: ByteSpan, after: OriginError | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The same from a single request."""
+        async with self._heeding(facts), self._origin.once(facts, span, after) as parts:
             yield parts
 
     async def go_on(self, facts: ObjectFacts, parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:

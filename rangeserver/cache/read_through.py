@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.reading import CachedRead
-from rangeserver.origin.base import Part, Reads, current_report
+from rangeserver.origin.attempts import AttemptedReads
+from rangeserver.origin.base import Part
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
@@ -24,7 +26,7 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
     def __init__(
         self,
         cache: Cache,
-        origin: Reads[bytes],
+        origin: AttemptedReads,
         facts: ObjectFacts,
         span: ByteSpan,
         *,
@@ -44,13 +46,15 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         entry = await self._find(self._facts, self._span)
         if entry is None:
             self._cache.metrics.bypassed()
-            past = self._source(self._span)
+            past = self._uncached(self._span)
             parts = await past.__aenter__()
             self._past = past
             return parts
         self._cached = CachedRead(
-            *(self._cache, entry, self._span, self._source, current_report()),
+            *(self._cache, entry, self._span),
+            *(partial(self._origin.once, self._facts), self._origin.retries),
             entry_again=lambda: self._find_again(self._facts),
+            uncached=self._uncached,
         )
         return self._cached
 
@@ -66,5 +70,5 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
             await cached.leave()
         return await self._past.__aexit__(kind, error, trace) if self._past is not None else None
 
-    def _source(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def _uncached(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self._origin.read(self._facts, span)

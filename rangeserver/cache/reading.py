@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Protocol, Self
 
+from rangeserver.cache.demand import Demand
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import CacheFailed, Fill, Means, Source
 from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
 from rangeserver.cache.residency import is_resident
-from rangeserver.errors import OriginBusy, OriginError
-from rangeserver.origin.base import FileSlice, Part, ReadReport, current_client
+from rangeserver.errors import OriginError
+from rangeserver.origin.attempts import Retries
+from rangeserver.origin.base import FileSlice, Part, current_client, current_report
 from rangeserver.protocol.ranges import ByteSpan
 
 TURN_BYTES = 2 << 20
@@ -22,8 +23,8 @@ _PATIENCE_BYTES = 1 << 20
 """A fetch whose bytes are so far from those needed is not waited for."""
 
 
-_BUSY_SECONDS = 30.0
-"""How long one in the middle of its body waits until the origin can be asked for more."""
+Uncached = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+"""Reads a span of the same version past the cache."""
 
 
 class Shared(Means, Protocol):
@@ -43,8 +44,9 @@ class CachedRead:
     """
 
     __slots__ = (
-        *("_ahead", "_busy_since", "_complete", "_entry", "_entry_again", "_fetched", "_fills"),
-        *("_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
+        *("_ahead", "_complete", "_demand", "_entry", "_entry_again", "_fetched", "_fills"),
+        *("_handed_on", "_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
+        "_uncached",
     )
 
     def __init__(
@@ -53,15 +55,18 @@ class CachedRead:
         entry: Entry,
         span: ByteSpan,
         source: Source,
-        report: ReadReport,
+        retries: Retries,
         *,
         entry_again: Callable[[], Awaitable[Entry | None]],
+        uncached: Uncached,
     ) -> None:
         self._shared = shared
         self._entry_again = entry_again
+        self._uncached = uncached
         self._entry = entry
         self._source = source
-        self._report = report
+        self._report = current_report()
+        self._demand = Demand(retries, self._report)
         self._position = span.start
         self._stop = span.stop
         self._fills: dict[Fill, int] = {}
@@ -72,7 +77,8 @@ class CachedRead:
         self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
-        self._busy_since: float | None = None
+        self._handed_on = 0
+        """Bytes that the client has got for certain once it comes for more."""
 
     async def leave(self) -> None:
         """Give up what is being waited for."""
@@ -88,6 +94,12 @@ class CachedRead:
     async def __anext__(self) -> Part:
         if self._past is not None:
             return await self._next_past()
+        if self._handed_on:
+            self._report.delivered(self._handed_on)
+            self._handed_on = 0
+        return await self._next()
+
+    async def _next(self) -> Part:
         if self._position >= self._stop:
             raise StopAsyncIteration
         while True:
@@ -117,8 +129,8 @@ class CachedRead:
         self._fetched = self._fetched or fetched > 0
         offset = self._entry.layout.data_offset + self._position
         self._position = end
+        self._handed_on = length
         self._shared.in_use(self._entry)
-        self._busy_since = None
         return FileSlice(self._entry.file, offset, length)
 
     def _waited_for(self, end: int) -> int:
@@ -154,50 +166,59 @@ class CachedRead:
         return True
 
     async def _wait(self) -> None:
-        """Wait for the next bytes. Raises what became of the request for them."""
+        """Wait for the next bytes. Raises what became of the requests for them, once the budget
+        of the response is spent.
+        """
         block = self._position // self._entry.layout.block_bytes
         fill = self._entry.filling.get(block)
-        if fill is None:
-            if not self._entry.file.is_current():
-                if not await self._changes_entry():
-                    msg = "the file was removed, and there is no other"
-                    raise CacheFailed(msg)
-                return
-            fill = self._demand(block)
-        elif fill.fetching and self._position - fill.landed > _PATIENCE_BYTES:
-            # It would have to wait for all that lies before, and gets a GET of its own instead.
-            stop = fill.leave_from(block)
-            fill = self._begin(block, stop, ahead=False) or self._demand(block)
+        if fill is None and not self._entry.file.is_current():
+            if not await self._changes_entry():
+                msg = "the file was removed, and there is no other"
+                raise CacheFailed(msg)
+            return
+        if fill is not None and fill.broken and self._demand.has_failed(fill):
+            await self._failed(fill)
+            return
+        if (fill is None or fill.broken) and not await self._demand.is_paid():
+            return
+        fill = self._attempted(block, fill)
         self._want(fill)
         self._ahead.starved(self._position)
-        await fill.beyond(self._position)
-        if fill.landed > self._position or fill.error is None:
-            return
-        if isinstance(fill.error, OriginError):
-            if isinstance(fill.error, OriginBusy) and self._may_wait_on():
-                return
-            if fill.ahead:
-                fill.ahead = False  # nobody waited when it failed: it is worth one try of our own
-                return
-            raise fill.error.again()
-        if not self._entry.file.gone:
-            raise CacheFailed(str(fill.error))
+        await self._demand.wait(fill, self._position)
+        if self._entry.available(self._position, self._position + 1) > self._position:
+            self._demand.met()
+        elif fill.over or self._demand.has_failed(fill):
+            await self._failed(fill)
 
-    def _may_wait_on(self) -> bool:
-        """Whether to ask again though there was no room: one whose response has begun cannot be
-        told to come back later, and must not suffer for what others have asked for.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._busy_since is None:
-            self._busy_since = now
-        begun = self._report.cached + self._report.fetched > 0
-        return begun and now - self._busy_since < _BUSY_SECONDS
+    def _attempted(self, block: int, fill: Fill | None) -> Fill:
+        """The fill that brings the block which is needed, and that is at it."""
+        if fill is None:
+            return self._fetch_alone(block)
+        behind = self._position - fill.landed
+        if (
+            fill.fetching
+            and behind > _PATIENCE_BYTES
+            and self._entry.layout.start(block) > fill.landed
+        ):
+            # It would have to wait for all that lies before, and gets a GET of its own instead.
+            stop = fill.leave_from(block)
+            return self._begin(block, stop, ahead=False) or self._fetch_alone(block)
+        if fill.broken:
+            fill.again()
+        return fill
+
+    async def _failed(self, fill: Fill) -> None:
+        """Pause before another attempt, or raise what the last one failed for."""
+        if isinstance(fill.error, OriginError):
+            await self._demand.failed(fill, fill.error)
+        elif fill.error is not None and not self._entry.file.gone:
+            raise CacheFailed(str(fill.error))
 
     def _look_ahead(self) -> None:
         """Have what comes next fetched, as far as the window goes."""
         entry, layout = self._entry, self._entry.layout
-        if not entry.file.is_current():
-            return  # what is written to it now, nobody will find again
+        if self._demand.in_trouble or not entry.file.is_current():
+            return  # what is written to a removed file, nobody will find again
         fills = self._fills = {
             fill: start
             for fill, start in self._fills.items()
@@ -217,6 +238,9 @@ class CachedRead:
                 fill = self._begin(missing, run, ahead=missing > first)
             if fill is None:
                 return
+            if fill.broken:
+                self._demand.in_trouble = True
+                return
             self._want(fill)
             block = fill.stop
 
@@ -224,14 +248,14 @@ class CachedRead:
         needed = self._entry.layout.span(first, stop).length
         if not self._shared.budget.try_take(current_client(), needed):
             return None
-        fill = Fill(self._shared, self._entry, (first, stop), ahead=ahead)
-        fill.begin(self._source, reserved=needed)
+        fill = Fill(self._shared, self._entry, (first, stop), self._source, ahead=ahead)
+        fill.begin(reserved=needed)
         return fill
 
-    def _demand(self, block: int) -> Fill:
+    def _fetch_alone(self, block: int) -> Fill:
         """Fetch the block that is needed now, alone, when there was no room for more."""
-        fill = Fill(self._shared, self._entry, (block, block + 1))
-        fill.begin(self._source, reserved=0)
+        fill = Fill(self._shared, self._entry, (block, block + 1), self._source)
+        fill.begin(reserved=0)
         return fill
 
     def _want(self, fill: Fill) -> None:
@@ -258,7 +282,7 @@ class CachedRead:
         self._leave_fills()
         self._opened = AsyncExitStack()
         rest = ByteSpan(self._position, self._stop)
-        self._past = await self._opened.enter_async_context(self._source(rest))
+        self._past = await self._opened.enter_async_context(self._uncached(rest))
         return await self._next_past()
 
     def _leave_fills(self) -> None:

@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from rangeserver.protocol.client_address import client_of
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+
+if TYPE_CHECKING:
+    from rangeserver.origin.attempts import Attempts
 
 
 class HasDescriptor(Protocol):
@@ -42,8 +45,12 @@ P = TypeVar("P", bound=Part, covariant=True)
 
 @dataclass(slots=True)
 class ReadReport:
-    """What happened while the bytes of one response were read: ``cached`` of them were at hand,
-    ``fetched`` ones had to be waited for. ``client`` is the address of whoever asked.
+    """What happened while the bytes of one response were read, in whatever layer: ``cached`` of
+    them were at hand, ``fetched`` ones had to be waited for. ``client`` is the address of whoever
+    asked.
+
+    Work that the server does for several responses has one of its own (:meth:`shared`); ``asker``
+    is that of the response for which it was begun, and ``ahead`` says that none has waited for it.
     """
 
     request_id: str = ""
@@ -51,6 +58,30 @@ class ReadReport:
     resumes: int = 0
     cached: int = 0
     fetched: int = 0
+    begun: bool = False
+    """Whether the client has got something, so that there is no other answer any more."""
+    ahead: bool = False
+    asker: ReadReport | None = None
+    attempts: Attempts | None = None
+    """What was spent of its budget, once something was."""
+
+    def shared(self, *, ahead: bool = False) -> ReadReport:
+        """That of work which others may wait for as well."""
+        asker = self.asker or self
+        return ReadReport(self.request_id, self.client, ahead=ahead, asker=asker)
+
+    def delivered(self, count: int) -> None:
+        """Bytes were handed to the client."""
+        first, self.begun = not self.begun, True
+        if self.attempts is not None:
+            self.attempts.delivered(count, first=first)
+
+    def join(self, other: ReadReport) -> None:
+        """Take part in what was done for several, and was waited for."""
+        if other.attempts is not None and other.attempts.failed:
+            if self.attempts is None:
+                self.attempts = other.attempts.anew()
+            self.attempts.failed = max(self.attempts.failed, other.attempts.failed)
 
 
 _report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
@@ -76,25 +107,16 @@ def current_report() -> ReadReport:
     return _report.get() or ReadReport()
 
 
-def report_id() -> str:
-    """The id of the request that the current one to the origin is made for."""
-    report = _report.get()
-    return report.request_id if report is not None else ""
-
-
 def current_client() -> str:
     """The client for whom the origin is asked, ``""`` for none, as shares are handed out."""
     report = _report.get()
     return client_of(report.client) if report is not None else ""
 
 
-def note_resume() -> str:
-    """Note that a body is continued; the id of the request for which."""
+def is_read_ahead() -> bool:
+    """Whether no response waits for what is asked of the origin."""
     report = _report.get()
-    if report is None:
-        return ""
-    report.resumes += 1
-    return report.request_id
+    return report is not None and report.ahead
 
 
 _NO_SPAN = ByteSpan(0, 0)

@@ -50,7 +50,7 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 @asynccontextmanager
-async def answered_within(seconds: float) -> AsyncIterator[Deadline]:
+async def answered_within(seconds: float | None) -> AsyncIterator[Deadline]:
     """``asyncio.timeout``, known to the requests that are made inside it."""
     async with asyncio.timeout(seconds) as timeout:
         deadline = Deadline(timeout, _deadline.get())

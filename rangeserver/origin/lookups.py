@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Generic, TypeAlias
 
 from rangeserver.errors import OriginBusy, OriginError
-from rangeserver.origin.base import Opened, P, ReadReport, current_report, reporting
+from rangeserver.origin.base import Opened, P, current_report, reporting
 
 LINGER_SECONDS = 0.05
 """How long one goes on that nobody waits for any more."""
@@ -39,8 +39,7 @@ class Lookup(Generic[P]):
     ) -> None:
         self._settled = settled
         self.in_background = in_background
-        asker = current_report()
-        self._report = ReadReport(asker.request_id, asker.client)
+        self._report = current_report().shared()
         self._waiting: set[asyncio.Future[Outcome[P]]] = set()
         self._begun: AsyncExitStack | None = None
         self._taker: asyncio.Future[Outcome[P]] | None = None
@@ -77,7 +76,9 @@ class Lookup(Generic[P]):
             self._timer.cancel()
             self._timer = None
         try:
-            return await waiter
+            outcome = await waiter
+            current_report().join(self._report)
+            return outcome
         finally:
             self._waiting.discard(waiter)
             del waiter  # an error that it holds would hold this frame

@@ -1,7 +1,7 @@
 """How often and how soon a failed request is worth another.
 
-One budget for each request or broken body, and one for all: an origin that fails everybody gets
-fewer requests, not twice or thrice as many.
+One budget for each response (:mod:`rangeserver.origin.attempts`), and one for all: an origin that
+fails everybody gets fewer requests, not twice or thrice as many.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rangeserver.errors import (
+    OriginBodyError,
+    OriginBusy,
     OriginError,
+    OriginProtocolError,
     OriginServerError,
     OriginSuspended,
     OriginThrottled,
@@ -21,8 +24,12 @@ from rangeserver.errors import (
 
 MAX_TOKENS = 100.0
 TOKENS_PER_SUCCESS = 0.2
-"""Retries that may be saved up, and earned by each request that succeeds: the figures of AWS's
-standard retry mode. An origin that fails every request soon gets no repeated ones at all."""
+"""Retries that may be saved up, and earned by each answer that is complete, a long one by each
+:data:`PROGRESS_BYTES` of it: the figures and rules of AWS's standard retry mode, for which a body
+is no success before it is there. An origin that fails every request soon gets no repeated ones."""
+
+PROGRESS_BYTES = 1 << 20
+"""Bytes that make up for what failed before them."""
 
 _THROTTLED_PAUSE_SECONDS = 0.5
 
@@ -37,9 +44,28 @@ Uniform = Callable[[float, float], float]
 """A random number between two bounds."""
 
 
+NOT_SENT = (OriginBusy, OriginSuspended)
+"""The origin was not asked: it cost nothing, and says nothing."""
+
+RESUMABLE = (
+    OriginProtocolError,
+    OriginServerError,
+    OriginBusy,
+    OriginThrottled,
+    OriginTimeout,
+    OriginUnreachable,
+)
+"""Worth another attempt at a body. The others say that it would fail again, or that the version is
+gone."""
+
+OF_A_CONNECTION = (OriginBodyError, OriginTimeout, OriginUnreachable)
+"""May be about the connection alone. Others that were kept are perhaps no better: origins close
+them by the dozen, so the next attempt goes over a new one."""
+
+
 def reason_to_retry(error: OriginError) -> str | None:
     """What a retry after this error is counted as; ``None``: it would only fail again."""
-    if isinstance(error, OriginSuspended):
+    if isinstance(error, NOT_SENT):
         return None
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
@@ -61,18 +87,28 @@ class RetryTokens:
     def __init__(self) -> None:
         self._tokens = MAX_TOKENS
 
-    def succeeded(self) -> None:
-        """A request succeeded."""
-        self._tokens = min(self._tokens + TOKENS_PER_SUCCESS, MAX_TOKENS)
+    def succeeded(self, after: OriginError | None = None) -> None:
+        """An answer is complete, or has come far. A retry ``after`` an error has been worth its
+        price, which is given back.
+        """
+        earned = _price(after) if after is not None else 0.0
+        self._tokens = min(self._tokens + (earned or TOKENS_PER_SUCCESS), MAX_TOKENS)
 
     def take(self, error: OriginError) -> bool:
         """Whether a retry after ``error`` is affordable; if so, it is paid for."""
-        # What took a whole deadline to fail says more about the origin than a closed connection.
-        price = 2.0 if isinstance(error, OriginTimeout) else 1.0
+        price = _price(error)
         if self._tokens < price:
             return False
         self._tokens -= price
         return True
+
+
+def _price(error: OriginError) -> float:
+    """What a retry after ``error`` costs."""
+    if isinstance(error, NOT_SENT):
+        return 0.0  # the attempt that was not sent was paid for, or the first
+    # What took a whole deadline to fail says more about the origin than a closed connection.
+    return 2.0 if isinstance(error, OriginTimeout) else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +122,9 @@ class RetryPolicy:
     answer_seconds: float
     min_pause_seconds: float = 0.05
     max_pause_seconds: float = 2.0
+    turn_seconds: float = 30.0
+    """How long a response that has begun waits until an attempt can be sent: for a circuit that is
+    open, for room, for tokens."""
 
 
 class Pauses:
@@ -117,7 +156,8 @@ class Pauses:
         elif isinstance(cause, OriginThrottled):
             low = min(max(low, _THROTTLED_PAUSE_SECONDS), policy.max_pause_seconds)
         elif patient and isinstance(cause, OriginUnreachable) and cause.connecting:
-            low = min(max(low, _RESTART_PAUSE_SECONDS), policy.max_pause_seconds)
+            # Whatever the dice say, six of them outlast a restart of some seconds.
+            low = min(max(low, _RESTART_PAUSE_SECONDS, self._last * 2), policy.max_pause_seconds)
         high = max(self._last * 3, low)
         self._last = min(policy.max_pause_seconds, self._uniform(low, high))
         return self._last

@@ -12,11 +12,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from rangeserver.errors import OriginBusy, OriginError, OriginRecalled
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import current_client
+from rangeserver.origin.base import current_client, current_report
 from rangeserver.origin.fair_queue import FairQueue
 from rangeserver.origin.recalling import Lent, Line, to_recall
 from rangeserver.origin.translate import RETRY_AFTER
@@ -35,18 +34,6 @@ _LOOK_SECONDS = 0.25
 
 _RECALLED_AT_ONCE = 32
 """Places at most that are taken back in one look."""
-
-_begun: ContextVar[bool] = ContextVar("begun", default=False)
-
-
-@contextmanager
-def continuing() -> Iterator[None]:
-    """The requests of this context are for bodies that have begun: they go first, and wait long."""
-    token = _begun.set(True)
-    try:
-        yield
-    finally:
-        _begun.reset(token)
 
 
 class Slot:
@@ -133,7 +120,7 @@ class Slots:
         return slot
 
     async def _wait(self, client: str) -> Slot:
-        begun = _begun.get()
+        begun = current_report().begun
         turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._queue.wait(client, turn, begun=begun)
         self._metrics.waiting += 1

@@ -20,10 +20,11 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.asking import Answer, Ask
+from rangeserver.origin.base import is_read_ahead
 from rangeserver.origin.circuit import Circuit
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
-from rangeserver.origin.deadlines import given_up_for_lateness
+from rangeserver.origin.deadlines import answered_within, given_up_for_lateness
 from rangeserver.origin.hedging import Lateness, Race
 from rangeserver.origin.identity import ANONYMOUS
 from rangeserver.origin.parameters import as_headers, standing_parameters
@@ -86,6 +87,7 @@ class Upstream:
         self.slots = Slots(config.max_connections, config.pool_wait_seconds, metrics)
         self.circuit = Circuit(time.monotonic)
         self.retry_tokens = RetryTokens()
+        self._answer_seconds = config.response_seconds
         self._sender = sender
         self._credentials = credentials
         self._lateness = Lateness(config.hedge_percent, time.monotonic)
@@ -102,7 +104,13 @@ class Upstream:
         Raises a subclass of :class:`~rangeserver.errors.OriginError`.
         """
         self.circuit.admit()
-        answer = await self._first_answer(ask, await self.slots.acquire())
+        slot = await self.slots.acquire()
+        try:
+            async with answered_within(self._answer_seconds):
+                answer = await self._first_answer(ask, slot)
+        except TimeoutError:
+            msg = f"no answer within {self._answer_seconds:g} s"
+            raise OriginTimeout(msg) from None
         try:
             yield answer
         finally:
@@ -145,7 +153,7 @@ class Upstream:
                 if isinstance(error, OriginError):
                     self._note(ask, error)
                 elif given_up_for_lateness(error):
-                    self.circuit.unanswered(ask.key, connected=True)
+                    self._unanswered(ask, connected=True)
                 raise
         self.circuit.answered()
         answer.slot = slot
@@ -172,6 +180,11 @@ class Upstream:
             # at once, by an origin that is well; the request is repeated over a new one.
             kept = not error.connecting and not is_over_a_new_connection()
             if isinstance(error, OriginTimeout) or not kept:
-                self.circuit.unanswered(ask.key, connected=not error.connecting)
+                self._unanswered(ask, connected=not error.connecting)
         else:
             self.circuit.answered()
+
+    def _unanswered(self, ask: Ask, *, connected: bool) -> None:
+        """Note it, unless nobody waits for it: one reader alone reads ahead with many requests."""
+        if not is_read_ahead():
+            self.circuit.unanswered(ask.key, connected=connected)

@@ -126,7 +126,7 @@ class DirectAnswer:
     def _hand_over(self, head: bytes) -> None:
         """Have a task send what is left of the head, and all of the body that has not gone."""
         self._wait()
-        self._handed_over = True
+        self._handed_over = self.exchange.origin.begun = True
         rest = ByteSpan(self._span.start + self.exchange.bytes_sent, self._span.stop)
         self._task = asyncio.get_running_loop().create_task(self._finish(head, rest))
         # Not in the task: one that is cancelled before its first turn has no end of its own.

@@ -82,7 +82,7 @@ class Exchange:
 
     def begin_response(self) -> None:
         """Its first bytes are about to be sent: from now on its progress counts."""
-        self.response_begun = True
+        self.response_begun = self.origin.begun = True
         if self.deadline is not None:
             self.deadline.lift()
             self.deadline = None

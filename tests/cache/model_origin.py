@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,16 @@ from rangeserver.errors import (
     OriginUnreachable,
     RangeUnsatisfiable,
 )
+from rangeserver.origin.attempts import Retries
 from rangeserver.origin.base import Opened
+from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _LARGEST_PART = 90_000
+
+ONCE = RetryPolicy(max_attempts=1, max_resumes=0, answer_seconds=10.0, turn_seconds=0.0)
+"""What fails is told at once."""
 
 
 class MemoryOrigin:
@@ -37,6 +42,7 @@ class MemoryOrigin:
         self.versions: dict[str, bytes] = {}
         self.requests: list[tuple[str, ByteSpan | None]] = []
         """Key and span, which is ``None`` where facts alone were asked for."""
+        self.retries = Retries(ONCE)
         self.error: OriginError = OriginUnreachable()
         self.refusals = 0
         self.breaks = 0
@@ -80,6 +86,23 @@ class MemoryOrigin:
             raise RangeUnsatisfiable(size=facts.size)
         async with self._body(facts, span) as parts:
             yield Opened(facts, span, parts)
+
+    def begin(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AbstractAsyncContextManager[Opened[bytes]]:
+        return self.open(key, wanted)
+
+    async def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
+        assert opened.parts is not None
+        del stack
+        async for part in opened.parts:
+            yield part
+
+    def once(
+        self, facts: ObjectFacts, span: ByteSpan, after: OriginError | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        del after
+        return self.read(facts, span)
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:

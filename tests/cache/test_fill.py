@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,9 +41,8 @@ async def entry_of(one: Setting) -> Entry:
 
 
 def begun(one: Setting, entry: Entry, first: int = 0, stop: int = 4) -> Fill:
-    made = Fill(one.cache, entry, (first, stop))
-    facts = one.inner.current["a"]
-    made.begin(lambda span: one.inner.read(facts, span), reserved=0)
+    made = Fill(one.cache, entry, (first, stop), partial(one.inner.once, one.inner.current["a"]))
+    made.begin(reserved=0)
     made.wanted_by(one)
     return made
 
@@ -103,6 +104,7 @@ async def test_whatever_happens_the_blocks_are_free_again(tmp_path: Path, one: S
     fill = begun(one, entry)
     await fill.beyond(0)
     assert fill.error is not None
+    fill.left_by(one)
     async with setting(tmp_path, one.inner) as other:
         assert await asyncio.wait_for(other.read(one.inner.current["a"]), 5) == DATA
         assert other.counted("errors_total", kind="damaged") == 0
@@ -111,10 +113,16 @@ async def test_whatever_happens_the_blocks_are_free_again(tmp_path: Path, one: S
 async def test_too_few_bytes_are_an_error(one: Setting) -> None:
     entry = await entry_of(one)
     facts = one.inner.current["a"]
-    fill = Fill(one.cache, entry, (0, 4))
-    fill.begin(lambda span: one.inner.read(facts, ByteSpan(0, span.stop - 5)), reserved=0)
-    await eventually(lambda: fill.over)
+
+    def too_few(span: ByteSpan, _: object) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return one.inner.read(facts, ByteSpan(span.start, span.stop - 5))
+
+    fill = Fill(one.cache, entry, (0, 4), too_few)
+    fill.begin(reserved=0)
+    await eventually(lambda: fill.broken)
     assert isinstance(fill.error, OriginProtocolError)
+    fill.left_by(one)
+    await eventually(lambda: fill.over)
     assert entry.available(0, len(DATA)) == 3 * BLOCK
 
 
@@ -122,8 +130,10 @@ async def test_and_too_many_are_not_kept(one: Setting) -> None:
     entry = await entry_of(one)
     facts = one.inner.current["a"]
     one.inner.part_bytes = 7 * BLOCK // 4
-    fill = Fill(one.cache, entry, (0, 2))
-    fill.begin(lambda _: one.inner.read(facts, ByteSpan(0, 4 * BLOCK)), reserved=0)
+    fill = Fill(
+        *(one.cache, entry, (0, 2)), lambda *_: one.inner.read(facts, ByteSpan(0, 4 * BLOCK))
+    )
+    fill.begin(reserved=0)
     await eventually(lambda: fill.over)
     assert (fill.landed, fill.error) == (2 * BLOCK, None)
     assert list(entry.file.present()) == [(0, 2)]
@@ -132,8 +142,8 @@ async def test_and_too_many_are_not_kept(one: Setting) -> None:
 
 async def test_an_error_of_ours_leaves_nobody_waiting(one: Setting) -> None:
     entry = await entry_of(one)
-    fill = Fill(one.cache, entry, (0, 4))
-    fill.begin(lambda _: 1 // 0, reserved=0)  # type: ignore[arg-type, return-value]
+    fill = Fill(one.cache, entry, (0, 4), lambda *_: 1 // 0)  # type: ignore[arg-type]
+    fill.begin(reserved=0)
     await asyncio.wait_for(fill.beyond(0), 5)
     assert isinstance(fill.error, CacheFailed)
 

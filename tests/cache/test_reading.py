@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,9 +112,10 @@ async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> N
     block = entry.layout.block_bytes
     one.inner.part_bytes = block
     one.inner.hold()
-    large = Fill(one.cache, entry, (0, entry.layout.blocks - 1))
+    source = partial(one.inner.once, facts)
+    large = Fill(one.cache, entry, (0, entry.layout.blocks - 1), source)
     large.wanted_by(object())
-    large.begin(lambda span: one.origin.inner.read(facts, span), reserved=0)
+    large.begin(reserved=0)
     await eventually(lambda: large.landed == block)
     start = 80 * block + 5
     assert await one.read(facts, ByteSpan(start, start + 10)) == DATA[start : start + 10]

@@ -152,6 +152,7 @@ class Watch:
             key = keys.pop()
             await once(self, key)
             keys.append(key)
+            self._refill_tokens()
             if len(self.fake.requests) > 1000:
                 self.fake.requests.clear()
 
@@ -177,12 +178,15 @@ class Watch:
             self.log.lines.clear()
             self.log.access.clear()
             self.app.s3.upstream._lateness._seen.clear()  # it holds so many and no more
-            for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
-                self.app.s3.upstream.retry_tokens.succeeded()  # the next round is to have as many
+            self._refill_tokens()  # the next round is to have as many
 
         with keeping_no_lines(self.log):
             async with repetition.conditions():
                 await leaves_nothing(round_)
+
+    def _refill_tokens(self) -> None:
+        for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
+            self.app.s3.upstream.retry_tokens.succeeded()
 
     def _with_keys(self, repetition: Repetition[Watch], number: int) -> list[str]:
         """Objects of which each has the fault."""

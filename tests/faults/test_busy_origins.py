@@ -11,7 +11,7 @@ import pytest
 from rangeserver.app import METRICS
 from rangeserver.origin import slots
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
-from rangeserver.origin.retrying import MAX_TOKENS
+from rangeserver.origin.retrying import MAX_TOKENS, PROGRESS_BYTES
 from tests.exposition import scrape
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
@@ -38,8 +38,8 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
     """
     clients = 60
     async with watched(fake, origin={"response_seconds": 5.0}) as watch:
-        watch.put("film", FILM)
-        fake.misbehave(faults.drip(FILM_PART, 0.02), key="film", times=1)
+        watch.put("film", FILM[:PROGRESS_BYTES])  # no more, or it would earn tokens as it comes
+        fake.misbehave(faults.drip(FILM_PART, 0.15), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", goes_on=False))
         await eventually(lambda: len(fake.requests) == 1)
         fake.misbehave(faults.error(503, "SlowDown"), method=None)

@@ -30,7 +30,7 @@ from rangeserver.metrics import Metrics
 from rangeserver.origin.base import ReadReport, reporting
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
 from rangeserver.origin.resuming import ResumingOrigin
-from rangeserver.origin.retrying import MAX_TOKENS, RetryPolicy
+from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS, RetryPolicy
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.exposition import scrape
@@ -326,15 +326,55 @@ FACTS_AS_TOLD = ObjectFacts(
 )
 
 
-async def test_without_tokens_a_broken_body_is_continued_once_only(fake: FakeS3) -> None:
-    """A first resume is no more than what the client would do itself."""
+def without_tokens(driven: Course) -> None:
+    while driven.tokens.take(OriginUnreachable()):
+        pass
+
+
+async def test_without_tokens_a_broken_body_is_not_continued(fake: FakeS3) -> None:
+    """Not even once: a hundred viewers of an origin that fails would double its requests."""
     fake.misbehave(faults.fin_after(1000))
-    async with course(fake) as driven:
-        while driven.tokens.take(OriginUnreachable()):
-            pass
+    async with course(fake, turn_seconds=0.0) as driven:
+        without_tokens(driven)
         with pytest.raises(OriginBodyError):
             await driven.read()
-        assert len(fake.requests) == 2
+        assert len(fake.requests) == 1
+
+
+async def test_a_broken_body_waits_for_tokens(fake: FakeS3) -> None:
+    """Others are served, which tells that the origin is well after all."""
+    fake.misbehave(faults.fin_after(1000), times=1)
+    async with course(fake, turn_seconds=600.0, max_pause_seconds=0.001) as driven:
+        without_tokens(driven)
+        reading = asyncio.create_task(driven.read())
+        await eventually(lambda: len(fake.requests) == 1 and not fake.open_connections)
+        while not reading.done():
+            await driven.describe()
+        assert await reading == BODY
+        assert len(fake.seen("GET")) == 2
+        assert len(fake.seen("HEAD")) >= 1 / TOKENS_PER_SUCCESS
+
+
+async def test_heads_alone_earn_nothing(fake: FakeS3) -> None:
+    """An origin whose bodies never come is not asked more often for having answered."""
+    fake.misbehave(faults.fin_after(1000))
+    async with course(fake, turn_seconds=0.0) as driven:
+        without_tokens(driven)
+        for way in (driven.read, driven.open):
+            for _ in range(10):
+                with pytest.raises(OriginBodyError):
+                    await way()
+        assert len(fake.requests) == 20
+
+
+async def test_a_retry_that_was_worth_it_costs_nothing(fake: FakeS3) -> None:
+    """A failure that passes each time may be repeated for ever."""
+    fake.misbehave(faults.every_other(faults.error(500, "InternalError")))
+    async with course(fake) as driven:
+        for _ in range(2 * round(MAX_TOKENS)):
+            await driven.read()
+        assert len(fake.requests) == 4 * MAX_TOKENS
+        assert driven.tokens.take(OriginUnreachable())
 
 
 # --- bodies
@@ -378,7 +418,8 @@ async def test_an_opened_body_is_continued(
 async def test_silence_while_resuming_ends_with_the_deadline(fake: FakeS3) -> None:
     fake.misbehave(faults.fin_after(1000), times=1)
     fake.misbehave(faults.stall_after(BEFORE_HEADER))
-    async with course(fake, answer_seconds=0.3, max_resumes=2) as driven:
+    brief = {"response_seconds": 0.3}
+    async with course(fake, brief, max_resumes=2) as driven:
         with pytest.raises(OriginTimeout, match=r"no answer within 0\.3 s"):
             await driven.read()
         assert len(fake.requests) == 3

@@ -11,7 +11,7 @@ from rangeserver.errors import OriginBusy, OriginRecalled
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin import slots as slots_module
 from rangeserver.origin.base import ReadReport, reporting
-from rangeserver.origin.slots import Slot, Slots, continuing
+from rangeserver.origin.slots import Slot, Slots
 from tests.support import eventually
 
 
@@ -156,7 +156,7 @@ async def test_a_body_that_has_begun_comes_before_a_request_and_waits_longer() -
     slot = await places.acquire()
     new = asyncio.create_task(places.acquire())
     await eventually(lambda: metrics.waiting == 1)
-    with continuing():
+    with reporting(ReadReport(begun=True)):
         begun = asyncio.create_task(places.acquire())
     with pytest.raises(OriginBusy):
         await new

@@ -65,7 +65,7 @@ async def test_a_new_version_aborts_what_has_begun(fake: FakeS3) -> None:
 async def test_a_new_version_is_served_when_nothing_was_sent(fake: FakeS3) -> None:
     fake.put("a.mp4", FILM)
     fake.misbehave(faults.stall_after(0), times=1)
-    config = config_for(fake, origin={**RESUME, "idle_seconds": 0.3})
+    config = config_for(fake, origin={"max_attempts": 2, "idle_seconds": 0.3})
     async with running_app(config) as app, await RawClient.connect(app.port) as client:
         await client.ask("/a.mp4", Range="bytes=0-999999")
         await eventually(lambda: fake.stalled == 1)
