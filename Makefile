@@ -1,19 +1,24 @@
 # Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+SAY_VERSION := import sys; print(*sys.version_info[:3], sep=".")
+VERSION := $(shell $(PYTHON) -c '$(SAY_VERSION)')
 SOURCES := rangeserver tests $(wildcard bench)
 
-.PHONY: help demo test check format lock clean
+.PHONY: help demo test coverage check format lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [VIDEO=file]  a page that plays and seeks sample videos, no AWS account needed"
 	@echo "make test               the tests"
+	@echo "make coverage           the tests, and how much of the code they run; fails below the floor"
 	@echo "make check              formatting, lint, types, layering"
 	@echo "make format             fix formatting and what lint can fix"
 	@echo "make lock               renew the pinned requirements"
+	@echo
+	@echo "With PYTHON=python3.13 they use that one; .venv is made anew when it is another."
 
 # Through the environment: a file name may hold anything that a shell would read otherwise.
 export VIDEO
@@ -25,6 +30,14 @@ demo: $(VENV)/.demo
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
 	$(BIN)/pytest -q -n 4 --dist worksteal $(ARGS)
+
+# Also of the commands and servers that tests start. The floor is in pyproject.toml.
+coverage: export PYTHONDONTWRITEBYTECODE =
+coverage: $(VENV)/.dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n 4 --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
@@ -48,22 +61,25 @@ lock:
 	done
 	rm -rf $(VENV)-lock
 
-$(BIN)/python:
+# Which Python $(VENV) is of; another one gets a new $(VENV).
+$(VENV)/.python-$(VERSION):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "rangeserver needs Python 3.11 or newer; try: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@test "$$($(BIN)/python -c '$(SAY_VERSION)' 2>/dev/null)" = "$(VERSION)" \
+	  || $(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(VENV)/.demo: requirements-demo.txt pyproject.toml | $(BIN)/python
+$(VENV)/.demo: requirements-demo.txt pyproject.toml $(VENV)/.python-$(VERSION)
 	@echo "Installing into $(VENV), once; this takes about half a minute."
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-demo.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements-dev.txt pyproject.toml $(VENV)/.python-$(VERSION)
 	@echo "Installing into $(VENV), once; this takes about a minute."
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 	find $(SOURCES) -name __pycache__ -exec rm -rf {} +

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# First of all, for it sets the clock.
+from tests.loops import FairLoop, FairUvloop, RealLoop, kernel_comes_last  # isort: split
 
 from rangeserver.sparing import Sparing
 from tests.chromium import EXECUTABLE, Page, chromium_page
 from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
 from tests.faults.leaks import freeze
+from tests.stepped_loop import SteppedLoop
 
 # One figure for CI and desk: enough to find what matters, quick enough to run always.
 settings.register_profile("default", max_examples=200, deadline=None)
 settings.load_profile("default")
+
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "uvloop": FairUvloop,
+    "asyncio": FairLoop,
+    "stepped": SteppedLoop,
+    "real": RealLoop,
+}
+
+USUAL_LOOPS = {**dict.fromkeys(("cache", "faults", "process", "web"), "uvloop"), "bench": "real"}
+"""That of production where servers run, and real time where it is measured."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loops that a test is marked with, or what is usual for its directory."""
+    mark = item.get_closest_marker("loops")
+    names = mark.args if mark is not None else (USUAL_LOOPS.get(item.path.parent.name, "asyncio"),)
+    return {name: LOOPS[name] for name in names}
 
 
 def pytest_collection_finish() -> None:
@@ -32,6 +57,12 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def shared_by_clients() -> Iterator[None]:
     with cheap_clients():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def deadlines_by_our_clock() -> Iterator[None]:
+    with kernel_comes_last():
         yield
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 from importlib import import_module
 
+# First of all, for it sets the clock.
+import tests.loops  # noqa: F401  # isort: split
 from tests.clients import read_models
 
 for command in ("cache", "check", "serve", "warm"):

@@ -65,8 +65,7 @@ class _Doorkeeper:
 
     def __call__(self, value: int) -> bool:
         """Remember one; whether it was before."""
-        # Of tuples that differ in a number the last bits are not as different as they should be.
-        place = (value >> 20) % _REMEMBERED
+        place = value % _REMEMBERED
         before, self._hashes[place] = self._hashes[place], value
         return before == value
 

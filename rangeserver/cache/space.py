@@ -141,10 +141,9 @@ class Space:
         files = disk_bytes = 0
         # Others may be at it as well; and what is open frees no space yet.
         while disk_bytes < excess and (full or self.limits.excess(self.look().plus(count)) > 0):
-            taken = self.look().taken
-            if self._stopped or not (self._oldest.is_known(taken) or self._recount()):
+            if self._stopped or not (len(self._oldest) or self._recount()):
                 break
-            removed = self._oldest.evict(taken)
+            removed = self._oldest.evict()
             if removed is not None:
                 files += 1
                 disk_bytes += removed

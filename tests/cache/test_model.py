@@ -38,10 +38,10 @@ from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.origin.base import FileSlice, Part
 from rangeserver.origin.known_facts import KnownFacts
-from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.cache.model_origin import MemoryOrigin
+from tests.loops import FairUvloop
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = new_event_loop()
+        self.loop = FairUvloop()
         self.directory = Path(tempfile.mkdtemp())
         self.inner = MemoryOrigin()
         self.readers: list[Reader] = []

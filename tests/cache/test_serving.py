@@ -22,6 +22,8 @@ from tests.fakes.s3 import FakeS3
 from tests.fakes.vast import vast
 from tests.support import RawClient, config_for, eventually, running_app
 
+pytestmark = pytest.mark.loops("uvloop", "asyncio")
+
 MIB = 1 << 20
 FILM = random.Random(1).randbytes(5 * MIB + 12_345)
 OTHER = random.Random(2).randbytes(5 * MIB)

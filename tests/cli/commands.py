@@ -44,13 +44,14 @@ async def start(
     *arguments: str,
     environ: Mapping[str, str | None] | None = None,
     prefix: Sequence[str] = (),
+    program: str = "rangeserver",
 ) -> Process:
-    """Start the command, by way of ``prefix``."""
+    """Start the command, by way of ``prefix``. As ``program`` there is :mod:`tests.fairly` too."""
     return await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,
         "-m",
-        "rangeserver",
+        program,
         *arguments,
         stdout=PIPE,
         stderr=PIPE,
@@ -104,10 +105,13 @@ async def served(
     *arguments: str,
     environ: Mapping[str, str | None] | None = None,
     prefix: Sequence[str] = (),
+    program: str = "rangeserver",
 ) -> AsyncIterator[Served]:
     """``rangeserver serve`` on a free port, ended by force if the test leaves it running."""
     ports = ("--port", "0", "--admin-port", "0")
-    server = Served(await start("serve", *ports, *arguments, environ=environ, prefix=prefix))
+    server = Served(
+        await start("serve", *ports, *arguments, environ=environ, prefix=prefix, program=program)
+    )
     try:
         server.admin_port = _port(await server.line_with("health, metrics and status"))
         server.port = _port(await server.line_with("serving bucket"))

@@ -207,7 +207,7 @@ async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
 async def test_a_taken_port_stops_it_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        finished = await run("serve", "--bucket", "b", "--port", str(port))
+        finished = await run("serve", "--bucket", "b", "--port", str(port), "--admin-port", "0")
     assert finished.code == 1
     expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert finished.err == expected

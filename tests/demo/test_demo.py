@@ -191,11 +191,11 @@ async def test_samples_come_at_the_speed_that_was_asked_for(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     with running_demo(tmp_path, "--speed", "500") as demo:
-        began = time.monotonic()
+        began = time.perf_counter()
         async with http.get(address(demo, "twenty-seconds.webm")) as response:
             assert await response.read() == SAMPLES["twenty-seconds.webm"].read_bytes()
         beyond_burst = len(SAMPLES["twenty-seconds.webm"].read_bytes()) - 256 * 1024
-        assert time.monotonic() - began > beyond_burst / 500_000
+        assert time.perf_counter() - began > beyond_burst / 500_000
         async with http.get(demo.url) as page:
             assert "sends the samples at 500 kB/s" in await page.text()
 

@@ -226,7 +226,7 @@ class FakeS3:
         stays = await self._send(answer, request, reader, writer)
         if answer.stray_before_next:
             self._stray[writer] = answer.stray
-        elif answer.stray:  # else the connection may be closed by now
+        elif answer.stray and not writer.transport.is_closing():
             writer.write(answer.stray)
         return stays
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
 
-from rangeserver.process.loop import new_event_loop
 from tests.faults.logs import SECRET_KEY, SESSION_TOKEN
-
-
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of production."""
-    return {"uvloop": new_event_loop}
 
 
 @pytest.fixture(autouse=True)

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import uvloop
-
 from rangeserver.app import METRICS
 from rangeserver.config import Config
 from tests.clients import cheap_clients
 from tests.exposition import scrape
 from tests.faults.logs import FORBIDDEN
 from tests.forking import context
+from tests.loops import FairUvloop, kernel_comes_last
 from tests.support import DEADLINE_SECONDS, eventually, running_app
 
 
@@ -98,10 +97,11 @@ def _check(log: Path) -> None:
 def _serve(config: dict[str, Any], log: str, constants: dict[str, Any], pipe: Connection) -> None:
     handler = logging.FileHandler(log)
     logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(message)s")
-    with cheap_clients():
+    with cheap_clients(), kernel_comes_last():
         for name, value in constants.items():
             patch(name, value).start()
-        uvloop.run(_until_told(Config.model_validate(config), pipe))
+        with asyncio.Runner(loop_factory=FairUvloop) as runner:
+            runner.run(_until_told(Config.model_validate(config), pipe))
 
 
 async def _until_told(config: Config, pipe: Connection) -> None:

@@ -71,7 +71,9 @@ async def process(fake: FakeS3, directory: Path, *calls: str) -> AsyncIterator[P
     if calls:
         log = str(directory.parent / "strace")
         prefix = ("strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", log, *calls)
-    async with served(*against(fake), environ=environ(directory), prefix=prefix) as server:
+    async with served(
+        *against(fake), environ=environ(directory), prefix=prefix, program="tests.fairly"
+    ) as server:
         yield Process(server)
 
 

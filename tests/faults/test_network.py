@@ -70,6 +70,7 @@ async def network(**deadlines: float) -> AsyncIterator[Network]:
             *("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url),
             environ={**ENVIRON, **{_variable(name): str(s) for name, s in deadlines.items()}},
             prefix=inside.prefix,
+            program="tests.fairly",
         ) as server,
     ):
         await eventually(lambda: fake.requests != [])  # the readiness probe came through
@@ -114,9 +115,9 @@ async def test_a25_one_megabit() -> None:
             *("tbf", "rate", "1mbit", "burst", "32kbit", "latency", "400ms"),
         )
         before = await net.watch.metrics()
-        began = time.monotonic()
+        began = time.perf_counter()
         response = await net.get("/film", Range="bytes=0-119999")
-        assert time.monotonic() - began > 1  # it was narrow
+        assert time.perf_counter() - began > 1  # it was narrow
         assert response.body == FILM[:120_000]
         now = await net.watch.metrics()
         assert now("rangeserver_origin_resumes_total") == before("rangeserver_origin_resumes_total")

@@ -26,11 +26,11 @@ from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.refresh_timing import RefreshTiming
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import open_upstream
-from rangeserver.process.loop import new_event_loop
 from rangeserver.protocol.representation import ObjectKey
 from tests.exposition import scrape
 from tests.fakes.aws import ROLE_ARN, FakeAws, process_answer
 from tests.fakes.s3 import FakeS3
+from tests.loops import FairUvloop
 from tests.support import config_for, eventually, open_descriptors
 
 KEY = ObjectKey("a.mp4")
@@ -740,7 +740,7 @@ def test_programs_are_run_and_killed_beside_the_loop_of_production(tmp_path: Pat
             config.write_text(f"[default]\ncredential_process = cat {tmp_path}/answer\n")
             await eventually(lambda: is_valid(kept))
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=FairUvloop) as runner:
         runner.run(use_both())
 
 

@@ -22,6 +22,8 @@ from rangeserver.origin.hedging import WINDOW, Lateness, Race
 from tests.origin.clock import Clock
 from tests.support import DEADLINE_SECONDS, eventually
 
+pytestmark = pytest.mark.loops("asyncio", "uvloop")
+
 # --- when
 
 

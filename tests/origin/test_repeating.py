@@ -276,7 +276,7 @@ async def test_a_pause_beyond_the_deadline_is_not_begun(fake: FakeS3) -> None:
 
 
 async def test_a_body_may_take_longer_than_its_answer(fake: FakeS3) -> None:
-    fake.misbehave(faults.drip(100_000, 0.03))
+    fake.misbehave(faults.drip(300_000, 0.1))  # the answer and its first part, and three more
     async with course(fake, answer_seconds=0.15) as driven:
         assert await driven.read() == BODY
         assert await driven.open() == BODY

@@ -14,6 +14,8 @@ from rangeserver.origin.base import ReadReport, reporting
 from rangeserver.origin.slots import Slot, Slots
 from tests.support import eventually
 
+pytestmark = pytest.mark.loops("asyncio", "uvloop")
+
 
 def slots(limit: int, wait_seconds: float = 10.0) -> tuple[Slots, OriginMetrics]:
     metrics = OriginMetrics()

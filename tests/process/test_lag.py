@@ -5,12 +5,13 @@ import time
 
 from rangeserver.process.lag import lag_measured
 from rangeserver.process.loop import new_event_loop
+from tests.loops import real_time
 from tests.support import eventually
 
 
 def test_a_blocked_loop_is_seen_on_either_loop() -> None:
     for factory in (new_event_loop, asyncio.new_event_loop):
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with real_time(), asyncio.Runner(loop_factory=factory) as runner:
             runner.run(blocked())
 
 

@@ -32,6 +32,8 @@ from tests.support import (
 )
 from tests.tls import TlsClient, certificate_pem, key_pem, new_key, tls_files, trusting
 
+pytestmark = pytest.mark.loops("uvloop", "asyncio")
+
 MIB = 1 << 20
 FILM = random.Random(3).randbytes(9 * MIB + 321)
 """More than the buffers of both sockets take."""

@@ -9,7 +9,9 @@ import pytest
 
 from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
 from rangeserver.web.exchange import Exchange, Outcome
-from tests.web.stepped_loop import STEP_SECONDS, passed
+from tests.stepped_loop import STEP_SECONDS, passed
+
+pytestmark = pytest.mark.loops("stepped")
 
 LOOKS_PER_DEADLINE = 4
 IDLE = 4.0

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pytest
+
 from rangeserver.web.exchange import Exchange, Outcome
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
@@ -21,6 +23,8 @@ from tests.support import (
     open_descriptors,
     running_app,
 )
+
+pytestmark = pytest.mark.loops("uvloop", "asyncio")
 
 CLIENTS = 500
 AT_ONCE = 25

@@ -33,6 +33,8 @@ from rangeserver.web.sendfile import Room
 from tests.support import RawClient, eventually, open_descriptors
 from tests.tls import client_tls, server_tls
 
+pytestmark = pytest.mark.loops("uvloop", "asyncio")
+
 FILM = random.Random(7).randbytes(12_000_000)
 """More than the buffers of both sockets take."""
 

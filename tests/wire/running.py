@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from rangeserver.process.loop import new_event_loop
 from rangeserver.web.exchange import Exchange
 from tests.fakes.s3 import FakeS3, SeenRequest
+from tests.loops import FairUvloop
 from tests.support import RunningApp, config_for, running_app
 
 _START_SECONDS = 20.0
@@ -86,7 +86,7 @@ def site(
 
     def run() -> None:
         try:
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=FairUvloop) as runner:
                 runner.run(serve())
         except BaseException as error:
             started.put(error)
