@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from rangeserver import __version__
-from rangeserver.cache.cache import Cache
+from rangeserver.cache.cache import MAX_OPEN, Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
 from rangeserver.cache.metrics import CacheMetrics
@@ -54,9 +54,11 @@ METRICS = web.AppKey("metrics", Metrics)
 WATCHED = web.AppKey("watched", Watched)
 
 
-def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) -> web.Application:
+def create_app(
+    config: Config, *, observers: Sequence[ExchangeObserver] = (), cache_files: int = MAX_OPEN
+) -> web.Application:
     """The application that serves all of ``config.mounted()``; ``observers`` see each finished
-    exchange.
+    exchange. The cache keeps ``cache_files`` open.
     """
     server = config.server
     metrics = Metrics()
@@ -87,7 +89,9 @@ def create_app(config: Config, *, observers: Sequence[ExchangeObserver] = ()) ->
         async with AsyncExitStack() as stack:
             room = Room()
             stack.callback(room.close)
-            cache = await _open_cache(config, of_cache, stack) if of_cache is not None else None
+            cache = None
+            if of_cache is not None:
+                cache = await _open_cache(config, of_cache, stack, files=cache_files)
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             if cache is not None:
                 stack.push_async_callback(cache.stop)  # before the origins go
@@ -194,7 +198,9 @@ async def cache_alone(config: Config, mount: Mount) -> AsyncIterator[CachingOrig
         yield caching
 
 
-async def _open_cache(config: Config, metrics: CacheMetrics, stack: AsyncExitStack) -> Cache:
+async def _open_cache(
+    config: Config, metrics: CacheMetrics, stack: AsyncExitStack, *, files: int = MAX_OPEN
+) -> Cache:
     """The cache that all mounts share, and its keeper. Raises :class:`ConfigError` if it cannot be
     used and the configuration says that it must.
     """
@@ -205,7 +211,7 @@ async def _open_cache(config: Config, metrics: CacheMetrics, stack: AsyncExitSta
         raise ConfigError([f"cache.directory: {error.strerror}"]) from None
     wait_seconds = config.origin.pool_wait_seconds
     metrics.max_bytes = int(settings.max_bytes)
-    cache = Cache(directory, settings, metrics, wait_seconds=wait_seconds)
+    cache = Cache(directory, settings, metrics, wait_seconds=wait_seconds, max_open=files)
     stack.push_async_callback(cache.close)
     try:
         await cache.open()

@@ -88,10 +88,10 @@ class BadRequest(RequestError):
 
 
 class RequestTooLong(BadRequest):
-    """The request line or a field passes the parser's limit, which does not say which of them."""
+    """The request line, a field or all of them pass a limit; the parser does not say which."""
 
     code = "request_too_long"
-    message = "The request line or a header field is longer than 8190 bytes."
+    message = "The request line or a header field is longer than 8190 bytes, or all than 32 KiB."
 
 
 class TargetNotEncoded(BadRequest):

@@ -38,7 +38,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_OPEN = 512
-"""Files kept open at a time; those in use beyond it stay open until they are not."""
+"""Files kept open at a time, where so many are allowed; those in use beyond it stay open until they
+are not.
+"""
 
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
@@ -52,9 +54,16 @@ class Cache:
     """Entries by place, the disk, the budget of bytes on their way, and whether all is well."""
 
     def __init__(
-        self, directory: Path, config: CacheConfig, metrics: CacheMetrics, *, wait_seconds: float
+        self,
+        directory: Path,
+        config: CacheConfig,
+        metrics: CacheMetrics,
+        *,
+        wait_seconds: float,
+        max_open: int = MAX_OPEN,
     ) -> None:
         self.config = config
+        self.max_open = max_open
         self.metrics = metrics
         self.max_window = int(config.read_ahead_bytes)
         self.wait_seconds = wait_seconds
@@ -143,8 +152,9 @@ class Cache:
             log.warning("cache: removed %s: %s", self.directory.path_of(place), str(error))
             return None
         except OSError as error:
-            self.metrics.failed("read")
-            log.warning("cache: %s cannot be opened: %s", self.directory.path_of(place), error)
+            if not self.upkeep.lacks_descriptors(error):
+                self.metrics.failed("read")
+                log.warning("cache: %s cannot be opened: %s", self.directory.path_of(place), error)
             return None
         return self._keep(place, file) if file is not None else None
 
@@ -301,7 +311,7 @@ class Cache:
             return known  # found by another reader in the meantime
         entry = self._entries[place] = Entry(place, file)
         self._entries.move_to_end(place)
-        if len(self._entries) > MAX_OPEN:
+        if len(self._entries) > self.max_open:
             for other in self._entries.values():
                 if not other.filling:
                     del self._entries[other.place]

@@ -51,7 +51,7 @@ class CacheMetrics:
         self._errors = Counter(
             "rangeserver_cache_errors",
             "What went wrong: files that could not be read or written, blocks that were damaged, "
-            "files in the directory that are none of ours.",
+            "files in the directory that are none of ours, files too many to be open at a time.",
             ("kind",),
             registry=registry,
         )
@@ -60,7 +60,7 @@ class CacheMetrics:
             "Times an object was taken to be as it was because the origin could not be asked.",
             registry=registry,
         )
-        for kind in ("read", "write", "damaged", "foreign"):
+        for kind in ("read", "write", "damaged", "foreign", "descriptors"):
             self._errors.labels(kind)
         self.hit: Callable[[], None] = self._hits.count
         self.missed: Callable[[], None] = self._misses.inc

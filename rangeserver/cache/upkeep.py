@@ -20,8 +20,10 @@ from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.space import Space
 from rangeserver.cache.tally import FULL
+from rangeserver.sparing import sparing
 
 log = logging.getLogger(__name__)
+sparing_log = sparing(log.getChild("sparing"))
 
 _LOOK_SECONDS = 1.0
 _OPEN_SECONDS = 30.0
@@ -36,6 +38,8 @@ _RETRY_SECONDS = 10.0
 _ROOM_SECONDS = 2.0
 _ROOM_PAUSE_SECONDS = 0.1
 """How long a write waits for room, and how often it is looked for."""
+
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 class Upkeep:
@@ -77,6 +81,8 @@ class Upkeep:
 
     def write_failed(self, error: OSError) -> None:
         """Leave the directory alone for a while; what is in it is still read."""
+        if self.lacks_descriptors(error):
+            return
         self._metrics.failed("write")
         if self.may_write():
             reason = error.strerror or error
@@ -89,6 +95,14 @@ class Upkeep:
             self.opened = False
             self._open_again = 0.0
             self._wanted.set()
+
+    def lacks_descriptors(self, error: OSError) -> bool:
+        """Whether an error says nothing of the disk: what is asked for is read past the cache."""
+        if error.errno not in _NO_DESCRIPTORS:
+            return False
+        self._metrics.failed("descriptors")
+        sparing_log.warning("cache: read past, no more files can be opened: %s", error.strerror)
+        return True
 
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
@@ -202,8 +216,10 @@ class Upkeep:
         try:
             await self.open()
         except OSError as error:
-            self.opened = False
             self._open_again = time.monotonic() + _RETRY_SECONDS
+            if self.lacks_descriptors(error):
+                return
+            self.opened = False
             self._metrics.failed("write")
             log.warning("cache: %s cannot be used: %s", self._directory.path, error)
         else:

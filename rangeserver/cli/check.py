@@ -21,7 +21,7 @@ from rangeserver.config import AdminConfig, CacheConfig, Config, Mount, ServerCo
 from rangeserver.errors import ConfigError
 from rangeserver.figures import size_text
 from rangeserver.origin.probe import Finding, probe
-from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
+from rangeserver.process.limits import allowed_open_files, open_files
 from rangeserver.process.server import addresses, open_sockets
 from rangeserver.process.tls import open_tls
 from rangeserver.protocol.mounts import MountTable
@@ -158,13 +158,14 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 
 def _limits(config: Config) -> Finding:
-    connections = config.connections()
-    needed = descriptors_needed(connections)
-    if raise_descriptor_limit(connections):
-        return Finding("limits", f"{needed} open files may be needed and are allowed")
+    wanted = open_files(config)
+    allowed = allowed_open_files(wanted.total)
+    if wanted.total <= allowed:
+        return Finding("limits", f"{wanted} may be needed and are allowed")
+    fits = wanted.within(allowed)
     return Finding(
         "limits",
-        f"{needed} open files may be needed and are not allowed",
+        f"{wanted} may be needed, and {allowed} are allowed: {fits.clients} clients at once fit",
         "raise LimitNOFILE (systemd) or ulimit -Hn, or lower server.max_connections",
         ok=False,
     )

@@ -16,7 +16,7 @@ from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
 from rangeserver.process.collector import spare_the_loop
-from rangeserver.process.limits import descriptors_needed, raise_descriptor_limit
+from rangeserver.process.limits import allowed_open_files, open_files
 from rangeserver.process.loop import new_event_loop
 from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.server import addresses, open_sockets, serve_until_signalled
@@ -30,18 +30,18 @@ log = logging.getLogger("rangeserver")
 def serve(**options: Any) -> None:
     """Serve a bucket until SIGTERM or Ctrl-C."""
     config = config_from(options)
-    server = config.server
-    tls = _tls(server)
-    sockets = _listening(server)
+    tls = _tls(config.server)
+    sockets = _listening(config.server)
     admin_sockets = _listening(config.admin) if config.admin.enabled else []
-    connections = config.connections()
-    enough = raise_descriptor_limit(connections)
+    wanted = open_files(config)
+    files = wanted.within(allowed_open_files(wanted.total))
+    # One more than fits has to be told so, for which there has to be room.
+    server = config.server.model_copy(update={"max_connections": files.clients})
 
     def announce() -> None:
         spare_the_loop()
-        if not enough:
-            needed = descriptors_needed(connections)
-            log.warning("the connection limits need %d open files, fewer are allowed", needed)
+        if files != wanted:
+            log.warning("%d clients at once, and not more: they need %s", files.clients, files)
         for url in addresses(admin_sockets):
             log.info("health, metrics and status at %s", url)
         for url in addresses(sockets, tls=tls is not None):
@@ -53,7 +53,7 @@ def serve(**options: Any) -> None:
         logging_to(config.log) as log_lines,
         asyncio.Runner(loop_factory=new_event_loop) as runner,
     ):
-        app = create_app(config)
+        app = create_app(config, cache_files=files.cache)
         metrics = app[METRICS]
         metrics.dropped_lines = lambda: log_lines.dropped
         monitoring = None

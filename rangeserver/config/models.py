@@ -38,17 +38,25 @@ class ServerConfig(Section):
         "SIGHUP has both read again.",
     )
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        4096, description="Client connections at once; one more is answered 503 and closed."
+        4096,
+        description="Client connections at once. For one more an idle one has to go, of the client "
+        "that has most; if there is none, it is answered 503 and closed.",
     )
     max_connections_per_client: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         description="The same for one client address; 0 is no limit "
         "(behind a proxy all clients share its address).",
     )
+    header_seconds: Seconds = Field(
+        20.0,
+        description="For a client to send a whole request header, once it has connected or begun "
+        "with the next one; over TLS, and before that, for its handshake.",
+    )
     keep_alive_seconds: Seconds = Field(
-        30.0,
-        description="For a client to send a whole request header, first or next; over TLS, and "
-        "before that, for its handshake.",
+        75.0,
+        description="How long a connection is kept on which nothing is asked. Longer than the "
+        "proxy in front keeps it (an AWS load balancer: 60), or that will now and then ask on one "
+        "that is just being closed.",
     )
     write_idle_seconds: Seconds = Field(
         120.0,

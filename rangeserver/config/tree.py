@@ -96,10 +96,10 @@ class Config(Section):
             found.append(Mount("/", self.origin, self.access))
         return tuple(sorted(found, key=lambda mount: -len(mount.path)))
 
-    def connections(self) -> int:
-        """Connections at most, of clients and to the origins: one pool for equal endpoints."""
+    def origin_connections(self) -> int:
+        """Connections to the origins at most: one pool for equal endpoints."""
         endpoints = {mount.origin.endpoint() for mount in self.mounted()}
-        return self.server.max_connections + sum(endpoint.max_connections for endpoint in endpoints)
+        return sum(endpoint.max_connections for endpoint in endpoints)
 
     def customer_key_files(self) -> dict[str, str]:
         """The files with SSE-C keys, by the setting that names them."""

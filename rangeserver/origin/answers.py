@@ -84,7 +84,9 @@ def opened_span(
         total, span = length, ByteSpan(0, length)
     else:
         match = _CONTENT_RANGE.fullmatch(told or "")
-        if match is None or (answer.status != 206 and length is None):
+        # Some say 200 of a part, and how long it is. Of a 204 no body comes, whatever it says.
+        is_part = answer.status == 206 or (answer.status == 200 and length is not None)
+        if match is None or not is_part:
             raise _unexpected(answer, wanted, None)
         known = size if match[3] == "*" else int(match[3])
         if known is None:

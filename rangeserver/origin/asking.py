@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,10 @@ from rangeserver.origin.slots import Slot
 
 _FLOWING_BYTES = 64 * 1024
 """A body that has no more than this to come is read without waiting to be asked."""
+
+
+_TURN_PARTS = 16
+"""After so many parts of a body others have their turn, if they had none meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Answer:
     response: aiohttp.ClientResponse | None
     slot: Slot | None = None
     """The place that it has."""
+    _parts: int = 0
 
     async def read(self) -> bytes:
         """The next bytes of the body; ``b""`` at its end. Raises what aiohttp raises.
@@ -57,6 +63,9 @@ class Answer:
         if not part and not content.at_eof():
             _resume(response)
             part = await content.readany()
+            self._parts += 1
+            if not self._parts % _TURN_PARTS:
+                await asyncio.sleep(0)  # small chunks come many at a time, and wait for nothing
         length = response.content_length
         if length is None or length - content.total_bytes <= _FLOWING_BYTES:
             # Whoever has the last byte does not ask for more, and the end of the body has to be

@@ -6,6 +6,9 @@ send a body after the answer to a HEAD (Swift 2.30 with its 404); were it the by
 whoever stored that could write answers for other objects. A connection on which bytes come that
 belong to no answer is closed, and what a request finds broken on one that was used before is told
 as the end of that connection, which is a reason to repeat the request over a new one.
+
+Nor does an origin decide how long the event loop is busy with it: heads, interim answers and the
+framing of chunks are bounded, and parsed some at a time.
 """
 
 from __future__ import annotations
@@ -14,46 +17,75 @@ import re
 from typing import Any
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.helpers import set_exception
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 _MAX_ERROR_BYTES = 64 * 1024
 """Of what an origin says about an error, this much is read: S3 says it in a few hundred bytes."""
+
+_HEAD_BYTES = 64 * 1024
+"""Of an answer, those before it that are interim included. S3 has 8 KiB of fields at most."""
+
+_INTERIM_ANSWERS = 16
+"""Of the class 1xx, to one request. There is hardly ever one to a GET."""
+
+_CHUNKED_BYTES = 16 * 1024
+"""As much of a chunked body is parsed at a time. aiohttp stops at each chunk until somebody has
+taken it, and begins again with a copy of what is left."""
+
+_FRAMING_BYTES = 64 * 1024
+"""By so much may the framing of chunks, with their extensions and trailers, be more than what is in
+them."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _END_BYTES = 3
 
 
 class OriginConnection(ResponseHandler):
-    """Closes itself when more comes than was asked for."""
+    """Closes itself when more comes than was asked for, or is anybody's to ask for."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self.requests = 0
+        self._await_answer()
+
+    def _await_answer(self) -> None:
         self._body: StreamReader | None = None
+        self._chunked = False
+        self._due: int | None = None
+        """How much of the body is to come, where that was told."""
+        self._interim_left = _INTERIM_ANSWERS
+        self._head_left = _HEAD_BYTES
         self._last_bytes = b""
+        self._held = memoryview(b"")
+        self._chunked_bytes = 0
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be sent."""
         self.requests += 1
-        self._body = None
-        self._last_bytes = b""
+        self._await_answer()
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come; none, if those that were held back are to be looked at again."""
-        # The parser loses an answer when it dislikes what comes behind it.
-        while (
-            self._skip_payload
-            and not self._is_answered
-            and (end := self._end_of_head(data)) < len(data)
-        ):
-            super().data_received(data[:end])
-            data = data[end:]
-        if data and self._is_answered:
+        rest = self._take_heads(data)
+        if data and not rest:
+            return
+        if self._is_answered and rest:
             self._end()
+        elif self._chunked:
+            self._take_chunks(rest)
+        elif self._due is None:
+            super().data_received(rest)
         else:
-            super().data_received(data)
+            due = self._due
+            self._due -= min(due, len(rest))
+            super().data_received(rest if len(rest) <= due else rest[:due])
+            if len(rest) > due:
+                self._end()
 
     def feed_data(self, data: tuple[Any, StreamReader], size: int = 0) -> None:
         """The head of an answer was read."""
@@ -63,7 +95,52 @@ class OriginConnection(ResponseHandler):
             return
         if message.code >= 200:
             self._body = body
+            self._chunked = message.chunked
+            length = message.headers.get(hdrs.CONTENT_LENGTH)
+            if not self._chunked and length is not None and not body.is_eof():
+                self._due = int(length)
+        else:
+            self._interim_left -= 1
+            if not self._interim_left:
+                self._give_up("too many interim answers")
+                return
         super().feed_data(data, size)
+
+    def _take_heads(self, data: bytes) -> bytes:
+        """Parse heads up to that of the answer itself; what lies behind it."""
+        # One by one: the parser loses an answer when it dislikes what comes behind it.
+        while data and self._body is None and self._exception is None:
+            end = self._end_of_head(data)
+            self._head_left -= end
+            if self._head_left < 0:
+                self._give_up("its head is too long")
+                break
+            super().data_received(data if end == len(data) else data[:end])
+            data = data[end:]
+        return data if self._exception is None else b""
+
+    def _take_chunks(self, data: bytes) -> None:
+        """Parse of a chunked body what there is room for; the rest is held back."""
+        assert self._body is not None
+        if data:
+            self._held = memoryview(bytes(self._held) + data if self._held else data)
+        else:
+            super().data_received(b"")  # what the parser itself has held back
+        while self._held and not self._reading_paused and self._exception is None:
+            if self._is_answered:
+                self._end()
+                return
+            framing = self._chunked_bytes - self._body.total_bytes
+            if framing > self._body.total_bytes + _FRAMING_BYTES:
+                self._give_up("its body is framing for the most part")
+                return
+            piece = bytes(self._held[:_CHUNKED_BYTES])
+            self._held = self._held[_CHUNKED_BYTES:]
+            self._chunked_bytes += len(piece)
+            super().data_received(piece)
+        if self._exception is not None and not self._is_answered:
+            # aiohttp tells it to who waits for a head, and not to who reads the body.
+            self._give_up(getattr(self._exception, "message", "its chunks cannot be read"))
 
     @property
     def _is_answered(self) -> bool:
@@ -77,6 +154,15 @@ class OriginConnection(ResponseHandler):
         found = _END_OF_HEAD.search(joined)
         self._last_bytes = b"" if found is not None else joined[-_END_BYTES:]
         return found.end() - before if found is not None else len(data)
+
+    def _give_up(self, reason: str) -> None:
+        """Tell whoever waits for the answer that it is none, or breaks off."""
+        if self._body is not None:
+            set_exception(self._body, aiohttp.ClientPayloadError(reason))
+        self._buffer.clear()
+        self.set_exception(HttpProcessingError(message=reason))
+        self._held = memoryview(b"")
+        self._end()
 
     def _end(self) -> None:
         self.force_close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -157,7 +157,8 @@ class Pool:
         deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
         connector: Any = await stock._create_connector(None)  # noqa: SLF001 (our own subclass)
         # No public way says what a connection is, ...
-        connector._factory = partial(OriginConnection, asyncio.get_running_loop())  # noqa: SLF001
+        limit = stock._max_pool_connections  # noqa: SLF001 (our own subclass)
+        connector._factory = partial(self._new_connection, limit)  # noqa: SLF001
         session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(
@@ -174,6 +175,27 @@ class Pool:
         # ... nor that once is once.
         session._retry_connection = False  # noqa: SLF001
         return session
+
+    def _new_connection(self, limit: int) -> OriginConnection:
+        """One more, for which one that waits for a request may have to go: ``limit`` in all.
+
+        Those of one host serve no other, and a request may want a new one, so that aiohttp would
+        keep as many of each as it may use at a time.
+        """
+        connectors: list[Any] = self.connectors
+        used = sum(len(each._acquired) for each in connectors)  # noqa: SLF001 (this one is in it)
+        waiting = [kept for each in connectors for kept in each._conns.values() if kept]  # noqa: SLF001
+        excess = used + sum(map(len, waiting)) - limit
+        while excess > 0 and waiting:
+            kept = min(waiting, key=_waiting_since)
+            kept.popleft()[0].close()
+            excess -= 1
+            waiting = [each for each in waiting if each]
+        return OriginConnection(asyncio.get_running_loop())
+
+
+def _waiting_since(kept: Sequence[tuple[Any, float]]) -> float:
+    return kept[0][1]
 
 
 def _failure(error: BaseException) -> str:

@@ -16,7 +16,9 @@ from rangeserver.process.runner import ConnectionRunner
 _KEEP_ALIVE_SECONDS = 75.0
 """Longer than the usual pause between two scrapes."""
 
-_LIMITS = ConnectionLimits(total=256, per_client=0)
+_HEADER_SECONDS = 10.0
+
+ADMIN_CONNECTIONS = 64
 """Plenty for scrapers, probes and people; more would take descriptors from the public port."""
 
 
@@ -35,7 +37,12 @@ async def monitored(monitoring: Monitoring | None) -> AsyncIterator[None]:
     if monitoring is None:
         yield
         return
-    runner = ConnectionRunner(monitoring.app, _LIMITS, keep_alive_seconds=_KEEP_ALIVE_SECONDS)
+    runner = ConnectionRunner(
+        monitoring.app,
+        ConnectionLimits(ADMIN_CONNECTIONS, per_client=0),
+        header_seconds=_HEADER_SECONDS,
+        keep_alive_seconds=_KEEP_ALIVE_SECONDS,
+    )
     try:
         await runner.setup()
         for sock in monitoring.sockets:

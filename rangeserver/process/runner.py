@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rangeserver.process.connections import Connection
+from rangeserver.process.guarded import HandshakeFailure
+from rangeserver.process.leaving import GRACE_SECONDS
 from rangeserver.process.places import ConnectionLimits, Places
 from rangeserver.process.tls import Tls
-from rangeserver.process.tls_transport import HandshakeFailure, TlsTransport
+from rangeserver.process.tls_transport import TlsTransport
 from rangeserver.web.at_once import AT_ONCE, AtOnce
 from rangeserver.web.exchange import OBSERVERS, ExchangeObserver
 from rangeserver.web.routing import direct_handler
@@ -39,6 +41,7 @@ class ConnectionServer(web.Server):
         self._options = options
         self._tls = tls
         self.places = Places(limits)
+        self.finishing = False
         self.handshaking: set[TlsTransport] = set()
         self.observers = observers
         self.at_once = at_once
@@ -51,15 +54,30 @@ class ConnectionServer(web.Server):
         return TlsTransport(
             self._tls.context,
             connection,
-            handshake_seconds=self._options["keepalive_timeout"],
+            handshake_seconds=self._options["header_seconds"],
             running=self.handshaking,
         )
 
+    def finish(self) -> None:
+        """End each connection as soon as what it has been asked is answered, also later ones."""
+        self.finishing = True
+        for connection in self._own_connections():
+            connection.finish()
+        self._loop.call_later(GRACE_SECONDS, self._abort_handshakes)
+
     def pre_shutdown(self) -> None:
         """Close what is idle, and what has not come to asking."""
+        self.finishing = True
+        self._abort_handshakes()
+        for connection in self._own_connections():
+            connection.finish(grace=False)
+
+    def _own_connections(self) -> list[Connection]:
+        return cast("list[Connection]", self.connections)
+
+    def _abort_handshakes(self) -> None:
         for arriving in tuple(self.handshaking):
             arriving.abort()
-        super().pre_shutdown()
 
     def handshake_failed(self, failure: HandshakeFailure) -> None:
         """Count it."""
@@ -75,6 +93,7 @@ class ConnectionRunner(web.AppRunner):
         app: web.Application,
         limits: ConnectionLimits,
         *,
+        header_seconds: float,
         keep_alive_seconds: float,
         tls: Tls | None = None,
     ) -> None:
@@ -86,6 +105,7 @@ class ConnectionRunner(web.AppRunner):
         # same reason not decompressed.
         self._options = {
             "auto_decompress": False,
+            "header_seconds": header_seconds,
             "keepalive_timeout": keep_alive_seconds,
             "lingering_time": 2.0,
             "access_log": None,

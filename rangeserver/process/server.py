@@ -14,8 +14,8 @@ from aiohttp import web
 from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.process.monitoring import Monitoring, monitored
 from rangeserver.process.places import ConnectionLimits
-from rangeserver.process.runner import ConnectionRunner
-from rangeserver.process.sockets import BACKLOG, listen
+from rangeserver.process.runner import ConnectionRunner, ConnectionServer
+from rangeserver.process.sockets import BACKLOG, has_queue, listen
 from rangeserver.process.tls import Tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
 
@@ -67,8 +67,13 @@ async def serving(
 async def _served(
     app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket], tls: Tls | None
 ) -> AsyncIterator[ConnectionRunner]:
-    limits = ConnectionLimits(config.max_connections, config.max_connections_per_client)
-    runner = ConnectionRunner(app, limits, keep_alive_seconds=config.keep_alive_seconds, tls=tls)
+    runner = ConnectionRunner(
+        app,
+        ConnectionLimits(config.max_connections, config.max_connections_per_client),
+        header_seconds=config.header_seconds,
+        keep_alive_seconds=config.keep_alive_seconds,
+        tls=tls,
+    )
     try:
         await runner.setup()
         for sock in sockets:
@@ -76,26 +81,44 @@ async def _served(
         yield runner
     finally:
         try:
-            await _drain(runner, app[ACTIVE], config.drain_seconds)
+            await _drain(runner, app[ACTIVE], sockets, config.drain_seconds)
         finally:
             await runner.cleanup()
 
 
-async def _drain(runner: ConnectionRunner, active: ActiveExchanges, seconds: float) -> None:
+async def _drain(
+    runner: ConnectionRunner,
+    active: ActiveExchanges,
+    sockets: Sequence[socket.socket],
+    seconds: float,
+) -> None:
     active.draining = True
+    server = runner.server
+    if isinstance(server, ConnectionServer):  # it was set up
+        server.finish()
+    await _accept_the_last(sockets)
     for site in list(runner.sites):
         await site.stop()
-    if runner.server is not None:
-        runner.server.pre_shutdown()
     if active:
         log.info("draining: responses running: %d, seconds to finish: %g", len(active), seconds)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
+                if isinstance(server, ConnectionServer):
+                    await server.places.are_empty()
                 await active.wait_for_none()
     finally:
         for exchange in active:
             exchange.abort(Outcome.DRAINED)
+
+
+async def _accept_the_last(sockets: Sequence[socket.socket]) -> None:
+    """Take in who waits in the queue of a listening socket: its end would reset them."""
+    for _ in range(BACKLOG):
+        if not any(map(has_queue, sockets)):
+            break
+        await asyncio.sleep(0)  # libuv accepts one in each turn
+    await asyncio.sleep(0)
 
 
 async def serve_until_signalled(

@@ -1,4 +1,4 @@
-"""Listening sockets, with the kernel's part of the deadlines set on them.
+"""Listening sockets, with the kernel's part of the limits and deadlines set on them.
 
 Linux hands these options down to each accepted socket.
 """
@@ -13,6 +13,16 @@ BACKLOG = 1024
 NOTSENT_LOWAT_BYTES = 128 * 1024
 """Unsent bytes the kernel takes over per connection. Without it a client that stops reading
 pins 2.9 to 4.1 MB of kernel memory, with it less than a quarter of a MiB (measured)."""
+
+
+RECEIVE_BUFFER_BYTES = 32 * 1024
+"""What the kernel keeps of what a client sends (it doubles it, for what it needs itself), and so
+the most that is read of it at a time. Requests are small; without it a client has 128 KiB of the
+kernel, up to 6 MiB if it sends fast, and 256 KiB of an event loop's turn."""
+
+
+_QUEUE_AT = 24
+"""Where Linux tells the length of the queue: tcpi_unacked, which has no other use there."""
 
 
 def listen(host: str, port: int, *, user_timeout_seconds: float) -> list[socket.socket]:
@@ -32,7 +42,7 @@ def listen(host: str, port: int, *, user_timeout_seconds: float) -> list[socket.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            _set_deadlines(sock, user_timeout_seconds)
+            _set_limits(sock, user_timeout_seconds)
             sock.setblocking(False)  # noqa: FBT003 (the standard library's signature)
             sock.bind(address)
             sock.listen(BACKLOG)
@@ -45,7 +55,16 @@ def listen(host: str, port: int, *, user_timeout_seconds: float) -> list[socket.
     return sockets
 
 
-def _set_deadlines(sock: socket.socket, user_timeout_seconds: float) -> None:
+def has_queue(sock: socket.socket) -> bool:
+    """Whether somebody waits to be accepted by a listening socket."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_AT + 4)
+    return any(told[_QUEUE_AT:])
+
+
+def _set_limits(sock: socket.socket, user_timeout_seconds: float) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -14,52 +14,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from abc import abstractmethod
-from collections.abc import Iterable
-from contextlib import suppress
-from enum import StrEnum
 from typing import Any, cast
+
+from rangeserver.process.closing import UNREAD
+from rangeserver.process.guarded import Guarded, HandshakeFailure
+from rangeserver.process.tls_records import RECORD_BYTES, Records
+from rangeserver.process.tls_writing import TlsWriting
 
 log = logging.getLogger(__name__)
 
-_RECORD_BYTES = 16 * 1024
-"""What one TLS record holds (RFC 8446 §5.1). Taken out one by one, they leave OpenSSL's side with
-a buffer of this size and not with that of the largest write."""
+_HANDSHAKE_BYTES = 32 * 1024
+"""A client that says more than this before it has shaken hands wants something else: without a
+certificate of its own it has half a KiB to say, with keys for post-quantum cryptography two."""
 
-_READ_BYTES = 64 * 1024
+_TURN_RECORDS = 32
+"""So many records of one client are decrypted before others have their turn."""
 
-
-class HandshakeFailure(StrEnum):
-    """Why a connection never came to a request."""
-
-    PLAIN_HTTP = "plain_http"
-    CLIENT_REFUSED = "client_refused"  # it said so; mostly it does not trust the certificate
-    PROTOCOL = "protocol"
-    TIMEOUT = "timeout"
-    CLIENT_GONE = "client_gone"
+_IDLE_RECORDS = 100
+"""So many records of a connection may hold nothing for us. TLS needs one for new keys, which are
+due after millions; each costs us as much as a request, and OpenSSL takes any number of them."""
 
 
-class Guarded(asyncio.Protocol):
-    """A connection that can be behind TLS."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def arrive(self, transport: asyncio.BaseTransport) -> bool:
-        """Whether the client may shake hands: it has a place, or will be told that there is none.
-
-        Then either ``connection_made`` follows or ``handshake_failed``.
-        """
-
-    @abstractmethod
-    def handshake_failed(self, transport: asyncio.Transport, failure: HandshakeFailure) -> None:
-        """There will be no TLS; ``transport`` is the plain one, which may be closed already.
-
-        If it is because plain HTTP came, the connection may have it, or else has to close it.
-        """
-
-
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
+class TlsTransport(TlsWriting, asyncio.Protocol):
     """The protocol of a plain transport, and the transport of the connection behind TLS.
 
     ``running`` has those whose handshake is not over, so that a server that stops can abort them.
@@ -74,19 +50,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         handshake_seconds: float,
         running: set[TlsTransport],
     ) -> None:
-        super().__init__()
-        self._context = context
+        super().__init__(context)
         self._connection: Guarded | None = connection
         self._handshake_seconds = handshake_seconds
         self._running = running
         self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls: ssl.SSLObject
-        self._plain: asyncio.Transport
         self._deadline: asyncio.TimerHandle | None = None
         self._made = False
-        self._closing = False
-        self._reading = True
+        self._handshake_left = _HANDSHAKE_BYTES
+        self._records = Records()
+        self._idle_left = _IDLE_RECORDS
+        self._reading = True  # the connection wants to
+        self._plain_reading = True
+        self._due = False  # to decrypt more, in the next turn of the loop
         self._ended = False  # the client has said all it had to say ...
         self._end_told = False  # ... and the connection knows
 
@@ -110,18 +86,22 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Go on with the handshake, or decrypt."""
         if self._ended or self._closing:
             return
-        self._incoming.write(data)
         if self._made:
-            self._read()
-        else:
-            self._shake_hands()
+            self._records.add(data)
+            if not self._due:
+                self._read()
+            return
+        self._handshake_left -= len(data)
+        self._incoming.write(data)
+        self._shake_hands()
 
     def eof_received(self) -> bool:
         """The client closed its side; with or without a close_notify, what it asked stands."""
-        if not self._made:
+        if not self._made or self._closing:
             return False
         self._ended = True
-        self._read()
+        if not self._due:
+            self._read()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -151,6 +131,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
+            if self._handshake_left < 0:
+                self._handshake_failed(HandshakeFailure.PROTOCOL)
             return
         except ssl.SSLError as error:
             log.debug("no TLS connection: %s", error.reason)
@@ -162,6 +144,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._flush()
         self._handshake_over()
         self._made = True
+        self._records.add(self._incoming.read())  # OpenSSL takes no more than it uses
         assert self._connection is not None
         self._connection.connection_made(self)
         self._read()
@@ -187,118 +170,83 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # --- reading
 
     def _read(self) -> None:
-        """Decrypt what has come, and tell the end once everything before it was taken."""
-        while self._reading and not self._closing and self._connection is not None:
-            try:
-                data = self._tls.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
+        """Decrypt what has come, some of it at a time; tell the end once everything before it was
+        taken.
+        """
+        self._due = False
+        left = _TURN_RECORDS
+        while left and self.is_reading() and self._connection is not None:
+            record = self._records.take()
+            if record is None:
                 break
-            except ssl.SSLError as error:
-                log.debug("a TLS connection broke: %s", error.reason)
-                self.abort()
-                return
-            if not data:  # close_notify
-                self._ended = True
-                break
-            self._connection.data_received(data)
+            left -= 1
+            data = self._decrypted(record)
+            if data:
+                self._connection.data_received(data)
         self._flush()  # TLS has things of its own to say, such as new keys
-        if self._ended and not self._end_told and self._reading and self._connection is not None:
-            self._end_told = True
-            if not self._closing and not self._connection.eof_received():
-                self.close()
+        if self.is_reading():
+            if self._records.has_whole:
+                self._read_later()
+            elif self._ended and not self._end_told and self._connection is not None:
+                self._end_told = True
+                if not self._connection.eof_received():
+                    self.close()
+        self._let_in()
+
+    def _decrypted(self, record: bytes) -> bytes:
+        """What a record holds for the connection: nothing, mostly, if it holds something for us."""
+        self._incoming.write(record)
+        try:
+            data = self._tls.read(RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            self._idle_left -= 1
+            if not self._idle_left:
+                log.debug("a TLS connection was cut: too many records held nothing")
+                self.abort()
+            return b""
+        except ssl.SSLError as error:
+            log.debug("a TLS connection broke: %s", error.reason)
+            self.abort()
+            return b""
+        if not data:  # close_notify
+            self._ended = True
+            self._records = Records()
+        return data
+
+    def _read_later(self) -> None:
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def _let_in(self) -> None:
+        """Read from the plain transport, unless enough has come already."""
+        wanted = self._closing or (self._reading and not self._due)
+        if wanted != self._plain_reading and not self._plain.is_closing():
+            self._plain_reading = wanted
+            (self._plain.resume_reading if wanted else self._plain.pause_reading)()
 
     def pause_reading(self) -> None:
         """Decrypt no more, and let the client wait."""
-        self._plain.pause_reading()
         self._reading = False
+        self._let_in()
 
     def resume_reading(self) -> None:
         """Go on, with what has come already."""
-        self._plain.resume_reading()
         self._reading = True
-        asyncio.get_running_loop().call_soon(self._read)
+        self._read_later()
 
     def is_reading(self) -> bool:
         """Whether it is not paused."""
         return self._reading and not self._closing
 
-    # --- writing
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt, and hand over to the plain transport."""
-        if self._closing:
-            return
-        left = memoryview(data)
-        records = []
-        try:
-            while left:
-                taken = self._tls.write(left[:_RECORD_BYTES])
-                records.append(self._outgoing.read())
-                left = left[taken:]
-        except ssl.SSLError as error:
-            log.debug("a TLS connection broke: %s", error.reason)
-            self.abort()
-            return
-        # Joined: asyncio's writelines, in some versions, does not pause whoever writes too much.
-        self._plain.write(b"".join(records))
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write one after the other: to join them would copy what encrypting copies anyway."""
-        for data in list_of_data:
-            self.write(data)
-
-    def _flush(self) -> None:
-        data = self._outgoing.read()
-        if data and not self._plain.is_closing():
-            self._plain.write(data)
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken over, as they go out: encrypted."""
-        return self._plain.get_write_buffer_size()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set those of the plain transport."""
-        self._plain.set_write_buffer_limits(high, low)
-
-    def can_write_eof(self) -> bool:
-        """TLS closes both ways (RFC 5246 §7.2.1), as most clients still take it."""
-        return False
-
     def write_eof(self) -> None:
-        """Not offered."""
-        raise NotImplementedError
-
-    # --- the end
-
-    def close(self) -> None:
-        """Say close_notify after what was written, and close.
-
-        The client's own is not waited for: nothing that it may still say is wanted (RFC 8446 §6.1).
-        """
-        if self._closing:
-            return
-        self._closing = True
-        with suppress(ssl.SSLError):  # "want read": for the client's
-            self._tls.unwrap()
-        self._flush()
-        self._plain.close()
-
-    def abort(self) -> None:
-        """Close at once, without close_notify: the client sees that something is missing."""
-        self._closing = True
-        self._plain.abort()
-
-    def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._closing or self._plain.is_closing()
+        """Close our side; what the client still says is read and thrown away."""
+        super().write_eof()
+        self._let_in()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What is known of TLS here, and of the socket below."""
-        if name == "sslcontext":
-            return self._context
-        if name == "ssl_object":
-            return self._tls
-        return self._plain.get_extra_info(name, default)
+        return self._records.has_whole if name == UNREAD else super().get_extra_info(name, default)
 
 
 def _failure(error: ssl.SSLError) -> HandshakeFailure:

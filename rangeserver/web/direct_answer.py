@@ -37,7 +37,7 @@ class DirectAnswer:
     """The way of one response out. ``over`` is called once, when all is sent or nothing more is."""
 
     __slots__ = (
-        *("_around", "_awaited", "_client", "_descriptor", "_facts", "_handed_over", "_held"),
+        *("_around", "_client", "_descriptor", "_facts", "_handed_over", "_held"),
         *("_origin", "_over", "_push", "_span", "_task", "_transport", "_waits", "exchange"),
     )
 
@@ -61,7 +61,6 @@ class DirectAnswer:
         self._waits = False
         self._handed_over = False
         self._task: asyncio.Task[None] | None = None
-        self._awaited: asyncio.Future[None] | None = None
 
     def begin(self, head: bytes, descriptor: int, over: Callable[[], None]) -> None:
         """Send what the socket, which has ``descriptor``, takes now of head and body."""
@@ -77,12 +76,6 @@ class DirectAnswer:
             return
         self._take()
         self._go_on()
-
-    async def wait(self) -> None:
-        """Return once it is over."""
-        if self._awaited is None:
-            self._awaited = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._awaited)
 
     def client_left(self) -> None:
         """The connection is closed."""
@@ -175,6 +168,4 @@ class DirectAnswer:
             self._around.active.remove(exchange)
         for observe in self._around.observers:
             observe(exchange)
-        if self._awaited is not None:
-            self._awaited.set_result(None)
         self._over()

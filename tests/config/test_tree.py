@@ -87,7 +87,7 @@ def test_there_are_a_thousand_mounts_at_most(tmp_path: Path) -> None:
 
 def test_connections_are_counted_once_for_each_client(tmp_path: Path) -> None:
     # films and cuts share one, stills has its own.
-    assert loaded(TEXT, tmp_path).connections() == 1000 + 100 + 10
+    assert loaded(TEXT, tmp_path).origin_connections() == 100 + 10
 
 
 def test_key_files_by_the_settings_that_name_them(tmp_path: Path) -> None:

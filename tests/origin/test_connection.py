@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from rangeserver.origin.connection import OriginConnection
 
@@ -90,3 +92,90 @@ async def test_one_answer_for_each_request() -> None:
         assert await status(connection) == 404
         ask(connection, head=False)
     assert not transport.closed
+
+
+async def test_only_so_many_interim_answers_are_taken() -> None:
+    connection, transport = asked(head=False)
+    connection.data_received(INTERIM * 10_000)
+    assert transport.closed
+    assert len(connection) == 0
+    with pytest.raises(HttpProcessingError):
+        await connection.read()
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+async def test_a_head_has_so_many_bytes(size: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\n" + (b"X-A: " + b"b" * 1000 + b"\r\n") * 60
+    for more, good in ((b"", True), (b"X-B: " + b"b" * 7000 + b"\r\n", False)):
+        connection, transport = asked(head=False)
+        data = head + more + b"Content-Length: 5\r\n\r\nhello"
+        for start in range(0, len(data), size):
+            if not transport.closed:
+                connection.data_received(data[start : start + size])
+        assert transport.closed is not good
+        if good:
+            assert await status(connection) == 200
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def body_of(connection: OriginConnection) -> bytes:
+    """All of the body, as it is read on."""
+    body: Any = (await connection.read())[1]
+    data = bytearray()
+    while not body.at_eof():
+        connection.resume_reading()
+        data += body.read_nowait()
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000, 1 << 20])
+@pytest.mark.parametrize("chunk", [1, 10, 1000, 100_000])
+async def test_a_chunked_body_comes_whole(size: int, chunk: int) -> None:
+    sent = bytes(range(256)) * (40 if chunk == 1 else 400)
+    chunks = (sent[start : start + chunk] for start in range(0, len(sent), chunk))
+    data = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in chunks)
+    data += b"0\r\n\r\n"
+    connection, transport = asked(head=False)
+    for start in range(0, len(data), size):
+        connection.data_received(data[start : start + size])
+    assert await body_of(connection) == sent
+    assert not transport.closed
+
+
+TINY_CHUNKS, EXTENSION = b"1\r\nx\r\n" * 100_000, b"5;a=" + b"1" * 200_000
+TRAILERS = b"5\r\nhello\r\n0\r\n" + b"X: y\r\n" * 20_000
+
+
+@pytest.mark.parametrize("more", [TINY_CHUNKS, EXTENSION, TRAILERS])
+async def test_a_body_is_not_framing_for_the_most_part(more: bytes) -> None:
+    connection, transport = asked(head=False)
+    connection.data_received(CHUNKED + b"5\r\nhello\r\n")
+    assert await status(connection) == 200
+    body = connection._body
+    assert body is not None
+    connection.data_received(more)
+
+    def read_on() -> None:
+        while True:
+            connection.resume_reading()
+            body.read_nowait()
+
+    with pytest.raises(ClientPayloadError):
+        read_on()
+    assert transport.closed
+    assert len(connection._held) == 0
+
+
+async def test_what_cannot_be_read_is_told_to_who_reads() -> None:
+    connection, transport = asked(head=False)
+    connection.data_received(CHUNKED + b"5\r\nhello\r\n")
+    body: Any = (await connection.read())[1]
+    connection.resume_reading()
+    assert body.read_nowait() == b"hello"
+    connection.data_received(b"no chunk\r\n")
+    connection.resume_reading()
+    with pytest.raises(ClientPayloadError):
+        await body.readany()
+    assert transport.closed

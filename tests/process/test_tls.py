@@ -324,7 +324,7 @@ async def test_a_drain_lets_responses_finish(tmp_path: Path) -> None:
     "sent", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"]
 )
 async def test_a_client_that_does_not_go_on(tmp_path: Path, sent: bytes) -> None:
-    async with secure(tmp_path, keep_alive_seconds=0.3) as place, await place.plain() as client:
+    async with secure(tmp_path, header_seconds=0.3) as place, await place.plain() as client:
         began = time.monotonic()
         await client.send(sent)
         await eventually(lambda: place.app.server.places.taken == 1)
@@ -335,7 +335,7 @@ async def test_a_client_that_does_not_go_on(tmp_path: Path, sent: bytes) -> None
 
 
 async def test_bytes_one_by_one_do_not_put_it_off(tmp_path: Path) -> None:
-    async with secure(tmp_path, keep_alive_seconds=0.3) as place, await place.plain() as client:
+    async with secure(tmp_path, header_seconds=0.3) as place, await place.plain() as client:
         began = time.monotonic()
         with suppress(ConnectionError):
             for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(400):
@@ -346,7 +346,7 @@ async def test_bytes_one_by_one_do_not_put_it_off(tmp_path: Path) -> None:
 
 
 async def test_after_the_handshake_the_header_has_its_own_time(tmp_path: Path) -> None:
-    async with secure(tmp_path, keep_alive_seconds=0.3) as place, await place.client() as client:
+    async with secure(tmp_path, header_seconds=0.3) as place, await place.client() as client:
         assert await client.rest() == b""
         assert client.ended_well
         await eventually(lambda: place.app.server.places.taken == 0)
@@ -417,36 +417,52 @@ async def test_garbage_behind_the_handshake(
         assert not [each for each in caplog.records if each.levelno > logging.INFO]
 
 
-async def test_handshakes_take_places(tmp_path: Path) -> None:
+async def test_handshakes_take_places_and_are_the_first_to_go(tmp_path: Path) -> None:
     async with secure(tmp_path, max_connections=2) as place, AsyncExitStack() as stack:
-        silent = [await stack.enter_async_context(await place.plain()) for _ in range(2)]
-        await eventually(lambda: len(place.app.server.handshaking) == 2)
+        silent = []
+        for taken in (1, 2):
+            silent.append(await stack.enter_async_context(await place.plain()))
+            await eventually(lambda: place.app.server.places.taken == taken)  # noqa: B023
+        client = await stack.enter_async_context(await place.client())
+        assert (await client.get("/film", Range="bytes=0-9")).body == FILM[:10]
+        assert await silent[0].rest() == b""
+        assert len(place.app.server.handshaking) == 1
+        assert place.app.server.places.taken == 2
+
+
+async def test_one_too_many_is_told_so_after_its_handshake(tmp_path: Path) -> None:
+    async with secure(tmp_path, max_connections=1) as place, AsyncExitStack() as stack:
+        busy = await stack.enter_async_context(await place.client(receive_buffer=4096))
+        await busy.ask("/film")
+        await eventually(lambda: len(place.app.active) == 1)
         refused = await stack.enter_async_context(await place.client())
         answer = await refused.response()
         assert answer.status == 503
         assert json.loads(answer.body)["error"]["code"] == "too_many_connections"
         assert await refused.rest() == b""
-        silent[0].close()
-        await eventually(lambda: place.app.server.places.taken == 1)
+        assert refused.ended_well
+        assert (await busy.response()).body == FILM
         again = await stack.enter_async_context(await place.client())
         assert (await again.get("/film", Range="bytes=0-9")).body == FILM[:10]
         await eventually(lambda: place.app.server.places.refusing == 0)
 
 
 async def test_only_so_many_are_refused_at_once(tmp_path: Path) -> None:
-    async with secure(tmp_path, max_connections=1) as place, AsyncExitStack() as stack:
-        for _ in range(MAX_REFUSALS + 20):
-            await stack.enter_async_context(await place.plain())
-        await eventually(lambda: len(place.app.server.handshaking) == MAX_REFUSALS + 1)
-        assert (place.app.server.places.taken, place.app.server.places.refusing) == (
-            1,
-            MAX_REFUSALS,
-        )
-        await stack.aclose()
-        await eventually(lambda: place.app.server.places.refusing == 0)
-        assert place.app.server.places.taken == 0
-        async with await place.client() as client:
-            assert (await client.get("/film", Range="bytes=0-9")).status == 206
+    async with (
+        secure(tmp_path, max_connections=1) as place,
+        await place.client(receive_buffer=4096) as busy,
+    ):
+        await busy.ask("/film")
+        await eventually(lambda: len(place.app.active) == 1)
+        async with AsyncExitStack() as stack:
+            for _ in range(MAX_REFUSALS + 20):
+                await stack.enter_async_context(await place.plain())
+            places = place.app.server.places
+            await eventually(lambda: len(place.app.server.handshaking) == MAX_REFUSALS)
+            assert (places.taken, places.refusing) == (1, MAX_REFUSALS)
+        await eventually(lambda: places.refusing == 0)
+        assert places.taken == 1
+        assert (await busy.response()).body == FILM
 
 
 # --- renewal

@@ -398,7 +398,7 @@ async def test_one_who_has_asked_all_gets_all_and_an_end(site: Site) -> None:
 async def test_one_who_has_asked_all_may_read_slowly(
     site: Site, monkeypatch: pytest.MonkeyPatch, usual: bool
 ) -> None:
-    monkeypatch.setattr("rangeserver.process.connections._HALF_CLOSED_SECONDS", 0.02)
+    monkeypatch.setattr("rangeserver.process.leaving._HALF_CLOSED_SECONDS", 0.02)
     async with await site.client(usual=usual, receive_buffer=20_000) as client:
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.room._waiting) == 1)
@@ -580,7 +580,7 @@ async def test_a_server_that_stops_in_the_turn_in_which_it_begins(
         finished = await finish(self, *given)
         monkeypatch.undo()
         self.data_received(asking("/film.mp4"))
-        self.close()
+        self.finish()
         return finished
 
     async with await site.client() as client:

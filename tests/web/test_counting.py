@@ -163,11 +163,17 @@ async def test_an_origin_that_is_not_there(fake: FakeS3) -> None:
 async def test_what_no_middleware_saw(fake: FakeS3) -> None:
     """Requests that cannot be parsed, and connections that are one too many."""
     async with running_app(config_for(fake, server={"max_connections": 1})) as app:
+        fake.put("a", b"0123456789")
+        fake.misbehave(faults.stall_after(5), key="a")
         async with await RawClient.connect(app.port) as client:
+            await client.ask("/a")
+            await eventually(lambda: fake.stalled == 1)
             async with await RawClient.connect(app.port) as refused:
                 assert (await refused.response()).status == 503
+            fake.release()
+            assert (await client.response()).complete
             await client.send(b"GET / HTTP/1.1\r\nbroken\r\n\r\n")
             assert (await client.response()).status == 400
-        now = await settled(app, 2)
+        now = await settled(app, 3)
     assert now(RESPONSES, method="other", status="503", outcome="complete") == 1
-    assert sum(now.named(RESPONSES).values()) == 2
+    assert sum(now.named(RESPONSES).values()) == 3

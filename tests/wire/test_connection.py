@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -40,7 +41,7 @@ from tests.wire.http import (
     parse_head,
     request,
 )
-from tests.wire.running import DESCRIBES, Asked, Site, opens, reads, requests, site
+from tests.wire.running import DESCRIBES, Asked, Site, in_its_thread, opens, reads, requests, site
 from tests.wire.table import covers, table
 
 
@@ -432,7 +433,7 @@ def test_a_client_that_closes_without_a_request_is_let_go(films: Site, sent: byt
 
 @pytest.fixture(scope="module")
 def impatient(aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
-    with site(server={"keep_alive_seconds": 0.4}) as place:
+    with site(server={"header_seconds": 0.4, "keep_alive_seconds": 0.4}) as place:
         put_film(place.origin)
         yield place
 
@@ -475,22 +476,24 @@ def test_a_header_that_does_not_come_ends_the_connection(
     assert not asked
 
 
-@pytest.mark.xfail(raises=WireError, reason="aiohttp drops what follows Upgrade: h2c at once")
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "h2c, websocket"])
 @covers("extra-upgrade")
-def test_a_request_behind_an_upgrade_that_is_not_accepted(impatient: Site) -> None:
-    upgrade = request("*", "Connection: Upgrade", "Upgrade: h2c", method="OPTIONS")
+def test_a_request_behind_an_upgrade_that_is_not_accepted(impatient: Site, protocol: str) -> None:
+    upgrade = request("*", "Connection: Upgrade", f"Upgrade: {protocol}", method="OPTIONS")
     with Wire(impatient.address) as wire:
         wire.send(upgrade + request("*", method="OPTIONS"))
         options(wire.read_answer("OPTIONS"))
         options(wire.read_answer("OPTIONS"))
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="aiohttp#8087: one segment, one fate")
 @covers("extra-garbage")
 def test_a_good_request_with_garbage_right_behind_it(impatient: Site) -> None:
+    """What is no request changes nothing for the one before it."""
     with Wire(impatient.address) as wire:
-        wire.send(request("*", method="OPTIONS") + b"garbage\r\n\r\n")
-        options(wire.read_answer("GET"))
+        wire.send(request("*", method="OPTIONS") + b"garbage\r\n\r\n" + request("*"))
+        options(wire.read_answer("OPTIONS"))
+        check_error(wire.read_answer(), 400, "bad_request")
+        wire.expect_end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -511,11 +514,13 @@ class Limit:
 def test_one_connection_too_many(case: Limit, aws_environment: None) -> None:  # noqa: ARG001
     with site(server={case.setting: 2}) as place:
         put_film(place.origin)
+        place.origin.put("slow.mp4", b"x" * 1000)
+        place.origin.misbehave(faults.stall_after(100), key="slow.mp4")
         ask = request("*", method="OPTIONS")
         with Wire(place.address) as one, Wire(place.address) as two:
             for wire in (one, two):
-                wire.send(ask)
-                options(wire.read_answer("OPTIONS"))
+                wire.send(request("/slow.mp4"))
+            wait_until(lambda: place.origin.stalled == 2)
             for sent in (b"", request(TARGET), b"garbage\r\n\r\n"):
                 with Wire(place.address) as third:
                     third.send(sent)
@@ -524,11 +529,33 @@ def test_one_connection_too_many(case: Limit, aws_environment: None) -> None:  #
                     assert answer.fields["retry-after"] == "1"
                     assert not answer.head.keeps_connection
                     third.expect_end()
+            in_its_thread(place, place.origin.release)
             for wire in (one, two):  # those that were admitted go on
+                assert wire.read_answer().body == b"x" * 1000
                 wire.send(request(TARGET, "Range: bytes=0-9"))
                 check_film(wire.read_answer(), Part(0, 10))
         wait_until(lambda: place.running.server.places.taken == 0)
         with Wire(place.address) as wire:
+            wire.send(ask)
+            options(wire.read_answer("OPTIONS"))
+
+
+@table(
+    [
+        Limit("extra-limits", "in all", "max_connections"),
+        Limit("extra-limits", "of one client", "max_connections_per_client"),
+    ]
+)
+def test_idle_connections_make_room(case: Limit, aws_environment: None) -> None:  # noqa: ARG001
+    ask = request("*", method="OPTIONS")
+    with site(server={case.setting: 2}) as place, ExitStack() as stack:
+        first, second = (stack.enter_context(Wire(place.address)) for _ in range(2))
+        for wire in (first, second):
+            wire.send(ask)
+            options(wire.read_answer("OPTIONS"))
+        third = stack.enter_context(Wire(place.address))
+        first.expect_end()  # it has waited for longest
+        for wire in (second, third):
             wire.send(ask)
             options(wire.read_answer("OPTIONS"))
 

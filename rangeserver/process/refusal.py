@@ -1,0 +1,31 @@
+"""A response to a connection, and not to a request of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http import HTTPStatus
+
+from rangeserver.errors import RequestError, TooManyConnections
+from rangeserver.protocol.validators import format_http_date
+from rangeserver.web.error_responses import error_body, error_headers
+from rangeserver.web.exchange import Exchange, Outcome, new_request_id
+
+
+def refuse(error: type[RequestError], peer: str, transport: asyncio.Transport) -> Exchange:
+    """Answer before anything was asked; the record of it."""
+    exchange = Exchange(new_request_id(), peer, "-", status=error.status)
+    body = error_body(error.code, error.message, exchange.request_id)
+    headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
+        "Connection": "close",
+        "Date": format_http_date(int(time.time())),
+    }
+    if error.status == TooManyConnections.status:
+        headers["Retry-After"] = "1"
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    status = f"{error.status} {HTTPStatus(error.status).phrase}"
+    transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
+    exchange.bytes_promised = exchange.bytes_sent = len(body)
+    exchange.outcome = Outcome.COMPLETE
+    exchange.finished = time.monotonic()
+    return exchange
