@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
@@ -78,7 +78,7 @@ class Cache:
             metrics,
             let_go=self._let_go_of_removed,
         )
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.passed_by = PassedBy(time.monotonic)
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         metrics.in_flight = lambda: self.budget.taken

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 
 from rangeserver.cache.cache import Cache
+from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.heeding import HeedingReads
@@ -49,6 +50,11 @@ log = sparing(logging.getLogger(__name__))
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: what is known may be told, if the configuration allows."""
 
+_CHECK_PART = 1 / 3
+"""Of a client's deadline for the first byte: how long it waits to be told what is current, where it
+can have what is kept.
+"""
+
 _SEEN_SECONDS = 0.01
 """So late it may be noticed that a file was removed, while it is read at a great rate."""
 
@@ -66,6 +72,7 @@ class CachingOrigin:
         self.cache = cache
         self._rights = ReadingRights(reader(config, whose), inner, cache)
         self._worth = Worth(cache)
+        self._checks = Checks(cache.tasks, config.response_seconds * _CHECK_PART)
         self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
         self._gives_what_is_gone = config.use_version_ids
         """Then a file may have been removed because its object is gone, and nothing shows it when
@@ -216,12 +223,10 @@ class CachingOrigin:
         """What the origin says now of an object of which something may be in the cache; if
         ``proving``, by a byte of it.
         """
+        asking = partial(self._asked, key, entry, proving=proving)
+        may_be_told = entry is not None and self._rights.believed(entry, failing=True) is not None
         try:
-            facts = await (self._rights.first_byte(key) if proving else self.inner.describe(key))
-        except ObjectWithdrawn as error:
-            if entry is not None:
-                await self._rights.withdrawn(entry, error)
-            raise
+            facts = await (self._checks.facts(key, asking) if may_be_told else asking())
         except _NO_ANSWER as error:
             stale = await self._stale(key) if entry is not None else None
             if stale is None:
@@ -229,12 +234,22 @@ class CachingOrigin:
             log.info("cache: %s is taken to be as it was: %s", key, error)
             self.cache.metrics.served_stale()
             return Opened(stale, believed=True)
+        return Opened(facts)
+
+    async def _asked(self, key: ObjectKey, entry: Entry | None, *, proving: bool) -> ObjectFacts:
+        """The same, which is noted of what is kept."""
+        try:
+            facts = await (self._rights.first_byte(key) if proving else self.inner.describe(key))
+        except ObjectWithdrawn as error:
+            if entry is not None:
+                await self._rights.withdrawn(entry, error)
+            raise
         if entry is not None and (proving or self._rights.may_read(entry)):
             if _is_of(entry, facts) and self._may_be_kept(facts):
                 await self._rights.checked(entry, facts)
             else:
                 await self.cache.drop(entry)
-        return Opened(facts)
+        return facts
 
     async def _version_withdrawn(self, facts: ObjectFacts, error: ObjectWithdrawn) -> None:
         """Something of a version was refused that may be in the cache."""

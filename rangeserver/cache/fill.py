@@ -72,8 +72,8 @@ class Means(Protocol):
     metrics: CacheMetrics
     wait_seconds: float
     """For room in the budget."""
-    tasks: set[asyncio.Task[None]]
-    """Every fill that runs."""
+    tasks: set[asyncio.Task[Any]]
+    """All that goes on without anybody waiting for it, every fill that runs."""
 
     def may_write(self) -> bool:
         """Whether the disk is written to at the moment."""

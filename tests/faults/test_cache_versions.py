@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rangeserver.cache.caching_origin import CachingOrigin
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
@@ -308,6 +309,38 @@ async def test_the_origin_is_down_and_nothing_may_be_stale(fake: FakeS3) -> None
         assert (await watch.get("/film", goes_on=False)).status in {502, 503}
         await fake.listen()
         await eventually_served(watch)
+
+
+async def test_the_origin_is_silent_and_all_is_kept(
+    fake: FakeS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first who asks is patient for a moment; then nobody waits until it answers, and it is
+    asked for one thing once at a time.
+    """
+    monkeypatch.setattr("rangeserver.cache.caching_origin._CHECK_PART", 1 / 1200)
+    patient = {"response_seconds": 600.0, "idle_seconds": 600.0}
+    async with watched(fake, origin=patient, cache=ASKS_ALWAYS) as watch:
+        watch.put("film", FILM)
+        watch.put("other", OTHER)
+        await whole(watch, FILM)
+        await whole(watch, OTHER, "other")
+        fake.requests.clear()
+        fake.misbehave(faults.stall_after(BEFORE_HEADER), key="film", method=None)
+        await whole(watch, FILM)
+        caching = watch.app.facts.inner
+        assert isinstance(caching, CachingOrigin)
+        caching._checks._patience = 600.0  # who waited again would do so for long
+        for _ in range(5):
+            await whole(watch, FILM)
+            assert (await watch.get("/film", method="HEAD")).status == 200
+        assert [seen.key for seen in fake.requests if seen.key == "film"] == ["film"]
+        assert watch.rose("rangeserver_cache_stale_answers_total") == 11
+        await whole(watch, OTHER, "other")  # which is asked about, and answered
+        watch.put("film", SAME_SIZE)
+        fake.behave()
+        fake.release()  # the check that goes on says what was current when it came
+        await eventually(lambda: not watch.cache.tasks)
+        await whole(watch, SAME_SIZE)
 
 
 @pytest.mark.parametrize(
