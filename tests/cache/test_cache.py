@@ -32,8 +32,8 @@ async def fetched(one: Setting, key: str) -> None:
     assert await one.read((await one.open(key)).facts) == DATA
 
 
-async def test_files_kept_open_are_bounded(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_OPEN", 2)
+async def test_files_kept_open_are_bounded(one: Setting) -> None:
+    one.cache.max_open = 2
     for key in "abcab":
         await fetched(one, key)
         assert len(one.cache._entries) <= 2
