@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache import cache as module
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.model_origin import MemoryOrigin
 from tests.cache.setting import Setting, setting
