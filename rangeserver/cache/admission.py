@@ -65,7 +65,8 @@ class _Doorkeeper:
 
     def __call__(self, value: int) -> bool:
         """Remember one; whether it was before."""
-        place = value % _REMEMBERED
+        # Of tuples that differ in a number the last bits are not as different as they should be.
+        place = (value >> 20) % _REMEMBERED
         before, self._hashes[place] = self._hashes[place], value
         return before == value
 

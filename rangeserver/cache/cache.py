@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
 from rangeserver.cache.cache_file import CacheFile, Claim
-from rangeserver.cache.directory import Directory, used_now
+from rangeserver.cache.directory import Directory, reused, used_now
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
@@ -137,7 +137,7 @@ class Cache:
         """The entry of an object, whichever version it is of."""
         entry = self.kept(place)
         if entry is not None:
-            self.in_use(entry)
+            self.in_use(entry, 0)
             return entry
         if not self.upkeep.opened or place in self.passed_by:
             return None
@@ -190,10 +190,14 @@ class Cache:
         for block in claim.good:
             entry.has(block)
 
-    def in_use(self, entry: Entry) -> None:
-        """Note now and then on the disk that somebody reads an entry."""
+    def in_use(self, entry: Entry, reread: int) -> None:
+        """Note now and then on the disk that somebody reads an entry, ``reread`` bytes that were
+        here before.
+        """
         if entry.due_to_be_touched():
-            self.disk.begin(self._touch, entry.file)
+            self.disk.begin(self._note, used_now, entry.file)
+        if not entry.reused and entry.is_reused_by(reread):
+            self.disk.begin(self._note, reused, entry.file)
 
     async def create(self, place: str, facts: ObjectFacts, reader: str) -> Entry | None:
         """The entry of a version of an object, told to ``reader``, or of that which another process
@@ -215,7 +219,7 @@ class Cache:
         except (NotOurs, ValueError) as error:
             self.passed_by.add(place, str(error))
             return None
-        return self._keep(place, file)
+        return self._keep(place, file, new=True)
 
     async def checked(self, entry: Entry, facts: ObjectFacts, reader: str) -> None:
         """Note that the origin told ``reader`` these facts of the version of ``entry``."""
@@ -305,11 +309,11 @@ class Cache:
         self.directory.close()
         self.disk.shut_down()
 
-    def _keep(self, place: str, file: CacheFile) -> Entry:
+    def _keep(self, place: str, file: CacheFile, *, new: bool = False) -> Entry:
         known = self._entries.get(place)
         if known is not None and known.file.is_current():
             return known  # found by another reader in the meantime
-        entry = self._entries[place] = Entry(place, file)
+        entry = self._entries[place] = Entry(place, file, new=new)
         self._entries.move_to_end(place)
         if len(self._entries) > self.max_open:
             for other in self._entries.values():
@@ -336,8 +340,8 @@ class Cache:
             if not entry.file.is_current():
                 del self._entries[entry.place]
 
-    def _touch(self, file: CacheFile) -> None:
+    def _note(self, note: Callable[[CacheFile], object], file: CacheFile) -> None:
         try:
-            used_now(file)
+            note(file)
         except OSError:
             self.metrics.failed("write")

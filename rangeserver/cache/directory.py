@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
+from stat import S_IRUSR, S_ISREG, S_ISVTX, S_IWUSR
 from weakref import ReferenceType, ref
 
 from rangeserver.cache import locks
@@ -52,13 +52,14 @@ _JANITOR = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that is named as those of the cache are: bytes it takes on the disk, and when it was
-    last used.
+    """A file that is named as those of the cache are: bytes it takes on the disk, when it was last
+    used, and whether for more than the reads that had it made.
     """
 
     name: str
     disk_bytes: int
     used: float
+    reused: bool = False
 
 
 class Directory:
@@ -317,6 +318,15 @@ def used_now(file: CacheFile) -> None:
     os.utime(file.fileno())
 
 
+def reused(file: CacheFile) -> None:
+    """Note that what a file holds was read again: what was not goes first. Raises ``OSError``.
+
+    The bit for it once told a system to keep a program in memory, and means nothing for files now.
+    """
+    used_now(file)
+    os.fchmod(file.fileno(), S_IRUSR | S_IWUSR | S_ISVTX)
+
+
 def is_of(found: Found, place: str) -> bool:
     """Whether a file has the name that belongs to an object."""
     return found.name == name_of(place)
@@ -357,7 +367,7 @@ def _look(within: HeldDirectory, name: str, owner: int) -> Found | None:
         return None
     if not S_ISREG(stat.st_mode) or stat.st_uid != owner:
         return None
-    return Found(name, _disk_bytes(stat), stat.st_mtime)
+    return Found(name, _disk_bytes(stat), stat.st_mtime, bool(stat.st_mode & S_ISVTX))
 
 
 def _disk_bytes(stat: os.stat_result) -> int:

@@ -15,6 +15,10 @@ _TOUCH_SECONDS = 60.0
 """How often at most it is noted on the disk that an entry is in use."""
 
 
+_YOUNG_SECONDS = 10.0
+"""What is read of a file so young is read by whoever had it made, and by those who came along."""
+
+
 class Entry:
     """Which blocks of a file this process has checked or written, and which are being filled.
 
@@ -22,7 +26,7 @@ class Entry:
     will find it there.
     """
 
-    def __init__(self, place: str, file: CacheFile) -> None:
+    def __init__(self, place: str, file: CacheFile, *, new: bool = False) -> None:
         self.place = place
         self.file = file
         self.layout = file.layout
@@ -32,6 +36,10 @@ class Entry:
         self._here = Runs()
         self._touched = 0.0
         self._seen = 0.0
+        self.reused = False
+        """Whether enough of it was read again, as far as this process has seen."""
+        self._old_at = time.monotonic() + _YOUNG_SECONDS if new else 0.0
+        self._reread = 0
 
     def available(self, position: int, stop: int) -> int:
         """How far the bytes from ``position`` on can be read at once, ``stop`` at most."""
@@ -79,6 +87,16 @@ class Entry:
             return True
         self._seen = now if self.file.is_current() else 0.0
         return self._seen > 0.0
+
+    def is_reused_by(self, reread: int) -> bool:
+        """Account for bytes read that were here before; whether they are the last of as many as
+        make it reused: a block of them, or a whole small object.
+        """
+        if self.reused or time.monotonic() < self._old_at:
+            return False
+        self._reread += reread
+        self.reused = self._reread >= min(self.layout.block_bytes, self.layout.size)
+        return self.reused
 
     def due_to_be_touched(self) -> bool:
         """Whether it is time to note on the disk that this is in use."""

@@ -17,8 +17,8 @@ class Using(Protocol):
 
     metrics: CacheMetrics
 
-    def in_use(self, entry: Entry) -> None:
-        """Somebody reads from it."""
+    def in_use(self, entry: Entry, reread: int) -> None:
+        """Somebody reads bytes from it that were here before."""
         ...
 
 
@@ -56,7 +56,7 @@ class HeldSpan:
             return False  # whoever reads it with patience will see what is wrong
         self._position = stop
         self._report.cached += length
-        self._cache.in_use(entry)
+        self._cache.in_use(entry, length)
         self.slice = FileSlice(entry.file, offset, length)
         return True
 

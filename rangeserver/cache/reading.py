@@ -32,8 +32,8 @@ class Shared(Means, Protocol):
 
     max_window: int
 
-    def in_use(self, entry: Entry) -> None:
-        """Somebody reads from it."""
+    def in_use(self, entry: Entry, reread: int) -> None:
+        """Somebody reads from it, so many bytes that were here before."""
         ...
 
 
@@ -130,7 +130,7 @@ class CachedRead:
         offset = self._entry.layout.data_offset + self._position
         self._position = end
         self._handed_on = length
-        self._shared.in_use(self._entry)
+        self._shared.in_use(self._entry, length - fetched)
         return FileSlice(self._entry.file, offset, length)
 
     def _waited_for(self, end: int) -> int:

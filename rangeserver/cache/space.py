@@ -141,9 +141,10 @@ class Space:
         files = disk_bytes = 0
         # Others may be at it as well; and what is open frees no space yet.
         while disk_bytes < excess and (full or self.limits.excess(self.look().plus(count)) > 0):
-            if self._stopped or not (len(self._oldest) or self._recount()):
+            taken = self.look().taken
+            if self._stopped or not (self._oldest.is_known(taken) or self._recount()):
                 break
-            removed = self._oldest.evict()
+            removed = self._oldest.evict(taken)
             if removed is not None:
                 files += 1
                 disk_bytes += removed

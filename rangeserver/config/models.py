@@ -197,7 +197,7 @@ class CacheConfig(Section):
     max_bytes: Annotated[ByteSize, Field(ge=1024 * 1024)] = Field(
         ByteSize(10 * 1024**3),
         description="What the cache may take of the disk; beyond it the objects go that were not "
-        "used for longest.",
+        "used for longest, those first that were read only once.",
     )
     min_free_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
         ByteSize(1024**3), description="What it leaves free on the disk, whoever takes the rest."

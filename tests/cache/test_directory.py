@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.directory import Directory, Found, used_now
+from rangeserver.cache.directory import Directory, Found, reused, used_now
 from rangeserver.cache.header import Foreign, NotOurs, pack_header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.purging import purge_all
 from rangeserver.cache.space import Space
-from tests.cache.small_files import FACTS, PLACE, header
+from tests.cache.small_files import FACTS, PLACE, fill_block, header
 from tests.faults.tools import needs
 
 AS_ROOT = needs(root=True)
@@ -167,6 +167,18 @@ def test_files_that_are_not_ours_are_neither_listed_nor_removed(directory: Direc
     assert abs(found.used - time.time()) < 5
     assert 0 < found.disk_bytes < 16384
     assert directory.opened(found).header == header()
+
+
+def test_whether_a_file_was_reused_stands_on_it(directory: Directory) -> None:
+    made = directory.create(header())
+    (found,) = directory.files()
+    assert not found.reused
+    os.utime(made.fileno(), (1000, 1000))
+    reused(made)
+    fill_block(made, 0)
+    (found,) = Directory(directory.path).files()
+    assert found.reused
+    assert abs(found.used - time.time()) < 5
 
 
 def test_files_of_makers_that_died_go(directory: Directory) -> None:

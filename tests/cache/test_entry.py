@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from rangeserver.cache import entry as module
 from rangeserver.cache.entry import Entry
 from tests.cache.small_files import BLOCK, DATA, new_file
+from tests.origin.clock import Clock
 
 SIZE = len(DATA)
 
@@ -53,6 +55,26 @@ def test_and_what_has_landed_of_one(entry: Entry) -> None:
     assert entry.available(2 * BLOCK, SIZE) == 2 * BLOCK
     assert entry.missing_run(3, 4) == 4
     assert entry.missing_run(0, 4) == 0
+
+
+def test_it_is_reused_once_a_block_of_it_was_read_again(entry: Entry) -> None:
+    assert not entry.is_reused_by(BLOCK - 1)
+    assert not entry.reused
+    assert entry.is_reused_by(1)
+    assert entry.reused
+    assert not entry.is_reused_by(BLOCK)  # that is known
+
+
+def test_what_is_read_while_it_is_new_makes_it_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    entry = Entry("a", new_file(tmp_path / "new"), new=True)
+    assert not entry.is_reused_by(10 * BLOCK)
+    clock.now += module._YOUNG_SECONDS
+    assert not entry.is_reused_by(1)
+    assert entry.is_reused_by(BLOCK)
 
 
 def test_use_is_noted_now_and_then(entry: Entry) -> None:

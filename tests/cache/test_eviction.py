@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import eviction as module
-from rangeserver.cache.directory import Directory
+from rangeserver.cache.directory import Directory, reused
 from rangeserver.cache.eviction import Oldest
 from tests.cache.small_files import FACTS, fill_block, header
 
@@ -37,9 +37,62 @@ def left(directory: Directory) -> list[str]:
 def test_the_oldest_go_first(directory: Directory) -> None:
     oldest, total = Oldest(directory), size(directory)
     assert oldest.count() == total
-    assert [oldest.evict() for _ in range(2)] == [total // 10] * 2
+    assert [oldest.evict(0) for _ in range(2)] == [total // 10] * 2
     assert left(directory) == [str(n) for n in range(2, 10)]
     assert len(oldest) == 8
+
+
+def reuse(directory: Directory, *numbers: int) -> None:
+    """Have files read again, and be used when they were before."""
+    for number in numbers:
+        file = directory.find(str(number))
+        assert file is not None
+        before = os.fstat(file.fileno()).st_mtime
+        reused(file)
+        os.utime(file.fileno(), (before, before))
+
+
+def gone(directory: Directory, oldest: Oldest, count: int) -> list[str]:
+    """Which files go, one after another."""
+    order = []
+    for _ in range(count):
+        before = left(directory)
+        assert oldest.is_known(size(directory))
+        oldest.evict(size(directory))
+        (name,) = set(before) - set(left(directory))
+        order.append(name)
+    return order
+
+
+def test_what_was_not_reused_goes_first_while_it_takes_more_than_its_share(
+    directory: Directory,
+) -> None:
+    reuse(directory, 0, 1, 2, 3, 4, 5)
+    oldest = Oldest(directory)
+    oldest.count()
+    # 4 of 10, 3 of 9 and 2 of 7 are more than a quarter; 2 of 8 and 1 of 6 are not.
+    assert gone(directory, oldest, 5) == ["6", "7", "0", "8", "1"]
+
+
+def test_within_its_share_what_is_oldest_goes(directory: Directory) -> None:
+    reuse(directory, *range(1, 9))
+    oldest = Oldest(directory)
+    oldest.count()
+    assert gone(directory, oldest, 4) == ["0", "1", "2", "3"]
+
+
+def test_what_came_since_the_count_is_taken_for_not_reused(directory: Directory) -> None:
+    """It has to be counted before anything else goes."""
+    reuse(directory, *range(8))
+    oldest = Oldest(directory)
+    taken = oldest.count()
+    for _ in range(2):
+        assert oldest.is_known(2 * taken)
+        oldest.evict(2 * taken)
+    assert left(directory) == [str(n) for n in range(8)]
+    assert not oldest.is_known(2 * taken)
+    assert oldest.is_known(size(directory))
+    assert oldest.evict(2 * taken) is not None  # if there is nothing else, the oldest
 
 
 def test_what_was_used_again_stays(directory: Directory) -> None:
@@ -48,8 +101,8 @@ def test_what_was_used_again_stays(directory: Directory) -> None:
     file = directory.find("0")
     assert file is not None
     os.utime(file.fileno())
-    assert oldest.evict() is None
-    assert oldest.evict() is not None
+    assert oldest.evict(0) is None
+    assert oldest.evict(0) is not None
     assert left(directory)[:2] == ["0", "2"]
 
 
@@ -59,7 +112,7 @@ def test_what_others_have_removed_counts_for_nothing(directory: Directory) -> No
     file = directory.find("0")
     assert file is not None
     directory.remove_file("0", file)
-    assert oldest.evict() is None
+    assert oldest.evict(0) is None
 
 
 def test_no_more_is_remembered_than_that(
@@ -70,14 +123,14 @@ def test_no_more_is_remembered_than_that(
     assert oldest.count() == total
     assert len(oldest) == 3
     for _ in range(3):
-        oldest.evict()
+        oldest.evict(0)
     assert left(directory) == [str(n) for n in range(3, 10)]
 
 
 def test_removals_are_taken_off_the_tally(directory: Directory) -> None:
     oldest, total = Oldest(directory), size(directory)
     directory.tally.recount(oldest.count)
-    oldest.evict()
+    oldest.evict(0)
     file = directory.find("5")
     assert file is not None
     directory.remove_file("5", file)

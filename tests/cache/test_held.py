@@ -22,10 +22,10 @@ class Users:
 
     def __init__(self) -> None:
         self.metrics = CacheMetrics()
-        self.used: list[Entry] = []
+        self.used: list[tuple[Entry, int]] = []
 
-    def in_use(self, entry: Entry) -> None:
-        self.used.append(entry)
+    def in_use(self, entry: Entry, reread: int) -> None:
+        self.used.append((entry, reread))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_span_comes_in_slices(entry: Entry, monkeypatch: pytest.MonkeyPatch) -
         received.append(read(span))
     assert [len(part) for part in received] == [10_000, 10_000, 95]
     assert b"".join(received) == DATA[5:20_100]
-    assert users.used == [entry] * 3
+    assert users.used == [(entry, 10_000), (entry, 10_000), (entry, 95)]
 
 
 def test_a_span_ends_where_something_is_missing(entry: Entry) -> None:

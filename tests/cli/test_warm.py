@@ -18,6 +18,7 @@ from rangeserver.cache.blocks import HEADER_BYTES
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.header import pack_header, read_header
 from rangeserver.cache.inspection import summarize
+from rangeserver.cache.places import place_of
 from rangeserver.cli.main import main
 from tests.cache.files import keep, opened
 from tests.cli.cache_commands import (
@@ -73,6 +74,24 @@ async def asked_for_and_read(fake: FakeS3, directory: Path) -> None:
     ):
         assert (await client.get("/films/a%20b.mp4", method="HEAD")).status == 200
         assert (await client.get("/films/a%20b.mp4")).body == FILM
+
+
+async def test_what_was_warmed_does_not_go_before_what_was_read_once(
+    fake: FakeS3, tmp_path: Path
+) -> None:
+    await warmed(fake, tmp_path)
+    fake.put("read", OTHER)
+    async with (
+        running_app(serving(fake, tmp_path)) as app,
+        await RawClient.connect(app.port) as client,
+    ):
+        assert (await client.get("/read")).body == OTHER
+    directory = Directory(tmp_path)
+    places = [place_of(fake.endpoint_url, fake.bucket, key) for key in (NAME, "read")]
+    warmed_file, read_file = (directory.found(place) for place in places)
+    assert warmed_file is not None
+    assert read_file is not None
+    assert (warmed_file.reused, read_file.reused) == (True, False)
 
 
 @pytest.mark.parametrize("way", [warmed, asked_for_and_read])

@@ -131,7 +131,8 @@ async def test_what_one_client_has_on_its_way_leaves_room_for_others(
 ) -> None:
     """Fetches for the cache that get stuck at the origin, more than may be on their way."""
     cache = {"enabled": True, "directory": str(tmp_path), "max_in_flight_bytes": "8MiB"}
-    config = config_for(fake, cache={**cache, "min_free_bytes": 0})
+    origin = {"idle_seconds": 60.0, "pool_wait_seconds": 60.0, "response_seconds": 60.0}
+    config = config_for(fake, cache={**cache, "min_free_bytes": 0}, origin=origin)
     for number in range(12):
         fake.put(f"film{number}", FILM)
         fake.misbehave(faults.stall_after(1000), key=f"film{number}")
@@ -139,5 +140,5 @@ async def test_what_one_client_has_on_its_way_leaves_room_for_others(
     async with running_app(config) as app, asking(app, 12, source=GREEDY):
         assert app.cache is not None
         budget = app.cache.budget
-        await eventually(lambda: fake.stalled == 12 and budget.waiting > 0)
+        await eventually(lambda: fake.stalled >= 12 and budget.waiting > 0)
         assert await served(app, OTHER)
