@@ -7,29 +7,21 @@ it is at, or after :data:`LINGER_SECONDS` if that has not come by then.
 An attempt that fails leaves it broken, with all that has landed. Whether there is another is
 decided by those who wait, each out of the budget of its own response: the first that asks for one
 begins it, at the next byte, and the others join.
-
-Before it asks the origin, it looks into the file: another process may have written the blocks.
-It locks those it is going to fetch. If another process has locked them, it waits until they are
-there, or until the lock is free because that process gave up or died, and fetches them then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any
 
-from rangeserver.cache.budget import Budget
-from rangeserver.cache.cache_file import CacheFile, Claim
-from rangeserver.cache.disk import Disk
+from rangeserver.cache.block_lock import BlockLock
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.polling import Poller
+from rangeserver.cache.means import CacheFailed, Means
 from rangeserver.cache.space import NoRoom
 from rangeserver.errors import OriginError, OriginProtocolError, OriginRecalled
 from rangeserver.origin.base import ReadReport, current_client, current_report, reporting
@@ -43,13 +35,6 @@ LINGER_SECONDS = 0.05
 _FIRST_READER_SECONDS = 1.0
 """The fill of an object that was just asked for, until its first reader comes."""
 
-_OTHERS_SECONDS = 5.0
-"""How long another process may take over a block. One that hangs keeps its locks, and there must be
-time left to ask before a client's deadline for the first byte."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _BROKEN_SECONDS = 3.0
 """How long a broken one waits to be wanted again: longer than those pause who want it."""
 
@@ -57,43 +42,6 @@ Source = Callable[[ByteSpan, OriginError | None], AbstractAsyncContextManager[As
 """Makes one attempt at a span of the version that an entry is of; given what the last one failed
 for, if there was one.
 """
-
-
-class CacheFailed(Exception):
-    """The disk did not do what was needed: read past the cache."""
-
-
-class Means(Protocol):
-    """What fills have in common."""
-
-    disk: Disk
-    others: Poller
-    budget: Budget
-    metrics: CacheMetrics
-    wait_seconds: float
-    """For room in the budget."""
-    tasks: set[asyncio.Task[Any]]
-    """All that goes on without anybody waiting for it, every fill that runs."""
-
-    def may_write(self) -> bool:
-        """Whether the disk is written to at the moment."""
-        ...
-
-    def write_failed(self, error: OSError, entry: Entry) -> None:
-        """It could not be written to, for an entry."""
-        ...
-
-    def found(self, entry: Entry, claim: Claim) -> None:
-        """Something was found in the file of an entry."""
-        ...
-
-    def unreadable(self, entry: Entry, error: OSError) -> None:
-        """The file of an entry could not be read."""
-        ...
-
-    async def write(self, count: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have ``call`` write so many bytes to it, once there is room for them."""
-        ...
 
 
 class Fill:
@@ -125,12 +73,12 @@ class Fill:
         self._report = current_report().shared(ahead=ahead)
         self._client = current_client()
         self._source = source
+        self._lock = BlockLock(means, entry)
         self._wanted: asyncio.Future[None] | None = None
         self._reserved = 0
         self._checksum = 0
         self._timer: asyncio.TimerHandle | None = None
         self._unwanted = False
-        self._locked: tuple[int, int] | None = None
         for block in range(self.first, self.stop):
             entry.filling[block] = self
 
@@ -191,10 +139,8 @@ class Fill:
         comes before; where it would have ended. For one that is :attr:`fetching`.
         """
         stop = self.stop
-        assert self._locked is not None
         assert self.first < block < stop
-        self._entry.file.release((block, stop))
-        self._locked = (self.first, block)
+        self._lock.leave_from(block)
         self._narrow(block)
         self._give_back(max(self._reserved - (self._span().stop - self.landed), 0))
         return stop
@@ -248,11 +194,20 @@ class Fill:
         self._wake()
 
     async def _find_or_fetch(self) -> None:
-        if await self._is_claimed():
+        if self._is_ours(await self._lock.take(self.first, self.stop)):
             try:
                 await self._fetch(AsyncExitStack(), None)
             finally:
-                self._unlock()
+                self._lock.release()
+
+    def _is_ours(self, run: tuple[int, int] | None) -> bool:
+        """Whether blocks were locked; those that were left to others meanwhile are freed."""
+        if run is None:
+            return False
+        if self.stop < run[1]:
+            self._lock.leave_from(self.stop)
+        self._narrow(min(self.stop, run[1]))
+        return True
 
     async def _fetch(
         self, opened: AsyncExitStack, parts: AsyncIterator[bytes] | None, start: int = 0
@@ -298,52 +253,6 @@ class Fill:
     def _origin_error(self) -> OriginError | None:
         return self.error if isinstance(self.error, OriginError) else None
 
-    async def _is_claimed(self) -> bool:
-        """Whether the blocks are to be fetched, and locked for it; if not, the first of them is
-        here.
-        """
-        means, entry = self._means, self._entry
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _OTHERS_SECONDS
-        while True:
-            fetch = means.may_write() and entry.file.writable
-            claim = await self._claim(fetch=fetch)
-            if entry.file.gone:
-                msg = "the file was given up"
-                raise CacheFailed(msg)
-            means.found(entry, claim)
-            if claim.good:
-                return False
-            if claim.run is not None:
-                self._lock(claim.run)
-                return True
-            if not fetch:
-                msg = "the cache is not written to at the moment"
-                raise CacheFailed(msg)
-            settled = functools.partial(entry.file.is_settled, self.first)
-            if not await means.others.until(settled, within=until - loop.time()):
-                msg = "another process takes too long over a block"
-                raise CacheFailed(msg)
-
-    async def _claim(self, *, fetch: bool) -> Claim:
-        file = self._entry.file
-        return await self._means.disk.run_or(
-            lambda claim: _let_go(file, claim), file.claim, self.first, self.stop, fetch=fetch
-        )
-
-    def _lock(self, run: tuple[int, int]) -> None:
-        """Take note of the lock on ``run``; blocks that were left to others meanwhile are freed."""
-        first, stop = run[0], min(run[1], self.stop)
-        if stop < run[1]:
-            self._entry.file.release((stop, run[1]))
-        self._locked = (first, stop)
-        self._narrow(stop)
-
-    def _unlock(self) -> None:
-        if self._locked is not None:
-            self._entry.file.release(self._locked)
-            self._locked = None
-
     def _span(self) -> ByteSpan:
         """The bytes to come."""
         return self._entry.layout.span(self.first, self.stop)
@@ -368,17 +277,15 @@ class Fill:
         wanted = (self.first, self.stop)
         async with opened:
             try:
-                claim = await self._claim(fetch=True)
+                run = await self._lock.try_take(self.first, self.stop)
             finally:
                 locked.set()
-            if claim.run is None:
-                return  # another process has them, or is at it
-            self._lock(claim.run)
             try:
-                if claim.run == wanted:
+                # If not, another process has them, or is at it.
+                if self._is_ours(run) and run == wanted:
                     await self._fetch(opened.pop_all(), parts, start)
             finally:
-                self._unlock()
+                self._lock.release()
 
     async def _take(self, parts: AsyncIterator[bytes], position: int) -> None:
         """Write what comes from ``position`` on, and let it be read as soon as it is written."""
@@ -450,9 +357,3 @@ class Fill:
         self._timer = None
         if not self._readers and self.task is not None:
             self.task.cancel()
-
-
-def _let_go(file: CacheFile, claim: Claim) -> None:
-    """Free what was locked for a fill that is over meanwhile."""
-    if claim.run is not None:
-        file.release(claim.run)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,15 @@ import pytest
 
 from rangeserver.cache import fill as module
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.fill import CacheFailed, Fill
-from rangeserver.errors import OriginProtocolError
+from rangeserver.cache.fill import Fill
+from rangeserver.cache.means import CacheFailed
+from rangeserver.errors import (
+    ObjectChanged,
+    OriginBodyError,
+    OriginError,
+    OriginProtocolError,
+    OriginRecalled,
+)
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK
 from tests.cache.model_origin import MemoryOrigin
@@ -126,6 +133,112 @@ async def test_too_few_bytes_are_an_error(one: Setting) -> None:
     assert entry.available(0, len(DATA)) == 3 * BLOCK
 
 
+class Attempts:
+    """A source whose attempts end where they are told to."""
+
+    def __init__(self, one: Setting) -> None:
+        self.one = one
+        self.spans: list[ByteSpan] = []
+        self.after: list[OriginError | None] = []
+        self.ends: list[tuple[int, OriginError]] = []
+
+    @asynccontextmanager
+    async def __call__(
+        self, span: ByteSpan, after: OriginError | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.spans.append(span)
+        self.after.append(after)
+        stop, error = self.ends.pop(0) if self.ends else (span.stop, None)
+        facts = self.one.inner.current["a"]
+        async with self.one.inner.read(facts, ByteSpan(span.start, stop)) as parts:
+            yield self._ended(parts, error)
+
+    async def _ended(
+        self, parts: AsyncIterator[bytes], error: OriginError | None
+    ) -> AsyncGenerator[bytes]:
+        async for part in parts:
+            yield part
+        if error is not None:
+            raise error
+
+
+@pytest.fixture
+def attempts(one: Setting) -> Attempts:
+    return Attempts(one)
+
+
+async def broken(one: Setting, attempts: Attempts) -> Fill:
+    """One whose first attempt has broken inside its second block."""
+    attempts.ends = [(BLOCK + 1234, OriginBodyError("broken"))]
+    entry = await entry_of(one)
+    fill = Fill(one.cache, entry, (0, 4), attempts)
+    fill.begin(reserved=0)
+    fill.wanted_by(one)
+    await eventually(lambda: fill.broken)
+    return fill
+
+
+async def test_a_broken_one_keeps_what_has_landed_and_goes_on_at_its_next_byte(
+    one: Setting, attempts: Attempts
+) -> None:
+    fill = await broken(one, attempts)
+    entry = fill._entry
+    assert entry.available(0, len(DATA)) == fill.landed == BLOCK + 1234
+    assert (fill.failed, one.cache.budget.taken) == (1, 0)
+    fill.again()
+    await eventually(lambda: fill.over)
+    assert attempts.spans == [ByteSpan(0, len(DATA)), ByteSpan(BLOCK + 1234, len(DATA))]
+    assert isinstance(attempts.after[1], OriginBodyError)
+    assert fill.error is None
+    assert entry.file.claim(0, 4, fetch=False).good == [0, 1, 2, 3]  # by their checksums
+
+
+async def test_a_broken_one_has_its_blocks_locked_until_nobody_wants_it(
+    one: Setting, attempts: Attempts, tmp_path: Path
+) -> None:
+    fill = await broken(one, attempts)
+    async with setting(tmp_path, one.inner) as other:
+        entry = await entry_of(other)
+        assert entry.file.claim(1, 4, fetch=True).run is None
+        fill.left_by(one)
+        await eventually(lambda: fill.over)
+        assert isinstance(fill.error, OriginBodyError)
+        assert entry.file.claim(1, 4, fetch=True).run == (1, 4)
+        entry.file.release((1, 4))
+    assert fill._entry.available(0, len(DATA)) == BLOCK
+
+
+async def test_a_broken_one_that_is_not_wanted_again_is_over(
+    one: Setting, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads from it may be a viewer that pauses for hours."""
+    monkeypatch.setattr(module, "_BROKEN_SECONDS", 0.01)
+    fill = await broken(one, attempts)
+    await eventually(lambda: fill.over)
+    assert isinstance(fill.error, OriginBodyError)
+
+
+async def test_one_whose_connection_was_needed_goes_on_by_itself(
+    one: Setting, attempts: Attempts
+) -> None:
+    attempts.ends = [(5000, OriginRecalled("for others"))]
+    entry = await entry_of(one)
+    fill = Fill(one.cache, entry, (0, 4), attempts)
+    fill.begin(reserved=0)
+    await eventually(lambda: fill.over)
+    assert (fill.failed, attempts.spans[1].start) == (0, 5000)
+    assert entry.available(0, len(DATA)) == len(DATA)
+
+
+async def test_what_cannot_get_better_ends_it(one: Setting, attempts: Attempts) -> None:
+    attempts.ends = [(5000, ObjectChanged("another"))]
+    entry = await entry_of(one)
+    fill = Fill(one.cache, entry, (0, 4), attempts)
+    fill.begin(reserved=0)
+    await eventually(lambda: fill.over)
+    assert isinstance(fill.error, ObjectChanged)
+
+
 async def test_and_too_many_are_not_kept(one: Setting) -> None:
     entry = await entry_of(one)
     facts = one.inner.current["a"]
@@ -151,7 +264,7 @@ async def test_an_error_of_ours_leaves_nobody_waiting(one: Setting) -> None:
 async def test_a_process_that_hangs_is_not_waited_for(
     tmp_path: Path, one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_OTHERS_SECONDS", 0.05)
+    monkeypatch.setattr("rangeserver.cache.block_lock._OTHERS_SECONDS", 0.05)
     entry = await entry_of(one)
     assert entry.file.claim(0, 4, fetch=True).run == (0, 4)
     async with setting(tmp_path, one.inner) as other:

@@ -128,3 +128,22 @@ async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> N
     assert await one.read(facts, ByteSpan(0, 80 * block)) == DATA[: 80 * block]
     assert not one.inner.requests  # its blocks are all there
     assert await one.read(facts) == DATA
+
+
+async def test_a_seek_within_a_large_block_that_is_coming_waits_for_it(
+    tmp_path: Path, inner: MemoryOrigin
+) -> None:
+    """A block is the least that is fetched, however far into it the bytes are that are needed."""
+    async with setting(tmp_path, inner, block_bytes=16 * MIB) as one:
+        facts = inner.current["a"]
+        inner.part_bytes = MIB
+        inner.hold()
+        first = asyncio.create_task(one.read(facts))
+        await eventually(lambda: one.inner.open_now == 1)
+        start = len(DATA) - 10
+        seeking = asyncio.create_task(one.read(facts, ByteSpan(start, len(DATA))))
+        await asyncio.sleep(0.01)
+        inner.release()
+        assert await seeking == DATA[start:]
+        assert await first == DATA
+        assert inner.bytes_asked == len(DATA)

@@ -271,8 +271,17 @@ async def watching(
         yield [asyncio.create_task(body(client)) for client in clients]
 
 
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rangeserver.origin.circuit.MIN_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("rangeserver.origin.circuit.MAX_PAUSE_SECONDS", 0.1)
+    pause = Pauses.next
+    monkeypatch.setattr(Pauses, "next", lambda *of, **how: pause(*of, **how) / 10)
+
+
 @CACHE
 @AWAY
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("which", ["same", "distinct"])
 async def test_bodies_that_have_begun_outlast_an_origin_that_is_away(
@@ -281,24 +290,19 @@ async def test_bodies_that_have_begun_outlast_an_origin_that_is_away(
     away: Away,
     count: int,
     which: str,
-    monkeypatch: pytest.MonkeyPatch,
     *,
     cached: bool,
 ) -> None:
     """An open circuit as well, and however many wait; each of them in vain for several times."""
-    monkeypatch.setattr("rangeserver.origin.circuit.MIN_PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr("rangeserver.origin.circuit.MAX_PAUSE_SECONDS", 0.1)
-    pause = Pauses.next
-    monkeypatch.setattr(Pauses, "next", lambda *of, **how: pause(*of, **how) / 10)
     keys = [f"film{number if which == 'distinct' else 0}" for number in range(count)]
     for key in keys:
         fake.put(key, FILM)
-    fake.misbehave(faults.all_of(faults.drip(BLOCK // 2, 0.01), faults.stall_after(5 * BLOCK)))
+    fake.misbehave(faults.stall_after(2 * BLOCK))
     async with (
         served(fake, tmp_path, cached=cached, idle_seconds=0.5) as app,
         watching(app, keys) as tasks,
     ):
-        await eventually(lambda: fake.sent.total() >= len(set(keys)) * BLOCK)
+        await eventually(lambda: fake.stalled >= len(set(keys)))
         fake.behave()
         async with away(fake):
             await eventually(lambda: any(line.origin.resumes > 2 for line in app.active))
@@ -306,4 +310,26 @@ async def test_bodies_that_have_begun_outlast_an_origin_that_is_away(
             assert count > 1 or not app.s3.upstream.circuit.is_open
         for body in await asyncio.gather(*tasks):
             assert len(body) == len(FILM)
+            assert body == FILM
+
+
+@AWAY
+@pytest.mark.usefixtures("short_pauses")
+async def test_viewers_of_two_processes_outlast_it_too(
+    fake: FakeS3, tmp_path: Path, away: Away
+) -> None:
+    """Who waits for blocks that another process fetches waits for that one's attempts."""
+    fake.misbehave(faults.stall_after(2 * BLOCK))
+    async with (
+        served(fake, tmp_path, cached=True, idle_seconds=0.5) as one,
+        served(fake, tmp_path, cached=True, idle_seconds=0.5) as other,
+        watching(one, ["film"] * 2) as tasks,
+        watching(other, ["film"] * 2) as others,
+    ):
+        await eventually(lambda: fake.stalled > 0)
+        fake.behave()
+        async with away(fake):
+            running = (*one.active, *other.active)
+            await eventually(lambda: any(line.origin.resumes > 2 for line in running))
+        for body in await asyncio.gather(*tasks, *others):
             assert body == FILM

@@ -131,7 +131,7 @@ async def test_the_one_that_fetches_is_stopped(fake: FakeS3, tmp_path: Path) -> 
     """It keeps its locks: others do without after a while, here shortened from 5 s."""
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(300_000), times=1)
-    soon = {"rangeserver.cache.fill._OTHERS_SECONDS": 0.5}
+    soon = {"rangeserver.cache.block_lock._OTHERS_SECONDS": 0.5}
     async with processes(fake, tmp_path / "cache", 2, constants=soon) as (first, second):
         leader = asyncio.create_task(get(first.port))
         await eventually(lambda: fake.stalled == 1 and blocks_are_locked(tmp_path / "cache"))

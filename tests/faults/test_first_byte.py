@@ -138,7 +138,7 @@ async def test_another_process_that_asks_first(
 async def test_another_process_that_fetches(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rangeserver.cache.fill._OTHERS_SECONDS", 600.0)
+    monkeypatch.setattr("rangeserver.cache.block_lock._OTHERS_SECONDS", 600.0)
     async with AsyncExitStack() as stack:
         patient = {"response_seconds": 600.0}
         first = await stack.enter_async_context(served(fake, tmp_path, cached=True, origin=patient))

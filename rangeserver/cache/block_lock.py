@@ -1,0 +1,85 @@
+"""The lock that a fill has on the blocks which it fetches, so that no other process does.
+
+Before the origin is asked, the file is looked into: another process may have written the blocks.
+Those that are going to be fetched are locked. If another process has locked them, it is waited for
+until they are there, or until the lock is free because that process gave up or died.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+
+from rangeserver.cache.cache_file import CacheFile, Claim
+from rangeserver.cache.entry import Entry
+from rangeserver.cache.means import CacheFailed, Means
+
+_OTHERS_SECONDS = 5.0
+"""How long another process may take over a block. One that hangs keeps its locks, and there must be
+time left to ask before a client's deadline for the first byte."""
+
+
+class BlockLock:
+    """One fill's lock on blocks of an entry."""
+
+    def __init__(self, means: Means, entry: Entry) -> None:
+        self._means = means
+        self._entry = entry
+        self._run: tuple[int, int] | None = None
+
+    async def take(self, first: int, stop: int) -> tuple[int, int] | None:
+        """Lock ``first`` and those of the blocks after it that are missing: which they are, or
+        ``None`` if ``first`` is here. Raises :class:`CacheFailed`.
+        """
+        means, entry = self._means, self._entry
+        until = time.monotonic() + _OTHERS_SECONDS
+        while True:
+            fetch = means.may_write() and entry.file.writable
+            claim = await self._claim(first, stop, fetch=fetch)
+            if entry.file.gone:
+                msg = "the file was given up"
+                raise CacheFailed(msg)
+            means.found(entry, claim)
+            if claim.good:
+                return None
+            if claim.run is not None:
+                self._run = claim.run
+                return claim.run
+            if not fetch:
+                msg = "the cache is not written to at the moment"
+                raise CacheFailed(msg)
+            settled = functools.partial(entry.file.is_settled, first)
+            if not await means.others.until(settled, within=until - time.monotonic()):
+                msg = "another process takes too long over a block"
+                raise CacheFailed(msg)
+
+    async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
+        """The same, but that other processes are not waited for."""
+        claim = await self._claim(first, stop, fetch=True)
+        self._run = claim.run
+        return claim.run
+
+    def leave_from(self, block: int) -> None:
+        """Free the blocks from ``block`` on."""
+        assert self._run is not None
+        first, stop = self._run
+        self._entry.file.release((block, stop))
+        self._run = (first, block)
+
+    def release(self) -> None:
+        """Free all of them."""
+        if self._run is not None:
+            self._entry.file.release(self._run)
+            self._run = None
+
+    async def _claim(self, first: int, stop: int, *, fetch: bool) -> Claim:
+        file = self._entry.file
+        return await self._means.disk.run_or(
+            lambda claim: _let_go(file, claim), file.claim, first, stop, fetch=fetch
+        )
+
+
+def _let_go(file: CacheFile, claim: Claim) -> None:
+    """Free what was locked for a fill that is over meanwhile."""
+    if claim.run is not None:
+        file.release(claim.run)
