@@ -33,6 +33,7 @@ from rangeserver.process.tls import Tls, open_tls
 from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
 from rangeserver.web.sendfile import Room
 from tests.fakes.s3 import FakeS3
+from tests.heads import parse_head
 
 DEADLINE_SECONDS = 10.0
 """For anything a test waits for; only a failing test ever takes that long."""
@@ -336,13 +337,13 @@ class RawClient:
             await self._fill()
         raw, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
         self.buffer[:] = rest
-        first, *lines = raw.decode("latin-1").split("\r\n")
-        fields = (line.partition(": ") for line in lines)
-        return int(first.split(" ")[1]), {name.lower(): value for name, _, value in fields}
+        head = parse_head(raw)
+        return head.status, dict(head.fields)
 
     async def response(self, *, has_body: bool = True) -> RawResponse:
         """Read one response; what follows it stays for the next call."""
         status, headers = await self.head()
+        assert "transfer-encoding" not in headers  # nobody here sends chunks to a client
         length = int(headers.get("content-length", "0")) if has_body and status != 304 else 0
         body = bytearray()
         while len(body) < length:

@@ -161,6 +161,7 @@ class GatedSink(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.fault("C12")
 def test_a_blocked_sink_drops_and_counts_and_never_blocks() -> None:
     sink = GatedSink()
     surplus = 100

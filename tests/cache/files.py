@@ -1,22 +1,57 @@
-"""Cache files made by hand, as a server would have left them."""
+"""Cache files made by hand: alone, and in a directory as a server would have left them."""
 
 from __future__ import annotations
 
 import os
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rangeserver.cache.blocks import MIN_BLOCK_BYTES
+from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.header import Header
+from rangeserver.cache.held_directory import HeldDirectory
 from rangeserver.cache.places import place_of
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
-BLOCK = 16 * 1024
+BLOCK = MIN_BLOCK_BYTES
+READER = "somebody"
+
+# A file alone.
+DATA = random.Random(4).randbytes(3 * BLOCK + 100)
+FACTS = ObjectFacts(ObjectKey("a"), len(DATA), '"v1"')
+PLACE = "aws films a"
+
+# One in a directory.
 CONTENT = random.Random(3).randbytes(10 * BLOCK + 100)  # 11 blocks, the last of them short
 NOW = 1_800_000_000.0
-READER = "somebody"
+
+
+def header(facts: ObjectFacts = FACTS, place: str = PLACE, checked: float = 5.0) -> Header:
+    return Header(place, facts, BLOCK, {READER: checked})
+
+
+def new_file(
+    path: Path, facts: ObjectFacts = FACTS, *, close: Callable[[int], object] = os.close
+) -> CacheFile:
+    return CacheFile.created(_directory_of(path), path.name, header(facts), close=close)
+
+
+def open_file(path: Path) -> CacheFile:
+    return CacheFile.opened(_directory_of(path), path.name, owner=os.geteuid(), close=os.close)
+
+
+def _directory_of(path: Path) -> HeldDirectory:
+    return HeldDirectory.at(path.parent, close=os.close)
+
+
+def fill_block(file: CacheFile, block: int, content: bytes = DATA) -> None:
+    span = file.layout.span(block, block + 1)
+    data = content[span.start : span.stop]
+    file.write(data, span.start)
+    file.record(block, zlib.crc32(data))
 
 
 def opened(path: Path) -> Directory:
@@ -37,14 +72,12 @@ def keep(
 ) -> Path:
     """Keep some blocks of an object; where."""
     facts = ObjectFacts(ObjectKey(key), len(CONTENT), '"v1"')
-    header = Header(place_of(endpoint_url, bucket, key), facts, BLOCK, {READER: NOW - 60})
-    file = directory.create(header)
+    place = place_of(endpoint_url, bucket, key)
+    file = directory.create(header(facts, place, checked=NOW - 60))
     for block in blocks:
-        span = file.layout.span(block, block + 1)
-        file.write(CONTENT[span.start : span.stop], span.start)
-        file.record(block, zlib.crc32(CONTENT[span.start : span.stop]))
+        fill_block(file, block, CONTENT)
     os.utime(file.fileno(), (used, used))
-    return Path(directory.path_of(header.place))
+    return Path(directory.path_of(place))
 
 
 def damage(path: Path, block: int) -> None:

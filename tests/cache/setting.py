@@ -16,8 +16,8 @@ from rangeserver.metrics import Metrics
 from rangeserver.origin.base import FileSlice, Opened, Part, ReadReport, reporting
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from tests.cache.files import BLOCK
 from tests.cache.model_origin import MemoryOrigin
-from tests.cache.small_files import BLOCK
 from tests.exposition import scrape
 from tests.support import eventually
 

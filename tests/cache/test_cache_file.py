@@ -13,7 +13,7 @@ from rangeserver.cache import cache_file
 from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.header import Header, NotOurs, read_header
 from rangeserver.protocol.ranges import ByteSpan
-from tests.cache.small_files import BLOCK, DATA, FACTS, fill_block, header, new_file, open_file
+from tests.cache.files import BLOCK, DATA, FACTS, fill_block, header, new_file, open_file
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from rangeserver.errors import (
 from rangeserver.origin.base import ReadReport
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectKey
+from tests.cache.files import BLOCK
 from tests.cache.model_origin import MemoryOrigin
 from tests.cache.setting import Setting, setting
-from tests.cache.small_files import BLOCK
 from tests.support import eventually
 
 KEY = ObjectKey("a")
@@ -303,6 +303,7 @@ async def test_a_file_made_late_does_not_make_facts_young(
         assert (await one.open()).believed
 
 
+@pytest.mark.fault("C11")
 async def test_a_clock_that_was_set_back_makes_nothing_young(
     tmp_path: Path, inner: MemoryOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from rangeserver.cache.header import Foreign, NotOurs, pack_header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.purging import purge_all
 from rangeserver.cache.space import Space
-from tests.cache.small_files import FACTS, PLACE, fill_block, header
+from tests.cache.files import FACTS, PLACE, fill_block, header
 from tests.faults.tools import needs
 
 AS_ROOT = needs(root=True)

@@ -10,7 +10,7 @@ import pytest
 
 from rangeserver.cache import entry as module
 from rangeserver.cache.entry import Entry
-from tests.cache.small_files import BLOCK, DATA, new_file
+from tests.cache.files import BLOCK, DATA, new_file
 from tests.origin.clock import Clock
 
 SIZE = len(DATA)

@@ -10,7 +10,7 @@ import pytest
 from rangeserver.cache import eviction as module
 from rangeserver.cache.directory import Directory, reused
 from rangeserver.cache.eviction import Oldest
-from tests.cache.small_files import FACTS, fill_block, header
+from tests.cache.files import FACTS, fill_block, header
 
 
 @pytest.fixture

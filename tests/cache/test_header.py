@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rangeserver.cache.blocks import HEADER_BYTES
 from rangeserver.cache.header import FORMAT, MAX_READERS, NotOurs, pack_header, read_header
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-from tests.cache.small_files import BLOCK, FACTS, header
+from tests.cache.files import BLOCK, FACTS, header
 
 texts = st.none() | st.text(max_size=50)
 

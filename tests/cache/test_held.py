@@ -14,7 +14,7 @@ from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.origin.base import ReadReport
 from rangeserver.protocol.ranges import ByteSpan
-from tests.cache.small_files import BLOCK, DATA, new_file
+from tests.cache.files import BLOCK, DATA, new_file
 
 
 class Users:

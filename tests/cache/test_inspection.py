@@ -4,8 +4,7 @@ from pathlib import Path
 
 from rangeserver.cache.inspection import Kept, Unusable, cached_bytes, contents, summarize
 from rangeserver.protocol.ranges import ByteSpan
-from tests.cache.files import BLOCK, CONTENT, NOW, keep, opened
-from tests.cache.small_files import open_file
+from tests.cache.files import BLOCK, CONTENT, NOW, keep, open_file, opened
 
 
 def test_what_is_there_the_last_used_first(tmp_path: Path) -> None:

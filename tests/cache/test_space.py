@@ -13,7 +13,7 @@ from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.directory import Directory, Found
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.space import NoRoom, Space
-from tests.cache.small_files import FACTS, fill_block, header
+from tests.cache.files import FACTS, fill_block, header
 
 KIB = 1024
 PLENTY = 1 << 50

@@ -93,6 +93,7 @@ async def signed_and(
         yield first, second
 
 
+@pytest.mark.fault("C17")
 @pytest.mark.parametrize("ttl_seconds", [0, 60])
 @pytest.mark.parametrize("apart", TELLERS)
 async def test_who_is_refused_gets_nothing_of_what_another_got(

@@ -99,6 +99,7 @@ async def test_a_directory_of_other_files_is_refused(
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.fault("C13")
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_other_files_stay_in_a_directory_of_ours(
     fake: FakeS3, tmp_path: Path, processes: int

@@ -72,6 +72,7 @@ async def test_every_mount_is_announced(fake: FakeS3, tmp_path: Path) -> None:
         assert lines == [f"serving bucket cuts at {url}/x/", f"serving bucket stills at {url}/x/y/"]
 
 
+@pytest.mark.fault("E1")
 async def test_a_running_response_is_finished_after_sigterm(fake: FakeS3) -> None:
     async with served(*against(fake), environ=PATH_STYLE) as server:
         client = await half_a_film(server, fake)
@@ -86,6 +87,7 @@ async def test_a_running_response_is_finished_after_sigterm(fake: FakeS3) -> Non
         assert await server.ended() == 0
 
 
+@pytest.mark.fault("E2")
 async def test_a_response_that_outlasts_the_drain_is_aborted(fake: FakeS3) -> None:
     environ = {**PATH_STYLE, "RANGESERVER_SERVER__DRAIN_SECONDS": "0.3"}
     async with served(*against(fake), environ=environ) as server:
@@ -148,6 +150,7 @@ async def test_a_blocked_log_does_not_keep_the_process(fake: FakeS3) -> None:
         await server.communicate()
 
 
+@pytest.mark.fault("E3")
 async def test_a_second_signal_cuts_the_drain_short(fake: FakeS3) -> None:
     async with served(*against(fake), environ=PATH_STYLE) as server:
         client = await half_a_film(server, fake)
@@ -160,6 +163,7 @@ async def test_a_second_signal_cuts_the_drain_short(fake: FakeS3) -> None:
             assert await server.ended() == 0
 
 
+@pytest.mark.fault("D1")
 async def test_a_wrong_configuration_stops_it_with_every_problem(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[server]\nport = -1\nhots = 1\n")
@@ -204,6 +208,7 @@ async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
     assert "origin: no credentials: The config profile (nobody) could not be found" in finished.err
 
 
+@pytest.mark.fault("E5")
 async def test_a_taken_port_stops_it_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -304,6 +309,7 @@ async def test_a_hangup_renews_the_certificate(fake: FakeS3, tmp_path: Path) -> 
             assert (await admin.get("/healthz")).status == 200  # over plain HTTP
 
 
+@pytest.mark.fault("E4")
 async def test_a_hangup_without_a_certificate_ends_nothing(fake: FakeS3) -> None:
     async with served(*against(fake), environ=PATH_STYLE) as server:
         server.process.send_signal(signal.SIGHUP)

@@ -13,7 +13,7 @@ import hashlib
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -148,6 +148,11 @@ class FakeS3:
         self._objects[key] = stored = StoredObject(body, etag, named)
         if self.versioned:
             self._versions[key, named["x-amz-version-id"]] = stored
+
+    @property
+    def keys(self) -> Collection[str]:
+        """Of all objects."""
+        return self._objects.keys()
 
     def etag(self, key: str) -> str:
         return self._objects[key].etag

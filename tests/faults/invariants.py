@@ -49,6 +49,9 @@ from tests.support import (
 SETTLED_SECONDS = 2.0
 PROBE_SECONDS = 1.0
 
+USUALLY: dict[str, Mapping[str, Any] | None] = {"cache": None}
+"""Of a server that is not said to have a cache; set by the fixture ``way``."""
+
 PROBE_KEY = "probe.bin"
 PROBE_BODY = bytes(range(256)) * 16
 _REPEATED = bytes(range(251)) * 8
@@ -143,8 +146,12 @@ class Watch:
         self.repetition = Repetition(once, fault, **how)
 
     async def leaves_no_memory(self, once: Once[Watch], fault: FaultFor, times: int = 1000) -> None:
-        """I7, of resident memory, and then like :meth:`again`."""
+        """I7, of resident memory, and then like :meth:`again`; of that alone with a cache, which
+        has what memory it takes from the start.
+        """
         self.again(once, fault, at_once=PER_ROUND)
+        if self.app.cache is not None:
+            return
         assert self.repetition is not None
         keys = self._with_keys(self.repetition, AT_ONCE)
 
@@ -164,7 +171,7 @@ class Watch:
         keys = self._with_keys(repetition, repetition.at_once)
 
         async def round_() -> None:
-            asked = [repetition.times(self, key) for key in keys]
+            asked = [repetition.times(self, key, self.renew) for key in keys]
             if self.reachable and repetition.others_are_served:
                 asked.append(self.probe())
             await asyncio.gather(*asked)
@@ -187,6 +194,12 @@ class Watch:
     def _refill_tokens(self) -> None:
         for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
             self.app.s3.upstream.retry_tokens.succeeded()
+
+    def renew(self, key: str) -> None:
+        """Let a cache have nothing of an object: there is a version of it that it has not seen."""
+        if self.app.cache is not None and key in self.fake.keys:
+            one, other = (f'"{key}-{number}"' for number in (1, 2))
+            self.put(key, self.fake.body(key), etag=other if self.fake.etag(key) == one else one)
 
     def _with_keys(self, repetition: Repetition[Watch], number: int) -> list[str]:
         """Objects of which each has the fault."""
@@ -229,12 +242,14 @@ async def watched(
 ) -> AsyncIterator[Watch]:
     """The server over ``fake``; on leaving, the fault over, the invariants are checked.
 
-    ``cache``: with its cache on, in a directory of its own if these settings name none.
+    ``cache``: with its cache on, in a directory of its own if these settings name none; without
+    them it is as the fixture ``way`` has it, and off without that.
     ``reachable``: the origin serves at the beginning, so that the server is warm when its
     footprint is taken, and at the end.
     """
     fake.put(PROBE_KEY, PROBE_BODY)
     freeze()
+    cache = USUALLY["cache"] if cache is None else cache
     with ExitStack() as stack:
         if cache is not None:
             directory = stack.enter_context(TemporaryDirectory(prefix="rangeserver-"))

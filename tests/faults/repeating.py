@@ -43,9 +43,12 @@ class Repetition(Generic[W]):
     others_are_served: bool = True
     """Whether the fault leaves other objects alone."""
 
-    async def times(self, watch: W, key: str) -> None:
-        """What one of those who ask at the same time has to do in a round."""
+    async def times(self, watch: W, key: str, before: Callable[[str], object]) -> None:
+        """What one of those who ask at the same time has to do in a round, with what is to be done
+        ``before`` each time.
+        """
         for _ in range(PER_ROUND // self.at_once):
+            before(key)
             await self.once(watch, key)
 
     @asynccontextmanager
@@ -74,7 +77,7 @@ ALL_AT_ONCE: dict[str, Any] = {"origin": FEW_ATTEMPTS, "at_once": PER_ROUND}
 
 async def served(watch: Watch, key: str) -> None:
     """Ask for a part, and get it."""
-    received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1009")
+    received = await watch.get(f"/{key}", goes_on=False, Range="bytes=10-1109")
     assert (received.status, received.complete) == (206, True)
 
 
@@ -93,7 +96,7 @@ def refused(status: int, code: str, *, method: str = "GET") -> Once[Watch]:
     """Ask for a part, and be refused."""
 
     async def once(watch: Watch, key: str) -> None:
-        received = await watch.get(f"/{key}", method=method, goes_on=False, Range="bytes=10-1009")
+        received = await watch.get(f"/{key}", method=method, goes_on=False, Range="bytes=10-1109")
         assert received.status == status
         assert method == "HEAD" or received.error_code == code
 

@@ -80,6 +80,7 @@ def without_end(answer: Answer) -> Answer:
 # --- of one response
 
 
+@pytest.mark.fault("A29")
 @CACHE
 @pytest.mark.usefixtures("without_pauses")
 async def test_bodies_that_end_after_half_are_continued_as_often_as_allowed(
@@ -279,6 +280,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pauses, "next", lambda *of, **how: pause(*of, **how) / 10)
 
 
+@pytest.mark.fault("A28")
 @CACHE
 @AWAY
 @pytest.mark.usefixtures("short_pauses")

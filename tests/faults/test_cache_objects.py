@@ -110,6 +110,7 @@ SIGNINGS = pytest.mark.parametrize("signing", ["per-object", "per-request"])
 CACHED = pytest.mark.parametrize("cached", [False, True])
 
 
+@pytest.mark.fault("C15")
 @SIGNINGS
 @CACHED
 @pytest.mark.parametrize("size", [(1 << 63) - 1, 1 << 63, 10**19 - 1])

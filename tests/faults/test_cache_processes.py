@@ -180,6 +180,7 @@ async def test_the_one_that_asks_first_is_stopped(fake: FakeS3, tmp_path: Path) 
     assert fake.sent["film"] <= len(FILM) + MIB
 
 
+@pytest.mark.fault("C16")
 async def test_the_loop_has_nothing_to_do_for_those_who_wait_for_another_process(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

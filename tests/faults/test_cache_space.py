@@ -105,6 +105,7 @@ async def test_what_is_to_stay_free_does(
         assert kept > 20 * MIB  # there is room for so much, and it is made use of
 
 
+@pytest.mark.fault("C14")
 @needs("mount", root=True)
 @pytest.mark.parametrize("count", [1, 2])
 async def test_removed_files_that_stalled_clients_hold_take_no_space(

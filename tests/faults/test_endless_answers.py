@@ -81,6 +81,7 @@ class Endless:
             writer.transport.abort()
 
 
+@pytest.mark.fault("A32")
 @pytest.mark.parametrize(("what", "cached"), CASES)
 async def test_an_endless_answer_is_given_up(
     fake: FakeS3, tmp_path: Path, what: str, cached: bool

@@ -33,6 +33,7 @@ async def missing_then_film(watch: Watch, key: str = "film") -> None:
     assert (received.status, received.complete) == (206, True)
 
 
+@pytest.mark.fault("A30")
 @pytest.mark.parametrize("cache", CACHES, ids=["past", "cached"])
 @pytest.mark.parametrize("signing", ["per-object", "per-request"])
 @pytest.mark.parametrize("stray", STRAY)

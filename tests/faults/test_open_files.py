@@ -40,7 +40,7 @@ async def metrics(server: Served) -> Scrape:
         return parsed((await client.get("/metrics")).body.decode())
 
 
-async def test_c6_slow_readers_of_many_objects(fake: FakeS3, tmp_path: Path) -> None:
+async def test_c06_slow_readers_of_many_objects(fake: FakeS3, tmp_path: Path) -> None:
     """Each of them holds a connection and a file of the cache."""
     for number in range(ALLOWED // 2):
         fake.put(f"film-{number}", FILM)
@@ -80,7 +80,9 @@ async def test_c6_slow_readers_of_many_objects(fake: FakeS3, tmp_path: Path) -> 
             assert body == FILM
 
 
-async def test_c6_idle_connections_to_the_port_for_monitoring(fake: FakeS3, tmp_path: Path) -> None:
+async def test_c06_idle_connections_to_the_port_for_monitoring(
+    fake: FakeS3, tmp_path: Path
+) -> None:
     fake.put("film", FILM)
     arguments = ("--bucket", fake.bucket, "--endpoint-url", fake.endpoint_url)
     prefix = ("prlimit", f"--nofile={ALLOWED}:{ALLOWED}")

@@ -62,6 +62,7 @@ OF_THE_OBJECT: dict[str, tuple[str, Fault]] = {
 }
 
 
+@pytest.mark.fault("A31")
 @pytest.mark.parametrize("cache", CACHES, ids=["past", "cached"])
 @pytest.mark.parametrize("signing", ["per-object", "per-request"])
 async def test_one_key_is_refused(fake: FakeS3, signing: str, cache: dict[str, Any] | None) -> None:

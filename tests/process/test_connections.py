@@ -52,6 +52,7 @@ async def busy(clients: Clients, fake: FakeS3, count: int) -> list[RawClient]:
     return found
 
 
+@pytest.mark.fault("B12")
 async def test_busy_connections_stay_and_refused_ones_take_no_place(fake: FakeS3) -> None:
     config = config_for(fake, server={"max_connections": 3, "max_connections_per_client": 2})
     async with running_app(config) as app, Clients(app) as clients:

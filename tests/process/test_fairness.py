@@ -64,6 +64,7 @@ async def secure(fake: FakeS3, tmp_path: Path) -> AsyncIterator[tuple[RunningApp
         yield app, files
 
 
+@pytest.mark.fault("B14")
 async def test_new_keys_without_end_end_a_connection(
     secure: tuple[RunningApp, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ async def check(server: Served, data: bytes, *, answered: bool = False) -> None:
         assert grown < CONNECTIONS * RESIDENT_BYTES
 
 
+@pytest.mark.fault("B13")
 @pytest.mark.parametrize("cached", [False, True], ids=["uncached", "cached"])
 async def test_what_a_connection_holds_is_bounded(
     fake: FakeS3, tmp_path: Path, cached: bool

@@ -32,6 +32,7 @@ def test_a_limit_that_suffices_is_left_alone(limits: tuple[int, int]) -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1024
 
 
+@pytest.mark.fault("C6")
 def test_a_hard_limit_that_is_too_low_is_reported(
     limits: tuple[int, int],
 ) -> None:

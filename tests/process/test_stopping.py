@@ -133,6 +133,7 @@ def check_film(response: RawResponse) -> None:
     assert response.body == FILM
 
 
+@pytest.mark.fault("E6")
 async def test_idle_connections_end_while_a_response_runs(place: Stopping) -> None:
     running = await place.slow()
     idle = [await place.answered() for _ in range(5)]

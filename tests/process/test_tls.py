@@ -245,6 +245,7 @@ async def test_a_slow_client_that_takes_something_is_not_cut(tmp_path: Path) -> 
             assert not place.finished, place.finished[0].outcome
 
 
+@pytest.mark.fault("C7")
 async def test_what_a_stalled_client_pins_is_bounded_and_seen(place: Secure) -> None:
     async with await place.client() as first:
         await first.get("/film")  # kept from now on, where anything is
@@ -476,6 +477,7 @@ def peer(client: TlsClient) -> str:
     return str(attribute.value)
 
 
+@pytest.mark.fault("D6")
 async def test_new_connections_have_the_new_certificate(tmp_path: Path) -> None:
     async with secure(tmp_path) as place, await place.client() as old:
         tls = place.app.tls

@@ -12,6 +12,7 @@ from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, config_for, running_app
 
 
+@pytest.mark.fault("C9")
 async def test_serving_does_not_block_the_loop(fake: FakeS3) -> None:
     fake.put("a.mp4", bytes(1_000_000))
     async with (

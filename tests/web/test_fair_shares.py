@@ -74,6 +74,7 @@ async def served(app: RunningApp, source: str) -> bool:
         return (await client.get("/short")).body == SHORT
 
 
+@pytest.mark.fault("B11")
 @pytest.mark.usefixtures("any_place_is_idle")
 @pytest.mark.parametrize("source", [GREEDY, OTHER])
 async def test_stalled_readers_of_all_connections_hold_nobody_up(

@@ -121,6 +121,7 @@ async def visits(app: RunningApp, aims: list[Aim], seed: int) -> None:
             group.create_task(one(aim, dice.randint(0, aim.most), leave))
 
 
+@pytest.mark.fault("B1")
 async def test_clients_that_leave_anywhere_leave_nothing_behind(
     fake: FakeS3, finished: list[Exchange]
 ) -> None:

@@ -223,6 +223,7 @@ async def test_what_is_not_there_and_not_allowed(
         assert not caplog.messages
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
@@ -246,6 +247,7 @@ async def test_a_bad_request_is_told_as_on_the_public_port_and_floods_no_log(
         assert not caplog.messages
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize("target", ["/status", "/metrics", "/readyz", "/", "/nothing"])
 async def test_a_strangers_host_name_is_told_nothing(fake: FakeS3, target: str) -> None:
     """A page of evil.example whose name was made to resolve to this address (DNS rebinding)."""

@@ -109,6 +109,7 @@ async def test_where_nothing_is_mounted_nothing_is_asked(
     assert fake.requests == other.requests == []
 
 
+@pytest.mark.fault("F11")
 async def test_a_mount_decides_itself_what_is_shown_in_place(fake: FakeS3, other: FakeS3) -> None:
     for origin, key in ((fake, "a.html"), (other, "public/a.html"), (fake, "deep/a.html")):
         origin.put(key, b"<p>", Content_Type="text/html")

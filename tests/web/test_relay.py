@@ -403,6 +403,7 @@ async def test_a_client_that_leaves_before_the_header_holds_nothing(
         await assert_at_rest(app)
 
 
+@pytest.mark.fault("B5")
 async def test_a_client_that_only_stops_sending_gets_its_response(
     fake: FakeS3, finished: list[Exchange]
 ) -> None:
@@ -423,6 +424,7 @@ LARGE = 24_000_000
 """More than the buffers of both sockets take."""
 
 
+@pytest.mark.fault("B2")
 async def test_a_client_that_stops_reading_is_cut(fake: FakeS3, finished: list[Exchange]) -> None:
     fake.put("large", bytes(LARGE))
     config = config_for(fake, server={"write_idle_seconds": 0.5})
@@ -456,6 +458,7 @@ async def test_a_client_that_reads_no_error_is_cut(fake: FakeS3, finished: list[
         assert len(app.active) == 0
 
 
+@pytest.mark.fault("B8")
 async def test_headers_that_nobody_reads_hold_back_the_next_answer(
     fake: FakeS3, finished: list[Exchange]
 ) -> None:
@@ -477,6 +480,7 @@ async def test_headers_that_nobody_reads_hold_back_the_next_answer(
         await assert_at_rest(app)
 
 
+@pytest.mark.fault("B4")
 async def test_a_client_that_pauses_is_not_cut(fake: FakeS3, finished: list[Exchange]) -> None:
     fake.put("large", bytes(LARGE))
     config = config_for(fake, server={"write_idle_seconds": 0.8})
@@ -498,6 +502,7 @@ async def test_a_client_that_pauses_is_not_cut(fake: FakeS3, finished: list[Exch
         assert finished[0].bytes_sent == LARGE
 
 
+@pytest.mark.fault("B3")
 async def test_a_client_that_trickles_is_cut(fake: FakeS3, finished: list[Exchange]) -> None:
     fake.put("large", bytes(LARGE))
     config = config_for(

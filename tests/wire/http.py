@@ -1,6 +1,5 @@
-"""A strict reader of HTTP/1.x answers over a raw socket. It forgives nothing.
-
-It shares no code with the server: what an answer is, is written down here a second time.
+"""A strict client of HTTP/1.x over a raw socket: what an answer is, byte by byte, and that nothing
+follows it.
 """
 
 from __future__ import annotations
@@ -13,38 +12,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-CRLF = b"\r\n"
-_STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9]{2}) ([\x20-\x7e]*)")
-_FIELD_LINE = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)"
-)
-_IMF_FIXDATE = re.compile(
-    r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-3][0-9] "
-    r"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} [0-2][0-9](:[0-5][0-9]){2} GMT"
-)
+from tests.heads import CRLF, Head, WireError, content_length, parse_head
+
 _MOST_HEAD_BYTES = 64 * 1024
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 """Longest wait for anything: a hang is a failure, not a hang of the tests."""
-
-
-class WireError(AssertionError):
-    """The server broke HTTP."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A status line and its fields; names in lower case, each at most once."""
-
-    version: str
-    status: int
-    reason: str
-    fields: Mapping[str, str]
-
-    @property
-    def keeps_connection(self) -> bool:
-        """Whether another request may follow (RFC 9112 §9.3)."""
-        option = self.fields.get("connection", "").lower()
-        return option != "close" if self.version == "1.1" else option == "keep-alive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,43 +121,6 @@ class Wire:
             raise WireError(f"closed {where}: {bytes(self._buffer[:200])!r}")
         self._buffer += data
         return bool(data)
-
-
-def parse_head(head: bytes) -> Head:
-    """A status line and field lines, without the empty line."""
-    first, *lines = head.split(CRLF)
-    match = _STATUS_LINE.fullmatch(first)
-    if match is None:
-        raise WireError(f"bad status line {first!r}")
-    fields: dict[str, str] = {}
-    for line in lines:
-        field = _FIELD_LINE.fullmatch(line)
-        if field is None:
-            raise WireError(f"bad field line {line!r}")
-        name = field[1].decode().lower()
-        if name in fields:
-            raise WireError(f"field {name} twice")
-        fields[name] = field[2].decode()
-    return Head(match[1].decode(), int(match[2]), match[3].decode(), fields)
-
-
-def content_length(head: Head, method: str) -> int:
-    """How many body bytes follow this head; exact length is the only framing we promise."""
-    if "transfer-encoding" in head.fields:
-        raise WireError("chunked: an object's length is known, and so is an error's")
-    length = head.fields.get("content-length")
-    if length is not None and not re.fullmatch("0|[1-9][0-9]*", length):
-        raise WireError(f"bad Content-Length {length!r}")
-    date = head.fields.get("date", "")
-    if not _IMF_FIXDATE.fullmatch(date):
-        raise WireError(f"bad or no Date {date!r}")
-    if head.status in {204, 304}:
-        if length is not None:
-            raise WireError(f"Content-Length {length} on a {head.status}")
-        return 0
-    if length is None:
-        raise WireError("no Content-Length")
-    return 0 if method == "HEAD" else int(length)
 
 
 def request(

@@ -15,7 +15,7 @@ from tests.fakes.s3 import FakeS3, SeenRequest
 from tests.loops import FairUvloop
 from tests.support import RunningApp, config_for, running_app
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 Asked = tuple[str, str | None, str | None]
 """A request to the origin: its method, Range and If-Match."""

@@ -16,6 +16,7 @@ import pytest
 from rangeserver.web.exchange import Outcome
 from tests.fakes import faults
 from tests.fakes.faults import Fault
+from tests.heads import WireError, content_length, parse_head
 from tests.wire.film import (
     ETAG,
     SIZE,
@@ -31,16 +32,7 @@ from tests.wire.film import (
     check_film,
     put_film,
 )
-from tests.wire.http import (
-    Answer,
-    Wire,
-    WireError,
-    check_error,
-    content_length,
-    exchange,
-    parse_head,
-    request,
-)
+from tests.wire.http import Answer, Wire, check_error, exchange, request
 from tests.wire.running import DESCRIBES, Asked, Site, in_its_thread, opens, reads, requests, site
 from tests.wire.table import covers, table
 
@@ -178,6 +170,7 @@ BODIES = (
 )
 
 
+@pytest.mark.fault("B7")
 @pytest.mark.parametrize(("field", "body"), BODIES)
 @pytest.mark.parametrize("coding", ["identity", "gzip", "deflate", "br"])
 @covers("7-request-body")
@@ -292,7 +285,7 @@ def test_a_body_that_cannot_be_finished_ends_in_a_broken_connection(
         body = wire.read_to_reset()
     assert len(body) < promised
     assert b"HTTP/1." not in body
-    exchanged = faulty.finished.get(timeout=10)
+    exchanged = faulty.finished.get(timeout=60)
     assert exchanged.outcome in {Outcome.ORIGIN_FAILED, Outcome.FAILED}
     assert exchanged.bytes_promised == promised
 
@@ -391,7 +384,7 @@ def test_a_client_that_leaves_frees_the_origin(faulty: Site, how: str) -> None:
         if how == "reset":
             linger = struct.pack("ii", 1, 0)
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    exchanged = faulty.finished.get(timeout=10)
+    exchanged = faulty.finished.get(timeout=60)
     assert exchanged.outcome is Outcome.CLIENT_GONE
     assert exchanged.bytes_sent < exchanged.bytes_promised == 20_000_000
     wait_until(lambda: faulty.running.acquired == 0)
@@ -399,7 +392,7 @@ def test_a_client_that_leaves_frees_the_origin(faulty: Site, how: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-@covers("extra-half-close")
+@covers("7-half-close")
 def test_a_half_closed_client_gets_its_answers(films: Site, version: str) -> None:
     films.origin.put("half.mp4", b"x" * 2_000_000)
     with Wire(films.address) as wire:
@@ -410,7 +403,7 @@ def test_a_half_closed_client_gets_its_answers(films: Site, version: str) -> Non
         wire.expect_end()
 
 
-@covers("extra-half-close")
+@covers("7-half-close")
 def test_a_half_closed_client_gets_all_its_pipelined_answers(films: Site) -> None:
     with Wire(films.address) as wire:
         wire.send(b"".join(step.message for step in STEPS))
@@ -421,7 +414,7 @@ def test_a_half_closed_client_gets_all_its_pipelined_answers(films: Site) -> Non
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /fi", b"GET /film.mp4 HTTP/1.1\r\nHost: x\r\n"])
-@covers("extra-half-close")
+@covers("7-half-close")
 def test_a_client_that_closes_without_a_request_is_let_go(films: Site, sent: bytes) -> None:
     with Wire(films.address) as wire:
         wire.send(sent)
@@ -438,6 +431,7 @@ def impatient(aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be
         yield place
 
 
+@pytest.mark.fault("B6")
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -449,7 +443,7 @@ def impatient(aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be
     ids=["nothing", "one byte", "one line", "drip"],
 )
 @pytest.mark.parametrize("first", [False, True], ids=["second request", "first request"])
-@covers("extra-slow-header")
+@covers("7-slow-header")
 def test_a_header_that_does_not_come_ends_the_connection(
     impatient: Site, pieces: list[bytes], first: bool
 ) -> None:
@@ -477,7 +471,7 @@ def test_a_header_that_does_not_come_ends_the_connection(
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "h2c, websocket"])
-@covers("extra-upgrade")
+@covers("7-upgrade")
 def test_a_request_behind_an_upgrade_that_is_not_accepted(impatient: Site, protocol: str) -> None:
     upgrade = request("*", "Connection: Upgrade", f"Upgrade: {protocol}", method="OPTIONS")
     with Wire(impatient.address) as wire:
@@ -486,7 +480,7 @@ def test_a_request_behind_an_upgrade_that_is_not_accepted(impatient: Site, proto
         options(wire.read_answer("OPTIONS"))
 
 
-@covers("extra-garbage")
+@covers("7-garbage")
 def test_a_good_request_with_garbage_right_behind_it(impatient: Site) -> None:
     """What is no request changes nothing for the one before it."""
     with Wire(impatient.address) as wire:
@@ -507,8 +501,8 @@ class Limit:
 
 @table(
     [
-        Limit("extra-limits", "in all", "max_connections"),
-        Limit("extra-limits", "of one client", "max_connections_per_client"),
+        Limit("7-limits", "in all", "max_connections"),
+        Limit("7-limits", "of one client", "max_connections_per_client"),
     ]
 )
 def test_one_connection_too_many(case: Limit, aws_environment: None) -> None:  # noqa: ARG001
@@ -542,8 +536,8 @@ def test_one_connection_too_many(case: Limit, aws_environment: None) -> None:  #
 
 @table(
     [
-        Limit("extra-limits", "in all", "max_connections"),
-        Limit("extra-limits", "of one client", "max_connections_per_client"),
+        Limit("7-limits", "in all", "max_connections"),
+        Limit("7-limits", "of one client", "max_connections_per_client"),
     ]
 )
 def test_idle_connections_make_room(case: Limit, aws_environment: None) -> None:  # noqa: ARG001

@@ -443,6 +443,7 @@ def test_a_line_break_in_a_key_never_reaches_a_field(films: Site, escape: str) -
     assert answer.lacks("X-Evil")
 
 
+@pytest.mark.fault("F10")
 @covers("5-injection")
 def test_stored_metadata_that_cannot_be_sent_is_dropped(films: Site) -> None:
     """A field value with a control would make aiohttp drop the whole answer, or split it."""
@@ -530,7 +531,7 @@ def test_no_query_is_an_error_of_the_server(films: Site, query: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["short", "x" * 65, "with space here", "a/b/c/d/e", "ünïcode-id"])
-@covers("extra-request-id")
+@covers("5-request-id")
 def test_an_unsound_request_id_is_replaced(films: Site, given: str) -> None:
     answer = exchange(films.address, request("/absent.mp4", f"X-Request-Id: {given}"))
     check_error(answer, 404, "not_found")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import pytest
+
 from tests.wire.film import (
     ETAG,
     FILM,
@@ -113,6 +115,7 @@ ROWS = (
 )
 
 
+@pytest.mark.fault("F4")
 @table(ROWS)
 def test_ranges(films: Site, case: Row) -> None:
     started = time.process_time()

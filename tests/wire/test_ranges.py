@@ -137,6 +137,7 @@ ROWS = (
 )
 
 
+@pytest.mark.fault("F3", "F5", "F6")
 @table(ROWS)
 def test_range(films: Site, case: Row) -> None:
     values = case.value if isinstance(case.value, tuple) else (case.value,)
