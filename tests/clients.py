@@ -1,5 +1,6 @@
-"""S3 clients for a twentieth of their cost: what botocore reads from its files, and finds out about
-its own event handlers, is the same for all of them, and they share it here.
+"""S3 clients for a twentieth of their cost: what botocore reads from its files, finds out about
+its own event handlers, and trusts where nothing else is said, is the same for all of them, and they
+share it here.
 
 Commands that tests start as processes of their own do without.
 """
@@ -8,14 +9,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+from aiobotocore.httpsession import AIOHTTPSession
 from botocore.compat import accepts_kwargs
 from botocore.hooks import EVENT_ALIASES, BaseEventHooks, EventAliaser
+from botocore.httpsession import get_cert_path
 from botocore.loaders import create_loader
 
 shared_loader = functools.cache(create_loader)
@@ -39,6 +44,7 @@ def cheap_clients() -> Iterator[None]:
         patch("botocore.session.create_loader", shared_loader),
         patch("botocore.hooks.accepts_kwargs", _accepts_kwargs),
         patch.object(EventAliaser, "__init__", _share_aliases),
+        patch.object(AIOHTTPSession, "_build_ssl_contexts", _trusted),
     ):
         yield
 
@@ -62,3 +68,22 @@ def _share_aliases(
     _new_aliaser(aliaser, emitter, aliases)
     if aliaser._event_aliases == EVENT_ALIASES:
         aliaser._alias_name_cache = _aliased
+
+
+_Contexts = tuple[ssl.SSLContext, ssl.SSLContext | None]
+
+_new_contexts: Any = AIOHTTPSession._build_ssl_contexts
+_contexts: dict[object, _Contexts] = {}
+
+
+def _trusted(session: Any, proxy_url: str | None) -> _Contexts:
+    """Reading the authorities that a machine trusts takes longer than most tests do."""
+    path = get_cert_path(session._verify)
+    if not path or session._cert_file or proxy_url:
+        own: _Contexts = _new_contexts(session, proxy_url)
+        return own
+    found = Path(path).stat()
+    key = path, found.st_ino, found.st_size, found.st_mtime_ns
+    if key not in _contexts:
+        _contexts[key] = _new_contexts(session, proxy_url)
+    return _contexts[key]

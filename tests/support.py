@@ -255,7 +255,7 @@ class RawResponse:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
     complete: bool
 
 
@@ -264,7 +264,7 @@ class RawClient:
     """One connection with nothing between the test and the socket."""
 
     sock: socket.socket
-    buffer: bytearray = field(default_factory=bytearray)
+    buffer: bytearray = field(default_factory=bytearray, repr=False)
     was_reset: bool = False
 
     @classmethod

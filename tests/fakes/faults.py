@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from http import HTTPStatus
 from itertools import cycle
@@ -33,8 +33,8 @@ class Answer:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""
-    whole: bytes = b""
+    body: bytes = field(default=b"", repr=False)
+    whole: bytes = field(default=b"", repr=False)
     status_line: str | None = None
     framing: Framing = Framing.LENGTH
     stall_at: int | None = None

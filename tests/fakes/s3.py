@@ -28,7 +28,7 @@ from tests.fakes.wire import end, framed, span_of
 class StoredObject:
     """One version of one object."""
 
-    body: bytes
+    body: bytes = field(repr=False)
     etag: str
     headers: Mapping[str, str]
 

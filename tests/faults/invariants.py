@@ -79,7 +79,7 @@ class Watch:
     before: Scrape
     baseline: Footprint
     reachable: bool
-    versions: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, bytes] = field(default_factory=dict, repr=False)
     asked: int = 0
     repetition: Repetition[Watch] | None = None
 

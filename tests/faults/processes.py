@@ -42,7 +42,7 @@ class ProcessWatch:
     server: Served
     fake: FakeS3
     connect: Callable[[int], Awaitable[RawClient]]
-    versions: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, bytes] = field(default_factory=dict, repr=False)
     seen: dict[str, int] = field(default_factory=dict)
     """The status of each response, by its request id."""
     log: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.fakes.s3 import FakeS3
 from tests.wire.http import Answer, check_error
@@ -161,7 +161,7 @@ class BodyPart:
     span: tuple[int, int]
     size: int
     content_type: str
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def read_byteranges(content_type: str, body: bytes) -> list[BodyPart]:

@@ -8,7 +8,7 @@ import json
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +24,7 @@ class Answer:
     """A complete final response."""
 
     head: Head
-    body: bytes
+    body: bytes = field(repr=False)
 
     @property
     def status(self) -> int:
