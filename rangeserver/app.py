@@ -150,6 +150,7 @@ async def _open_mounts(
             metrics=metrics,
             missing_seconds=config.cache.missing_seconds,
             holding=cached,
+            last_purge=cache.last_purge if cache is not None else bool,
         )
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))

@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -44,6 +44,9 @@ are not.
 
 _NOTED_SECONDS = 1.0
 """How often at most it is noted on the disk that an entry is current."""
+
+_PURGE_SEEN_SECONDS = 0.01
+"""So late it may be noticed that something was purged."""
 
 _OTHERS_OPENING_SECONDS = 5.0
 """How long another process may take to ask for an object first. One that hangs keeps its lock, and
@@ -81,7 +84,20 @@ class Cache:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.passed_by = PassedBy(time.monotonic)
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._last_purge = b""
+        self._purge_looked = -math.inf
         metrics.in_flight = lambda: self.budget.taken
+
+    def last_purge(self) -> bytes:
+        """What changes each time that something is purged: what was believed before is not any
+        more.
+        """
+        now = time.monotonic()
+        if now - self._purge_looked >= _PURGE_SEEN_SECONDS and self.upkeep.opened:
+            self._purge_looked = now
+            with suppress(OSError):  # a disk that fails says nothing new, and is told elsewhere
+                self._last_purge = self.directory.last_purge()
+        return self._last_purge
 
     def may_write(self) -> bool:
         """Whether the directory is there and could be written to when it was tried last."""

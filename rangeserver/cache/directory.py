@@ -32,6 +32,7 @@ from rangeserver.cache.cache_file import CacheFile, is_ours
 from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
 from rangeserver.cache.held_directory import HeldDirectory
 from rangeserver.cache.places import lock_byte, name_of
+from rangeserver.cache.purge_mark import read_mark, renew_mark
 from rangeserver.cache.tally import Tally
 from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -118,6 +119,16 @@ class Directory:
         if held is None:
             held = self._held = Tree.found(self.path, close=self._close_later)
         return held
+
+    def purged(self) -> None:
+        """Tell servers that something was removed by hand. Raises ``OSError``."""
+        renew_mark(self._tree.mark)
+
+    def last_purge(self) -> bytes:
+        """What changes with each call of :meth:`purged`, by whomever; does not block once the
+        directory is open. Raises ``OSError``.
+        """
+        return read_mark(self._tree.mark)
 
     def exposure(self) -> str | None:
         """What other users could do to it, in words; ``None`` if nothing. Raises ``OSError``."""

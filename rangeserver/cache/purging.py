@@ -1,7 +1,8 @@
 """Removing objects from a cache by hand, beside servers that use it. Blocks.
 
 A file loses its name. Servers notice with the next request for the object, and whoever is being
-sent from the file is sent the rest of it.
+sent from the file is sent the rest of it. Then all of them are told, also if there was no file, for
+they may know of the object without it.
 """
 
 from __future__ import annotations
@@ -52,4 +53,5 @@ def _removed(directory: Directory, files: Iterable[Found]) -> Purged:
         if directory.remove(found):
             objects += 1
             disk_bytes += found.disk_bytes
+    directory.purged()
     return Purged(objects, disk_bytes)

@@ -8,6 +8,7 @@ written stays counted. It is an estimate: now and then somebody counts the files
     offset 0  whatever else is in the file
     BEGIN     mark, base, time of the last count
     ...       a slot for each process, locked by it: grown, held
+    END       whatever else is in the file
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _MARK = b"tally 1\n"
 _BASE = struct.Struct("<8sqd")
 _SLOT = struct.Struct("<qq")
 _ALL = struct.Struct(f"<8sqd{2 * SLOTS}q")
+END = BEGIN + _ALL.size
 _LOCKS = 1 << 61
 """The first of the bytes that are locked for slots: beyond those for objects."""
 

@@ -54,7 +54,7 @@ class KnownFacts(Generic[P]):
     ``wall_clock`` tells the seconds since the epoch.
 
     That a key is missing is kept for ``missing_seconds``. ``holding`` is what has bytes at hand, if
-    anything has.
+    anything has. When what ``last_purge`` returns changes, all that was told before is forgotten.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class KnownFacts(Generic[P]):
         metrics: OriginMetrics | None = None,
         missing_seconds: float = 0.0,
         holding: Holding | None = None,
+        last_purge: Callable[[], object] = bool,
     ) -> None:
         self.inner = inner
         self._holding = holding
@@ -78,6 +79,10 @@ class KnownFacts(Generic[P]):
         self._known: OrderedDict[ObjectKey, _Known] = OrderedDict()
         self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
         self._asked: dict[ObjectKey, Lookup[P]] = {}
+        self._outdated: set[Lookup[P]] = set()
+        """Those that began before the last purge."""
+        self._last_purge = last_purge
+        self._purge = last_purge()
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of a version that was current not longer ago than the time to live."""
@@ -122,6 +127,7 @@ class KnownFacts(Generic[P]):
 
     def known(self, key: ObjectKey) -> ObjectFacts | None:
         """What is believed of a key, if its time is not over."""
+        self._heed_purges()
         known = self._known.get(key)
         return known.facts if known is not None and known.fresh_until > self._clock() else None
 
@@ -151,6 +157,7 @@ class KnownFacts(Generic[P]):
         """What is believed of a key, if anything is. Raises ObjectNotFound if it is believed to be
         missing.
         """
+        self._heed_purges()
         known = self._known.get(key)
         now = self._clock()
         if known is None:
@@ -163,6 +170,15 @@ class KnownFacts(Generic[P]):
         self._known.move_to_end(key)
         self._metrics.facts("known")
         return known.facts
+
+    def _heed_purges(self) -> None:
+        """Forget what was told, and what will be to those who asked, before the last purge."""
+        purge = self._last_purge()
+        if purge != self._purge:
+            self._purge = purge
+            self._known.clear()
+            self._missing.clear()
+            self._outdated.update(self._asked.values())
 
     def _believe_missing(self, key: ObjectKey, now: float) -> None:
         missing = self._missing.get(key)
@@ -201,7 +217,10 @@ class KnownFacts(Generic[P]):
         """
         facts_only = False
         while (lookup := self._asked.get(key)) is not None:
+            outdated = lookup in self._outdated
             told = await lookup.outcome()
+            if outdated:
+                continue  # asked before something was purged, and told by then perhaps
             if isinstance(told, RangeUnsatisfiable):
                 facts_only = True
             elif isinstance(told, OriginError):
@@ -216,15 +235,18 @@ class KnownFacts(Generic[P]):
         return None, facts_only
 
     def _learned(self, key: ObjectKey, outcome: Outcome[P]) -> None:
+        self._heed_purges()
         lookup = self._asked.pop(key)
         now = self._clock()
+        outdated = lookup in self._outdated
+        self._outdated.discard(lookup)
         if isinstance(outcome, OriginError) and lookup.in_background:
             log.info("the facts of %s could not be renewed: %s", key, outcome)
         if isinstance(outcome, ObjectWithdrawn):
             self._known.pop(key, None)
-            if isinstance(outcome, ObjectNotFound) and self._missing_seconds:
+            if isinstance(outcome, ObjectNotFound) and self._missing_seconds and not outdated:
                 _keep(self._missing, key, (outcome.detail, now + self._missing_seconds))
-        elif isinstance(outcome, Opened):
+        elif isinstance(outcome, Opened) and not outdated:
             self._missing.pop(key, None)
             known = self._known_from(outcome.facts, now)
             if known.told_until > now and _size(known.facts) <= MAX_FACTS_BYTES:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_where
 from tests.cache.files import keep, opened
 
@@ -14,6 +15,20 @@ def test_one_object(tmp_path: Path) -> None:
     assert purge_place(directory, "aws films a") == Purged(0, 0)
     assert purge_place(directory, "aws others b") == Purged(0, 0)
     assert (wanted.exists(), other.exists()) == (False, True)
+
+
+def test_each_purge_can_be_seen_by_all_who_use_the_directory(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    other = Directory(directory.path)
+    seen = {other.last_purge()}
+    directory.tally.recount(lambda: 0)  # what changes beside it
+    assert other.last_purge() in seen
+    for _ in range(3):
+        purge_place(directory, "aws films nothing")
+        assert other.last_purge() == directory.last_purge() not in seen
+        seen.add(other.last_purge())
+    purge_all(other)
+    assert directory.last_purge() not in seen
 
 
 def test_some_objects(tmp_path: Path) -> None:

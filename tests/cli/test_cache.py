@@ -199,6 +199,36 @@ async def test_purge_is_noticed_at_once(fake: FakeS3, tmp_path: Path) -> None:
         assert again.out.splitlines()[1] == "nix: nothing in the cache"
 
 
+@pytest.mark.parametrize("which", [0, 1], ids=["one process", "another on the same directory"])
+async def test_nothing_that_was_known_before_a_purge_is_told_after_it(
+    fake: FakeS3, tmp_path: Path, which: int
+) -> None:
+    """What needs no byte of an object is told from memory, which no file that is gone changes."""
+    config = serving(fake, tmp_path)
+    fake.put("empty", b"")
+    fake.put("gone", b"here")
+    async with (
+        running_app(config) as one,
+        running_app(config) as other,
+        await RawClient.connect((one, other)[which].port) as client,
+    ):
+        known = (await client.get("/films/a%20b.mp4")).headers["etag"]
+        assert [(await client.get(f"/{key}")).body for key in ("empty", "gone")] == [b"", b"here"]
+        assert (await client.get("/new")).status == 404
+        fake.put(NAME, OTHER)
+        fake.put("empty", b"no more")
+        fake.put("new", b"is here")
+        fake.delete("gone")
+        for key in (NAME, "empty", "new", "gone"):  # most have no file: that something was purged
+            await command(tmp_path, "purge", key, fake=fake)
+        await asyncio.sleep(0.02)  # it counts 10 ms later
+        checked = await client.get("/films/a%20b.mp4", **{"If-None-Match": known})
+        assert (checked.status, checked.body == OTHER) == (200, True)
+        assert (await client.get("/empty")).body == b"no more"
+        assert (await client.get("/new")).body == b"is here"
+        assert (await client.get("/gone", method="HEAD")).status == 404
+
+
 async def test_a_stream_goes_on_over_a_purge(fake: FakeS3, tmp_path: Path) -> None:
     film = random.Random(4).randbytes(24 * MIB)  # more than sockets hold
     fake.put("film", film)

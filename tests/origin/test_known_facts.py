@@ -107,6 +107,7 @@ class Course:
     def __init__(self, ttl_seconds: float = TTL) -> None:
         self.clock = Clock()
         self.inner = Inner(self.clock)
+        self.purges = 0
         self._metrics = Metrics()
         self.known = KnownFacts(
             self.inner,
@@ -114,6 +115,7 @@ class Course:
             clock=self.clock,
             wall_clock=self.clock,
             metrics=self._metrics.origin,
+            last_purge=lambda: self.purges,
         )
 
     async def describe(self, key: ObjectKey = KEY) -> ObjectFacts:
@@ -277,6 +279,33 @@ async def test_at_0_seconds_too() -> None:
     course.inner.release()
     assert list(await asyncio.gather(*tasks)) == [FACTS] * 10
     assert course.inner.asked == 1
+
+
+async def test_what_was_asked_before_a_purge_is_no_answer_to_whoever_comes_after_it(
+    course: Course,
+) -> None:
+    course.inner.hold()
+    before = course.started(course.describe, 2)
+    await eventually(lambda: course.inner.waiting == 1)
+    course.purges += 1
+    after = course.started(course.describe, 2) + course.started(course.open, 1)
+    await asyncio.sleep(0.01)
+    assert course.inner.asked == 1
+    course.inner.release()
+    assert await asyncio.gather(*before) == [FACTS] * 2
+    await asyncio.gather(*after)
+    assert course.inner.asked == 2  # for all three
+    assert await course.describe() == FACTS
+    assert course.inner.asked == 2
+
+
+async def test_nothing_that_was_told_before_a_purge_is_believed(course: Course) -> None:
+    await course.describe()
+    assert course.known.known(KEY) == FACTS
+    course.purges += 1
+    assert course.known.known(KEY) is None
+    await course.describe()
+    assert course.inner.asked == 2
 
 
 async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None:
