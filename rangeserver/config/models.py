@@ -44,8 +44,8 @@ class ServerConfig(Section):
     )
     max_connections_per_client: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
-        description="The same for one client address; 0 is no limit "
-        "(behind a proxy all clients share its address).",
+        description="The same for one client, which is an IPv4 address or an IPv6 /64; 0 is no "
+        "limit (behind a proxy all clients share its address).",
     )
     header_seconds: Seconds = Field(
         20.0,

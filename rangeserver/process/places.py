@@ -2,7 +2,8 @@
 
 A connection on which nothing is being asked costs its client nothing: it may open another. So those
 are the first to go, and first of all those of whoever has most. A limit for each client would do
-the same to one who hoards, but also to a proxy, behind which all clients have one address.
+the same to one who hoards, but also to a proxy, behind which all clients have one address. Who has
+an IPv6 address has 2**64 of them, and counts as one (:mod:`rangeserver.protocol.client_address`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from heapq import nsmallest
 from typing import Protocol
+
+from rangeserver.protocol.client_address import client_of
 
 MAX_REFUSALS = 64
 """Connections being refused at once; further ones are closed without a word, lest those that
@@ -29,7 +32,7 @@ _LOOK_AGAIN_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be in all, and from one address (0: no limit)."""
+    """How many connections there may be in all, and of one client (0: no limit)."""
 
     total: int
     per_client: int
@@ -80,9 +83,9 @@ class Places:
 
     def take(self, newcomer: Occupant) -> Place:
         """Count a new connection: as admitted or, if it is one too many, as being refused."""
-        peer = newcomer.peer
-        if self._has_room_for(peer) or self._makes_room_for(peer):
-            self._by_client.setdefault(peer, {})[newcomer] = None
+        client = client_of(newcomer.peer)
+        if self._has_room_for(client) or self._makes_room_for(client):
+            self._by_client.setdefault(client, {})[newcomer] = None
             self.taken += 1
             return Place.ADMITTED
         if self.refusing >= MAX_REFUSALS:
@@ -92,12 +95,13 @@ class Places:
 
     def leave(self, occupant: Occupant) -> None:
         """A connection that was admitted has ended; nothing, if it gave way before."""
-        of_client = self._by_client.get(occupant.peer)
+        client = client_of(occupant.peer)
+        of_client = self._by_client.get(client)
         if of_client is None or occupant not in of_client:
             return
         del of_client[occupant]
         if not of_client:
-            del self._by_client[occupant.peer]
+            del self._by_client[client]
         self.taken -= 1
         if not self.taken and self._empty is not None:
             self._empty.set_result(None)
@@ -114,19 +118,19 @@ class Places:
         """A connection that was refused has ended."""
         self.refusing -= 1
 
-    def _has_room_for(self, peer: str) -> bool:
-        return self.taken < self._limits.total and not self._has_its_share(peer)
+    def _has_room_for(self, client: str) -> bool:
+        return self.taken < self._limits.total and not self._has_its_share(client)
 
-    def _has_its_share(self, peer: str) -> bool:
-        return 0 < self._limits.per_client <= len(self._by_client.get(peer, ()))
+    def _has_its_share(self, client: str) -> bool:
+        return 0 < self._limits.per_client <= len(self._by_client.get(client, ()))
 
-    def _makes_room_for(self, peer: str) -> bool:
+    def _makes_room_for(self, client: str) -> bool:
         """Send away some of those that wait."""
-        if self._has_its_share(peer):
-            self._send_away([self._by_client[peer]])
+        if self._has_its_share(client):
+            self._send_away([self._by_client[client]])
         elif self._clock() >= self._look_again and not self._send_away(self._by_client.values()):
             self._look_again = self._clock() + _LOOK_AGAIN_SECONDS
-        return self._has_room_for(peer)
+        return self._has_room_for(client)
 
     def _send_away(self, clients: Iterable[dict[Occupant, None]]) -> bool:
         waiting = [

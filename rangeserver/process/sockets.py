@@ -6,6 +6,8 @@ Linux hands these options down to each accepted socket.
 from __future__ import annotations
 
 import socket
+from functools import partial
+from typing import Any
 
 BACKLOG = 1024
 """Connections the kernel may hold until they are accepted."""
@@ -31,12 +33,9 @@ def listen(host: str, port: int, *, user_timeout_seconds: float) -> list[socket.
     ``user_timeout_seconds`` is how long the kernel lets a peer take nothing before it drops the
     connection: the last resort behind our own write deadline. Raises ``OSError``.
     """
-    found = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
-    )
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in dict.fromkeys(_resolved(host, port)):
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,6 +52,16 @@ def listen(host: str, port: int, *, user_timeout_seconds: float) -> list[socket.
             sock.close()
         raise
     return sockets
+
+
+def _resolved(host: str, port: int) -> list[Any]:
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        return look_up(flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        # A name: just those of its addresses that this machine can have. Of an address that is not
+        # asked, for the answer leaves out loopback: 127.0.0.1 is there without any other IPv4.
+        return look_up(flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG)
 
 
 def has_queue(sock: socket.socket) -> bool:

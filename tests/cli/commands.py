@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 DEADLINE_SECONDS = 20.0
-_ADDRESS = re.compile(r"at https?://127\.0\.0\.1:(\d+)")
+_ADDRESS = re.compile(r"at https?://(?:127\.0\.0\.1|\[::\]):(\d+)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,18 +46,18 @@ class Namespace:
     async def run(self, *command: str) -> None:
         await run(*self.prefix, *command)
 
-    def new_socket(self) -> socket.socket:
+    def new_socket(self, family: int = socket.AF_INET) -> socket.socket:
         """A TCP socket of this network."""
         # A thread has a network of its own to be in, and this one ends with the call.
         with ThreadPoolExecutor(1) as threads:
-            return threads.submit(self._new_socket).result()
+            return threads.submit(self._new_socket, family).result()
 
-    def _new_socket(self) -> socket.socket:
+    def _new_socket(self, family: int) -> socket.socket:
         descriptor = os.open(Path("/run/netns", self.name), os.O_RDONLY)
         try:
             if _LIBC.setns(descriptor, _CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-            return socket.socket()
+            return socket.socket(family)
         finally:
             os.close(descriptor)
 
