@@ -54,6 +54,10 @@ class ObjectFacts:
         """The whole seconds since these were the origin's, ``now`` by the monotonic clock."""
         return self.upstream_age + int(min(max(now - self.told_at, 0.0), _MAX_AGE))
 
+    def __hash__(self) -> int:
+        # Each answer looks some up. All fields together would take longer than making a header.
+        return hash(self.etag)
+
     @property
     def entity_tag(self) -> EntityTag:
         """The entity tag in parsed form."""
