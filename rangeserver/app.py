@@ -155,7 +155,7 @@ async def _open_mounts(
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
         at_hand = known if cached is not None else None
-        mounted = MountedOrigin(known, origin.prefix, rules, origin.response_seconds, at_hand)
+        mounted = MountedOrigin(known, origin.prefix, rules, upstream.deadlines, at_hand)
         mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(
@@ -165,8 +165,11 @@ async def _open_mounts(
 
 
 def _resuming(s3: S3Origin, origin: OriginConfig, metrics: OriginMetrics) -> ResumingOrigin:
-    policy = RetryPolicy(origin.max_attempts, origin.max_resumes, origin.response_seconds)
-    return ResumingOrigin(s3, policy, tokens=s3.upstream.retry_tokens, metrics=metrics)
+    policy = RetryPolicy(origin.max_attempts, origin.max_resumes)
+    upstream = s3.upstream
+    return ResumingOrigin(
+        s3, policy, upstream.deadlines, tokens=upstream.retry_tokens, metrics=metrics
+    )
 
 
 def _cached(

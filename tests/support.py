@@ -149,14 +149,14 @@ async def persistent_origin(config: Config, **policy: Any) -> AsyncIterator[Resu
         **{
             "max_attempts": origin.max_attempts,
             "max_resumes": origin.max_resumes,
-            "answer_seconds": origin.response_seconds,
             "min_pause_seconds": 0.0,
             "max_pause_seconds": 0.0,
             **policy,
         }
     )
     async with opened_origin(config) as opened:
-        yield ResumingOrigin(opened.origin, rules, tokens=opened.origin.upstream.retry_tokens)
+        upstream = opened.origin.upstream
+        yield ResumingOrigin(opened.origin, rules, upstream.deadlines, tokens=upstream.retry_tokens)
 
 
 def open_descriptors() -> int:

@@ -9,11 +9,10 @@ is spent (:mod:`rangeserver.origin.attempts`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from rangeserver.errors import OriginError, OriginRecalled, OriginTimeout
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.attempts import Retries
 from rangeserver.origin.base import Opened, Origin, current_report
-from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.origin.pool import over_a_new_connection
 from rangeserver.origin.retrying import (
     OF_A_CONNECTION,
@@ -43,18 +42,22 @@ may keep it for that long. What is on its way is lost with a connection."""
 
 
 class ResumingOrigin:
-    """Repeats failed requests to ``inner`` and continues its broken bodies."""
+    """Repeats failed requests to ``inner`` and continues its broken bodies. All attempts at one
+    answer share one of ``deadlines``.
+    """
 
     def __init__(
         self,
         inner: Origin[bytes],
         policy: RetryPolicy,
+        deadlines: Deadlines,
         *,
         tokens: RetryTokens | None = None,
         uniform: Uniform = random.uniform,
         metrics: OriginMetrics | None = None,
     ) -> None:
         self.inner = inner
+        self._deadlines = deadlines
         self.retries = Retries(policy, tokens=tokens, metrics=metrics, uniform=uniform)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
@@ -154,10 +157,10 @@ class ResumingOrigin:
         failure: OriginError | None = None
         report = current_report()
         # One that has begun has the patience of its body, and is bound by each attempt's deadline.
-        seconds = None if report.begun else self.retries.policy.answer_seconds
-        until = asyncio.get_running_loop().time() + seconds if seconds is not None else None
+        deadline = None if report.begun else Deadline(self._deadlines)
         try:
-            async with answered_within(seconds):
+            with deadline or nullcontext():
+                until = deadline.passes if deadline is not None else None
                 while True:
                     try:
                         with over_a_new_connection(wanted=isinstance(failure, OF_A_CONNECTION)):
@@ -169,7 +172,7 @@ class ResumingOrigin:
         except TimeoutError:
             if failure is not None:
                 raise failure from None
-            msg = f"no answer within {seconds:g} s"
+            msg = f"no answer within {self._deadlines.seconds:g} s"
             raise OriginTimeout(msg) from None
         finally:
             # An error and a frame that it came through must not hold each other: with them they

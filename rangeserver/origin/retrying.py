@@ -113,13 +113,12 @@ def _price(error: OriginError) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Requests for one answer at most, resumes of a body in a row, seconds for an answer, and the
-    bounds of the pause before each attempt but the first, in seconds.
+    """Requests for one answer at most, resumes of a body in a row, and the bounds of the pause
+    before each attempt but the first, in seconds.
     """
 
     max_attempts: int
     max_resumes: int
-    answer_seconds: float
     min_pause_seconds: float = 0.05
     max_pause_seconds: float = 2.0
     turn_seconds: float = 30.0

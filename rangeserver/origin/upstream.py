@@ -24,7 +24,7 @@ from rangeserver.origin.base import is_read_ahead
 from rangeserver.origin.circuit import Circuit
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
-from rangeserver.origin.deadlines import answered_within, given_up_for_lateness
+from rangeserver.origin.deadlines import Deadline, Deadlines, given_up_for_lateness
 from rangeserver.origin.hedging import Lateness, Race
 from rangeserver.origin.identity import ANONYMOUS
 from rangeserver.origin.parameters import as_headers, standing_parameters
@@ -63,7 +63,9 @@ async def open_upstream(
             sender = PerObjectSender(
                 client, pool, current, sender, clock=time.monotonic, fields=fields
             )
-        yield Upstream(sender, config, pool=pool, metrics=metrics, credentials=credentials)
+        upstream = Upstream(sender, config, pool=pool, metrics=metrics, credentials=credentials)
+        stack.callback(upstream.deadlines.close)
+        yield upstream
 
 
 def _nobody() -> None:
@@ -87,7 +89,7 @@ class Upstream:
         self.slots = Slots(config.max_connections, config.pool_wait_seconds, metrics)
         self.circuit = Circuit(time.monotonic)
         self.retry_tokens = RetryTokens()
-        self._answer_seconds = config.response_seconds
+        self.deadlines = Deadlines(config.response_seconds)
         self._sender = sender
         self._credentials = credentials
         self._lateness = Lateness(config.hedge_percent, time.monotonic)
@@ -106,10 +108,10 @@ class Upstream:
         self.circuit.admit()
         slot = await self.slots.acquire()
         try:
-            async with answered_within(self._answer_seconds):
+            with Deadline(self.deadlines):
                 answer = await self._first_answer(ask, slot)
         except TimeoutError:
-            msg = f"no answer within {self._answer_seconds:g} s"
+            msg = f"no answer within {self.deadlines.seconds:g} s"
             raise OriginTimeout(msg) from None
         try:
             yield answer

@@ -64,7 +64,7 @@ class Exchange:
     finished: float | None = None
     response_begun: bool = False
     deadline: Deadline | None = None
-    """For the first byte, while it is waited for."""
+    """For the first byte, if one was set."""
     transport: asyncio.Transport | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +85,6 @@ class Exchange:
         self.response_begun = self.origin.begun = True
         if self.deadline is not None:
             self.deadline.lift()
-            self.deadline = None
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""

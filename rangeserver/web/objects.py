@@ -22,7 +22,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.origin.base import AtHand, Opened, Origin, Part, reporting
-from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
@@ -58,15 +58,15 @@ class _RefusedOnBelief(ObjectChanged):
 class MountedOrigin:
     """A bucket: where its objects come from, and what is decided about them.
 
-    ``prefix`` is what the origin puts before each key, ``response_seconds`` what a client waits at
-    most for the first byte, whatever is in between. ``at_hand`` is what can be had of its objects
-    without asking it, if anything can.
+    ``prefix`` is what the origin puts before each key, ``first_byte`` how long a client waits at
+    most for that, whatever is in between. ``at_hand`` is what can be had of its objects without
+    asking it, if anything can.
     """
 
     origin: Origin[Part]
     prefix: str
     rules: PlanRules
-    response_seconds: float
+    first_byte: Deadlines
     at_hand: AtHand | None = None
 
 
@@ -98,19 +98,24 @@ class ObjectHandler:
             conditions=conditions_of(request.headers),
             download=download_of(query),
         )
-        deadline = None
+        exchange.deadline = deadline = Deadline(mounted.first_byte)
+        sure = False
         try:
-            async with answered_within(mounted.response_seconds) as deadline:
-                exchange.deadline = deadline
-                with reporting(exchange.origin):
-                    return await self._answer_now(request, exchange, mounted, key, asked)
+            with deadline, reporting(exchange.origin):
+                for left in reversed(range(_VERSIONS_TRIED)):
+                    try:
+                        return await self._answer(request, exchange, mounted, key, asked, sure=sure)
+                    except ObjectChanged as error:
+                        # Raised only before the first byte, when all can still be decided anew.
+                        if not left:
+                            raise
+                        sure = isinstance(error, _RefusedOnBelief)
         except TimeoutError:
-            if deadline is None or not deadline.expired():
+            if not deadline.expired():
                 raise
-            msg = f"no first byte within {mounted.response_seconds:g} s"
+            msg = f"no first byte within {mounted.first_byte.seconds:g} s"
             raise OriginTimeout(msg) from None
-        finally:
-            exchange.deadline = None
+        raise AssertionError
 
     def find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
         """The mount that a key is below, and the key there. Raises :class:`ResponseError`."""
@@ -120,26 +125,6 @@ class ObjectHandler:
         mounted, rest = found
         check_length(rest, prefix=mounted.prefix)
         return mounted, ObjectKey(rest)
-
-    async def _answer_now(
-        self,
-        request: web.Request,
-        exchange: Exchange,
-        mounted: MountedOrigin,
-        key: ObjectKey,
-        asked: ObjectRequest,
-    ) -> web.StreamResponse:
-        """Answer by the version that is current when the first byte is sent."""
-        sure = False
-        for attempt in range(1, _VERSIONS_TRIED + 1):
-            try:
-                return await self._answer(request, exchange, mounted, key, asked, sure=sure)
-            except ObjectChanged as error:
-                # Raised only before the first byte, when all can still be decided anew.
-                if attempt == _VERSIONS_TRIED:
-                    raise
-                sure = isinstance(error, _RefusedOnBelief)
-        raise AssertionError
 
     async def _answer(
         self,

@@ -26,7 +26,7 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _LARGEST_PART = 90_000
 
-ONCE = RetryPolicy(max_attempts=1, max_resumes=0, answer_seconds=10.0, turn_seconds=0.0)
+ONCE = RetryPolicy(max_attempts=1, max_resumes=0, turn_seconds=0.0)
 """What fails is told at once."""
 
 

@@ -30,7 +30,6 @@ from tests.origin.clock import Clock
 POLICY = RetryPolicy(
     max_attempts=3,
     max_resumes=5,
-    answer_seconds=10.0,
     min_pause_seconds=0.0,
     max_pause_seconds=0.0,
     turn_seconds=30.0,
@@ -129,7 +128,7 @@ def test_without_resumes_an_origin_that_is_away_is_not_waited_for(
     clock: Clock, kind: type[OriginError], *, waits: bool
 ) -> None:
     """But for room that is: nothing broke."""
-    policy = RetryPolicy(3, 0, 10.0)
+    policy = RetryPolicy(3, 0)
     pause = Attempts(policy, lowest, clock).after(kind(), begun=True)
     assert (pause is not None) is waits
 
@@ -158,7 +157,7 @@ def test_the_first_byte_of_all_does(attempts: Attempts) -> None:
 
 def test_six_attempts_outlast_a_restart_of_some_seconds() -> None:
     """Whatever the dice say."""
-    attempts = Attempts(RetryPolicy(3, 6, 15.0), lowest)
+    attempts = Attempts(RetryPolicy(3, 6), lowest)
     refused = OriginUnreachable()
     refused.connecting = True
     pauses = [attempts.after(OriginBodyError(), begun=True)]
@@ -231,7 +230,7 @@ async def test_without_tokens_one_that_has_begun_waits_for_them() -> None:
 
 
 async def test_a_pause_that_ends_too_late_is_not_begun() -> None:
-    course = Course(RetryPolicy(3, 5, 10.0, min_pause_seconds=60.0, max_pause_seconds=60.0))
+    course = Course(RetryPolicy(3, 5, min_pause_seconds=60.0, max_pause_seconds=60.0))
     soon = asyncio.get_running_loop().time() + 10
     assert not await course.retries.another(FAILED, course.report, until=soon)
 

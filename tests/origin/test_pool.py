@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError
 
 from rangeserver.config import Config
 from rangeserver.origin.client import open_client
-from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.origin.pool import Pool, closed_on_failure, over_a_new_connection
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault
@@ -252,9 +252,8 @@ async def test_an_idle_connection_keeps_nothing_of_the_request_it_was_opened_for
     async def request(client: Any) -> None:
         held = Held()
         seen.append(weakref.ref(held))
-        async with answered_within(10.0):
-            with closed_on_failure():
-                await get(client, fake)
+        with Deadline(Deadlines(10.0)), closed_on_failure():
+            await get(client, fake)
         msg = "something else"
         raise RuntimeError(msg)
 

@@ -29,6 +29,7 @@ from rangeserver.errors import (
 from rangeserver.metrics import Metrics
 from rangeserver.origin.base import ReadReport, reporting
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
+from rangeserver.origin.deadlines import Deadlines
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import MAX_TOKENS, TOKENS_PER_SUCCESS, RetryPolicy
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
@@ -46,7 +47,6 @@ SPAN = ByteSpan(0, len(BODY))
 AT_ONCE = {
     "max_attempts": 3,
     "max_resumes": 3,
-    "answer_seconds": 10.0,
     "min_pause_seconds": 0.0,
     "max_pause_seconds": 0.0,
 }
@@ -55,13 +55,16 @@ AT_ONCE = {
 class Course:
     """An origin that repeats, and what is counted of it."""
 
-    def __init__(self, opened: OpenedOrigin, policy: Mapping[str, Any]) -> None:
+    def __init__(
+        self, opened: OpenedOrigin, policy: Mapping[str, Any], answer_seconds: float
+    ) -> None:
         self.opened = opened
         self._metrics = Metrics()
         self.tokens = opened.origin.upstream.retry_tokens
         self.origin = ResumingOrigin(
             opened.origin,
             RetryPolicy(**{**AT_ONCE, **policy}),
+            Deadlines(answer_seconds),
             tokens=self.tokens,
             metrics=self._metrics.origin,
         )
@@ -86,11 +89,15 @@ class Course:
 
 @asynccontextmanager
 async def course(
-    fake: FakeS3, origin: Mapping[str, Any] | None = None, **policy: Any
+    fake: FakeS3,
+    origin: Mapping[str, Any] | None = None,
+    *,
+    answer_seconds: float = 10.0,
+    **policy: Any,
 ) -> AsyncIterator[Course]:
     fake.put(KEY, BODY, etag='"v1"')
     async with opened_origin(config_for(fake, origin=origin)) as opened:
-        yield Course(opened, policy)
+        yield Course(opened, policy, answer_seconds)
 
 
 # --- which, and how often

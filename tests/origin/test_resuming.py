@@ -30,9 +30,7 @@ from tests.support import OpenedOrigin, config_for, eventually, opened_origin
 FILM = bytes(range(256)) * 12_288  # 3 MiB
 KEY = ObjectKey("film.mp4")
 WHOLE = ByteSpan(0, len(FILM))
-AT_ONCE = RetryPolicy(
-    max_attempts=1, max_resumes=3, answer_seconds=10, min_pause_seconds=0.0, max_pause_seconds=0.0
-)
+AT_ONCE = RetryPolicy(max_attempts=1, max_resumes=3, min_pause_seconds=0.0, max_pause_seconds=0.0)
 SHORTLY = {"idle_seconds": 0.3, "response_seconds": 10.0}
 
 
@@ -47,7 +45,7 @@ async def resuming(
     config: Config, policy: RetryPolicy = AT_ONCE
 ) -> AsyncIterator[tuple[ResumingOrigin, OpenedOrigin]]:
     async with opened_origin(config) as opened:
-        yield ResumingOrigin(opened.origin, policy), opened
+        yield ResumingOrigin(opened.origin, policy, opened.origin.upstream.deadlines), opened
 
 
 async def read(origin: ResumingOrigin, span: ByteSpan) -> tuple[bytes, OriginError | None]:
@@ -202,11 +200,9 @@ async def test_the_broken_connection_is_closed_before_the_next_is_opened(fake: F
 
 async def test_leaving_during_a_pause_leaves_nothing_open(fake: FakeS3, config: Config) -> None:
     fake.misbehave(faults.fin_after(1000), times=1)
-    patient = RetryPolicy(
-        max_attempts=1, max_resumes=3, answer_seconds=10, min_pause_seconds=60, max_pause_seconds=60
-    )
+    patient = RetryPolicy(max_attempts=1, max_resumes=3, min_pause_seconds=60, max_pause_seconds=60)
     async with opened_origin(config) as opened:
-        origin = ResumingOrigin(opened.origin, patient)
+        origin = ResumingOrigin(opened.origin, patient, opened.origin.upstream.deadlines)
         reading = asyncio.create_task(read(origin, WHOLE))
         await eventually(lambda: len(fake.seen("GET")) == 1 and fake.open_connections == 0)
         reading.cancel()
@@ -226,12 +222,13 @@ async def test_pauses_grow_at_random_within_their_bounds(fake: FakeS3, config: C
     policy = RetryPolicy(
         max_attempts=1,
         max_resumes=4,
-        answer_seconds=10,
         min_pause_seconds=0.001,
         max_pause_seconds=0.008,
     )
     async with opened_origin(config) as opened:
-        _, error = await read(ResumingOrigin(opened.origin, policy, uniform=longest), WHOLE)
+        deadlines = opened.origin.upstream.deadlines
+        origin = ResumingOrigin(opened.origin, policy, deadlines, uniform=longest)
+        _, error = await read(origin, WHOLE)
     assert isinstance(error, OriginBodyError)
     assert [low for low, _ in bounds] == [0.001] * 4
     assert [high for _, high in bounds] == pytest.approx([0.003, 0.009, 0.024, 0.024])

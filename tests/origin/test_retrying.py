@@ -123,9 +123,7 @@ def test_an_origin_that_fails_half_gets_a_tenth_more_at_most() -> None:
 
 # --- pauses
 
-POLICY = RetryPolicy(
-    max_attempts=9, max_resumes=9, answer_seconds=9, min_pause_seconds=0.05, max_pause_seconds=2.0
-)
+POLICY = RetryPolicy(max_attempts=9, max_resumes=9, min_pause_seconds=0.05, max_pause_seconds=2.0)
 
 
 def lowest(low: float, _: float) -> float:
@@ -164,7 +162,7 @@ def test_those_who_failed_together_come_back_apart() -> None:
 
 def test_an_origin_that_throttles_is_given_more_time() -> None:
     assert Pauses(POLICY, lowest).next(OriginThrottled()) == 0.5
-    short = RetryPolicy(9, 9, 9, min_pause_seconds=0.0, max_pause_seconds=0.1)
+    short = RetryPolicy(9, 9, min_pause_seconds=0.0, max_pause_seconds=0.1)
     assert Pauses(short, lowest).next(OriginThrottled()) == 0.1
 
 

@@ -24,7 +24,7 @@ from rangeserver.errors import (
 from rangeserver.metrics import Metrics
 from rangeserver.origin.asking import Ask
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW, MIN_PAUSE_SECONDS
-from rangeserver.origin.deadlines import answered_within
+from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.origin.upstream import Upstream, open_upstream
 from tests.exposition import scrape
 from tests.fakes import faults
@@ -243,9 +243,8 @@ async def test_a_deadline_in_a_race_leaves_nothing(fake: FakeS3, opened: Opener)
         course.everything_is_late(0.01, credit=20)
         fake.misbehave(faults.stall_after(BEFORE_HEADER))
         for _ in range(3):
-            with pytest.raises(TimeoutError):
-                async with answered_within(0.05):
-                    await course.get()
+            with pytest.raises(TimeoutError), Deadline(Deadlines(0.05)):
+                await course.get()
         await eventually(lambda: fake.open_connections == 0)
         assert course.hedges() == {"lost": 3}
 
@@ -336,9 +335,8 @@ async def test_a_silent_origin_is_left_alone(fake: FakeS3, opened: Opener) -> No
     async with opened(idle_seconds=10) as course:
         fake.misbehave(faults.stall_after(BEFORE_HEADER))
         for number in range(FAILURES_IN_A_ROW):
-            with pytest.raises(TimeoutError):
-                async with answered_within(0.05):
-                    await course.get(f"film {number}")
+            with pytest.raises(TimeoutError), Deadline(Deadlines(0.05)):
+                await course.get(f"film {number}")
         with pytest.raises(OriginSuspended):
             await course.get()
 
