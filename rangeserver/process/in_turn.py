@@ -12,11 +12,12 @@ import logging
 from typing import Any
 
 from aiohttp import EMPTY_PAYLOAD, hdrs, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import _ErrInfo
 
+from rangeserver.process.framing import end_is_certain, next_is_lost
 from rangeserver.process.intake import AHEAD_BYTES, END_OF_HEAD, HEAD_BYTES, Intake
 from rangeserver.web.at_once import AtOnce
 from rangeserver.web.direct_answer import DirectAnswer
@@ -136,8 +137,7 @@ class InTurn(web.RequestHandler):
         if self._intake.head_bytes <= HEAD_BYTES:
             self._feed(piece)
             return
-        error = LineTooLong(piece[:100], HEAD_BYTES)
-        self._messages.append((_ErrInfo(400, error, error.message), EMPTY_PAYLOAD))
+        self._messages.append(_bad_request(LineTooLong(piece[:100], HEAD_BYTES)))
         self._request_count += 1
         self._last = True
         self._head_is_whole()
@@ -159,10 +159,14 @@ class InTurn(web.RequestHandler):
             self._head_is_whole()
         self._intake.head_bytes = 0
         message, payload = self._messages[-1]
-        if payload is not EMPTY_PAYLOAD or isinstance(message, _ErrInfo):
-            self._note_what_follows()
-        elif self._at_once is not None and self._answered_at_once(message):
+        if (
+            payload is EMPTY_PAYLOAD
+            and self._at_once is not None
+            and not isinstance(message, _ErrInfo)
+            and self._answered_at_once(message)
+        ):
             return
+        self._note_what_follows()
         self._wake(waiter)
 
     def _feed_body(self, piece: bytes) -> None:
@@ -177,7 +181,12 @@ class InTurn(web.RequestHandler):
         message, payload = self._messages[-1]
         if isinstance(message, _ErrInfo):
             self._last = True
+        elif not end_is_certain(message):
+            self._messages[-1] = _bad_request(BadHttpMessage("its end is uncertain"))
+            self._last = True
         elif not payload.is_eof():
+            if next_is_lost(message):
+                self._messages[-1] = (message._replace(should_close=True), payload)
             self._await_body(message, payload)
 
     def _await_body(self, message: RawRequestMessage, payload: StreamReader) -> None:
@@ -296,3 +305,8 @@ class InTurn(web.RequestHandler):
 
     def _hear_nothing(self) -> None:
         self._deaf, self._idle = True, False
+
+
+def _bad_request(error: BadHttpMessage) -> tuple[_ErrInfo, StreamReader]:
+    """What aiohttp answers with 400, as if its parser had refused it."""
+    return _ErrInfo(400, error, error.message), EMPTY_PAYLOAD

@@ -63,6 +63,7 @@ class AtOnce:
             or message.should_close
             or message.upgrade
             or hdrs.EXPECT in headers
+            or hdrs.TRANSFER_ENCODING in headers
             or not host_is_sound(headers)
             or self._around.active.draining
         ):

@@ -17,6 +17,9 @@ HOST = b"Host: films.example\r\n"
 LINE = b"GET /film.mp4?" + MARK + b" HTTP/1.1\r\n"
 POST = b"POST /film.mp4?" + MARK + b" HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CONNECT = b"CONNECT films.example:80 HTTP/1.1\r\n" + HOST
+HIDDEN = LINE + HOST + b"\r\n"
+"""What others may take for a body, or for the next request."""
 TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + b"\x11" * 100 + MARK + b"\x22" * 89
 
 
@@ -96,6 +99,29 @@ ROWS = (
         "7-smuggling",
         "line feed in a chunk extension",
         POST + CHUNKED + b"\r\n5;x=\n\r\nhello\r\n0\r\n\r\n",
+    ),
+    Row("7-smuggling", "no coding", POST + b"Transfer-Encoding:\r\n\r\n" + HIDDEN),
+    Row(
+        "7-smuggling",
+        "no coding and a length",
+        POST + b"Transfer-Encoding: \r\nContent-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
+    ),
+    Row(
+        "7-smuggling",
+        "chunked in HTTP/1.0",
+        POST.replace(b"/1.1", b"/1.0")
+        + (b"Connection: keep-alive\r\n" + CHUNKED)
+        + (b"\r\n%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n"),
+    ),
+    Row(
+        "7-smuggling",
+        "CONNECT with a length",
+        CONNECT + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN,
+    ),
+    Row(
+        "7-smuggling",
+        "CONNECT with chunks",
+        CONNECT + CHUNKED + b"\r\n%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n",
     ),
     Row("7-fields", "folded", LINE + HOST + b"X-A: a\r\n " + MARK + b"\r\n\r\n"),
     Row("7-fields", "bare line feeds", LINE.replace(b"\r", b"") + b"Host: x\n\n"),

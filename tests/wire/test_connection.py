@@ -480,6 +480,20 @@ def test_a_request_behind_an_upgrade_that_is_not_accepted(impatient: Site, proto
         options(wire.read_answer("OPTIONS"))
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@covers("7-upgrade")
+def test_an_upgrade_with_a_chunked_body_is_the_last_request(impatient: Site, protocol: str) -> None:
+    """What lies behind it is lost, which its client is told instead of waiting for an answer."""
+    fields = ("Connection: Upgrade", f"Upgrade: {protocol}", "Transfer-Encoding: chunked")
+    upgrade = request("*", *fields, method="OPTIONS")
+    with Wire(impatient.address) as wire:
+        wire.send(upgrade + b"5\r\nhello\r\n0\r\n\r\n" + request("*", method="OPTIONS"))
+        answer = wire.read_answer("OPTIONS")
+        options(answer)
+        assert not answer.head.keeps_connection
+        wire.expect_end()
+
+
 @covers("7-garbage")
 def test_a_good_request_with_garbage_right_behind_it(impatient: Site) -> None:
     """What is no request changes nothing for the one before it."""
