@@ -7,13 +7,14 @@ SAY_VERSION := import sys; print(*sys.version_info[:3], sep=".")
 VERSION := $(shell $(PYTHON) -c '$(SAY_VERSION)')
 SOURCES := rangeserver tests $(wildcard bench)
 
-.PHONY: help demo test coverage check format lock clean
+.PHONY: help demo test test-all coverage check format lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo [VIDEO=file]  a page that plays and seeks sample videos, no AWS account needed"
-	@echo "make test               the tests"
-	@echo "make coverage           the tests, and how much of the code they run; fails below the floor"
+	@echo "make test               the tests, each case once"
+	@echo "make test-all           also what takes long, and each fault again and again"
+	@echo "make coverage           that, and how much of the code it runs; fails below the floor"
 	@echo "make check              formatting, lint, types, layering"
 	@echo "make format             fix formatting and what lint can fix"
 	@echo "make lock               renew the pinned requirements"
@@ -31,7 +32,11 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
 	$(BIN)/pytest -q -n 4 --dist worksteal $(ARGS)
 
+test-all: export TESTS = all
+test-all: test
+
 # Also of the commands and servers that tests start. The floor is in pyproject.toml.
+coverage: export TESTS = all
 coverage: export PYTHONDONTWRITEBYTECODE =
 coverage: $(VENV)/.dev
 	$(BIN)/coverage erase

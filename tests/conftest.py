@@ -15,6 +15,7 @@ from hypothesis import settings
 from tests.loops import FairLoop, FairUvloop, RealLoop, kernel_comes_last  # isort: split
 
 from rangeserver.sparing import Sparing
+from tests.amount import ALL
 from tests.chromium import EXECUTABLE, Page, chromium_page
 from tests.clients import cheap_clients, read_models
 from tests.fakes.s3 import FakeS3
@@ -44,6 +45,13 @@ def pytest_asyncio_loop_factories(
     mark = item.get_closest_marker("loops")
     names = mark.args if mark is not None else (USUAL_LOOPS.get(item.path.parent.name, "asyncio"),)
     return {name: LOOPS[name] for name in names}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    long = [] if ALL else [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
 
 
 def pytest_collection_finish() -> None:

@@ -69,6 +69,7 @@ def config_for(
                 "addressing_style": "path",
                 "max_attempts": 1,
                 "max_resumes": 0,
+                "hedge_percent": 0,
                 **(origin or {}),
             },
         }

@@ -68,7 +68,10 @@ def test_nothing_odd_gets_into_an_access_line(odd: str) -> None:
     assert json.loads(written(lambda: logs.log_access({**FIELDS, "key": odd}))[0])["key"] == odd
 
 
-def test_access_lines_beyond_the_queue_are_dropped_and_counted() -> None:
+def test_access_lines_beyond_the_queue_are_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rangeserver.logs._STOP_SECONDS", 60.0)  # it has much to write
     stream = GatedSink()
     with logging_to(LogConfig(), stream) as handler:
         for _ in range(QUEUE_RECORDS * 3):
@@ -162,7 +165,8 @@ class GatedSink(io.StringIO):
 
 
 @pytest.mark.fault("C12")
-def test_a_blocked_sink_drops_and_counts_and_never_blocks() -> None:
+def test_a_blocked_sink_drops_and_counts_and_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rangeserver.logs._STOP_SECONDS", 60.0)
     sink = GatedSink()
     surplus = 100
     with logging_to(LogConfig(), sink) as handler:

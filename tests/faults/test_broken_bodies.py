@@ -110,6 +110,7 @@ async def test_a02_reset_mid_body(fake: FakeS3, offset: int) -> None:
     await resumed_once(fake, faults.reset_after, offset)
 
 
+@pytest.mark.long
 async def test_a01_a02_repetitions(fake: FakeS3) -> None:
     """Fewer of them: each waits for the pause before its resume, and asks the origin twice."""
     breaks = itertools.cycle((faults.fin_after(1000), faults.reset_after(1000)))
@@ -137,6 +138,7 @@ async def test_a03_every_attempt_breaks(fake: FakeS3) -> None:
         watch.again(aborted, lambda _: BROKEN, **ALL_AT_ONCE)
 
 
+@pytest.mark.long
 async def test_a03_repetitions(fake: FakeS3) -> None:
     """Fewer of them: each waits for the pauses between its attempts."""
     async with watched(fake, origin={"max_resumes": 1}) as watch:

@@ -39,7 +39,7 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
     are tokens for it; then the origin sees each request once, and no more than were made.
     """
     clients = 60
-    async with watched(fake, origin={"response_seconds": 5.0}) as watch:
+    async with watched(fake, origin={"response_seconds": 30.0}) as watch:
         watch.put("film", FILM[:PROGRESS_BYTES])  # no more, or it would earn tokens as it comes
         fake.misbehave(faults.drip(FILM_PART, 0.15), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", goes_on=False))

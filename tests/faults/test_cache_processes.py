@@ -19,6 +19,7 @@ from rangeserver.cache.directory import Directory
 from rangeserver.cache.inspection import summarize
 from rangeserver.cache.tree import MARK
 from rangeserver.config import Config
+from tests.amount import ALL
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.forked import Forked, forked
@@ -35,9 +36,6 @@ MIB = 1 << 20
 BLOCK = 64 << 10
 FILM = random.Random(1).randbytes(8 * MIB + 777)
 OTHER = random.Random(2).randbytes(8 * MIB)
-
-FULL = os.environ.get("FAULTS") == "full"
-"""Whether to take the time for what the catalogue asks for, and not a part of it."""
 
 
 def settings(fake: FakeS3, directory: Path, ttl_seconds: float = 60) -> Config:
@@ -97,7 +95,7 @@ async def test_a_herd_at_several_processes(fake: FakeS3, tmp_path: Path, count: 
 
         async def viewer(number: int) -> None:
             port = servers[number % count].port
-            if FULL or number % 40 == 0:
+            if ALL or number % 40 == 0:
                 assert await is_exact(port, film)
                 return
             start = random.Random(number).randrange(len(film) - MIB)
@@ -285,7 +283,7 @@ async def test_c05_killed_again_and_again(fake: FakeS3, tmp_path: Path) -> None:
         fake.put(key, film)
     config = settings(fake, directory)
     cut_off = 0
-    for turn in range(200 if FULL else 24):
+    for turn in range(200 if ALL else 24):
         async with forked(config, tmp_path / "log") as server:
 
             async def viewer(server: Forked, key: str) -> bool:

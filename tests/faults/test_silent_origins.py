@@ -61,6 +61,7 @@ async def test_a06_stall_before_the_header(fake: FakeS3, method: str) -> None:
         )
 
 
+@pytest.mark.long
 async def test_a06_repetitions(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer of them: each waits for its deadline, for the circuit stays closed here."""
     monkeypatch.setattr("rangeserver.origin.circuit.FAILURES_IN_A_ROW", 10**6)

@@ -56,6 +56,7 @@ async def test_a11_failed_once(fake: FakeS3, method: str, status: int, code: str
         )
 
 
+@pytest.mark.long
 async def test_a11_repetitions(fake: FakeS3) -> None:
     """Fewer of them: each waits before it tries again, and retries have a budget."""
     async with watched(fake) as watch:
@@ -87,6 +88,7 @@ async def test_a12_access_denied(
         )
 
 
+@pytest.mark.long
 async def test_a12_repetitions(fake: FakeS3) -> None:
     async with watched(fake) as watch:
         await watch.leaves_no_memory(
@@ -225,6 +227,7 @@ async def test_a16_what_a_store_may_say_of_a_range(
         watch.again(served, lambda _: fault)
 
 
+@pytest.mark.long
 async def test_a16_repetitions(fake: FakeS3) -> None:
     async with watched(fake) as watch:
         await watch.leaves_no_memory(
@@ -249,6 +252,7 @@ async def test_a19_redirect(fake: FakeS3, method: str, status: int) -> None:
     assert elsewhere.requests == []
 
 
+@pytest.mark.long
 async def test_a19_repetitions(fake: FakeS3) -> None:
     async with FakeS3() as elsewhere, watched(fake) as watch:
         await watch.leaves_no_memory(
@@ -284,6 +288,7 @@ async def test_a20_metadata(fake: FakeS3, name: str) -> None:
         watch.again(served_or_refused, lambda _: fault)
 
 
+@pytest.mark.long
 async def test_a20_repetitions(fake: FakeS3) -> None:
     values = itertools.cycle(METADATA.values())
     async with watched(fake) as watch:

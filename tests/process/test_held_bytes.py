@@ -19,7 +19,7 @@ from tests.fakes.s3 import FakeS3
 from tests.faults.memory import resident_bytes
 from tests.support import RawClient, config_for, eventually, running_app
 
-CONNECTIONS = 20
+CONNECTIONS = 8
 FILM = bytes(5 << 20)
 """More than the sockets take."""
 
