@@ -83,7 +83,9 @@ def opened(request: pytest.FixtureRequest, fake: FakeS3) -> Opener:
 
     @asynccontextmanager
     async def open_(**origin: Any) -> AsyncIterator[Course]:
-        config = config_for(fake, origin={"signing": request.param, **origin}).origin
+        config = config_for(
+            fake, origin={"signing": request.param, "hedge_percent": 2.0, **origin}
+        ).origin
         metrics = Metrics()
         async with open_upstream(config, metrics.origin) as upstream:
             course = Course(upstream, metrics)
