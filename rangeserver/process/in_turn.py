@@ -106,6 +106,13 @@ class InTurn(web.RequestHandler):
             self._held_back = True
             self._pause_transport_reading()
 
+    def _hear_on(self) -> None:
+        """Read on, if what was read is not too much any more."""
+        if self._held_back and len(self._intake.ahead) < AHEAD_BYTES:
+            self._held_back = False
+            if not self._reading_paused:
+                self._resume_transport_reading()
+
     def _resume_transport_reading(self) -> None:
         """Aiohttp wants to read on."""
         if not self._held_back:
@@ -127,10 +134,7 @@ class InTurn(web.RequestHandler):
             self._idle = True
             if self._ends:
                 self._end()
-        if self._held_back and len(self._intake.ahead) < AHEAD_BYTES:
-            self._held_back = False
-            if not self._reading_paused:
-                self._resume_transport_reading()
+        self._hear_on()
 
     def _take(self, data: bytes) -> None:
         piece = self._intake.cut(data)
@@ -197,6 +201,7 @@ class InTurn(web.RequestHandler):
         if not intake.ahead:
             return
         self._feed_body(intake.cut_body(intake.take_ahead()))
+        self._hear_on()
         if self._last and len(self._messages) == 2:  # it is not even a request
             self._messages.popleft()
             self._request_count -= 1

@@ -68,7 +68,10 @@ class Site:
 
 @contextmanager
 def site(
-    *, server: Mapping[str, Any] | None = None, origin: Mapping[str, Any] | None = None
+    *,
+    server: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
 ) -> Iterator[Site]:
     """Serve until the block is left, with the product's own event loop."""
     started: SimpleQueue[Site | BaseException] = SimpleQueue()
@@ -79,7 +82,7 @@ def site(
         loop_and_stop.append((asyncio.get_running_loop(), stop))
         finished: SimpleQueue[Exchange] = SimpleQueue()
         async with FakeS3() as fake:
-            config = config_for(fake, server=server, origin=origin)
+            config = config_for(fake, server=server, origin=origin, cache=cache)
             async with running_app(config, observers=[finished.put]) as running:
                 started.put(Site(fake, running, finished))
                 await stop.wait()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +197,34 @@ def test_a_body_is_consumed_and_means_nothing(
             case _:
                 check_error(answer, 405, "method_not_allowed")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.fault("B7", "B8")
+@pytest.mark.parametrize("cached", [True, False], ids=["cache", "no_cache"])
+@pytest.mark.parametrize("piece", [0, 1400])
+@covers("7-pipelining", "7-request-body")
+def test_pipelined_requests_with_bodies_are_all_answered(
+    films: Site, tmp_path: Path, piece: int, *, cached: bool
+) -> None:
+    """More of them than aiohttp queues: it reads no body behind those, and waits for its end."""
+    bodies = [("Content-Length: 20000", b"x" * 20_000), *BODIES]
+    messages = [
+        request(TARGET, field, "Range: bytes=0-9", body=body)
+        for field, body in random.Random(piece).choices(bodies, k=100)
+    ]
+    stream = b"".join(messages)
+    with ExitStack() as stack:
+        if cached:
+            cache = {"enabled": True, "directory": str(tmp_path), "min_free_bytes": 0}
+            films = stack.enter_context(site(cache={**cache, "ttl_seconds": 60}))
+            put_film(films.origin)
+        wire = stack.enter_context(Wire(films.address))
+        for start in range(0, len(stream), piece or len(stream)):
+            wire.send(stream[start : start + (piece or len(stream))])
+        for _ in messages:
+            check_film(wire.read_answer(), Part(0, 10))
+        wire.finish_sending()
+        wire.expect_end()
 
 
 @covers("7-content-length")
