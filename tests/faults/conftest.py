@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import DefaultResolver
 
 from tests.faults.invariants import USUALLY
 from tests.faults.logs import SECRET_KEY, SESSION_TOKEN
+from tests.faults.names import Names
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +28,16 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
         USUALLY["cache"] = {"block_bytes": 4 << 20, "ttl_seconds": 0}
     yield request.param
     USUALLY["cache"] = None
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    names = Names()
+
+    async def resolve(
+        resolver: object, host: str, port: int = 0, family: int = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return await names.resolve(resolver, host, port, family)
+
+    monkeypatch.setattr(DefaultResolver, "resolve", resolve)
+    return names

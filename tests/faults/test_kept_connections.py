@@ -1,8 +1,11 @@
-"""Connections to the origin on which more comes than was asked for."""
+"""Connections to the origin that are kept: how many, how long, and those on which more comes than
+was asked for.
+"""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
-from tests.support import eventually
+from tests.support import RawClient, config_for, eventually, running_app
 
 FILM = random.Random(1).randbytes(300_000)
 ROUNDS = 10
@@ -112,4 +115,61 @@ async def test_a_first_answer_that_is_none_is_not_asked_for_again(fake: FakeS3) 
         assert (received.status, received.error_code) == (502, "origin_protocol_error")
         assert len(fake.requests) == 1
         fake.behave()
+        watch.again(missing_then_film)
+
+
+# --- how many are kept, and how long
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("cache", CACHES, ids=["past", "cached"])
+async def test_no_more_are_kept_than_may_be_used_of_all_hosts_together(
+    fake: FakeS3, tmp_path: Path, cache: dict[str, Any] | None
+) -> None:
+    """With virtual-hosted addressing each bucket is a host; for another one's connection goes that
+    which waits for longest.
+    """
+    buckets = [f"bucket{number}" for number in range(5)]
+    origin = {
+        "endpoint_url": f"http://origin.test:{fake.port}",
+        "addressing_style": "virtual",
+        "max_connections": 2,
+    }
+    if cache is not None:
+        cache = {**cache, "enabled": True, "directory": str(tmp_path), "min_free_bytes": 0}
+    config = config_for(fake, origin=origin, cache=cache)
+    mounts = [{"path": f"/{bucket}/", "bucket": bucket} for bucket in buckets]
+    config = type(config).model_validate({**config.model_dump(), "mounts": mounts})
+    fake.put("film", FILM)
+    opened: list[int] = []
+    fake.on_request = lambda _: opened.append(fake.open_connections)
+    async with running_app(config) as app, await RawClient.connect(app.port) as client:
+
+        async def get(bucket: str) -> None:
+            # The fake's own bucket stands in the key, for it is not in the path otherwise.
+            response = await client.get(f"/{bucket}/{fake.bucket}/film")
+            assert (response.status, response.body == FILM) == (200, True)
+            await eventually(lambda: app.idle == fake.open_connections <= 2)
+
+        for bucket in buckets:
+            await get(bucket)
+        assert len({seen.headers["host"] for seen in fake.requests}) == len(buckets)
+        assert max(opened) <= 3  # one may be about to go
+        kept = fake._connections.copy()
+        assert len(kept) == 2
+        for bucket in buckets[-2:]:
+            await get(bucket)
+        assert fake._connections == kept
+
+
+@pytest.mark.parametrize("cache", CACHES, ids=["past", "cached"])
+async def test_none_is_kept_for_longer_than_a_read_may_take(
+    fake: FakeS3, cache: dict[str, Any] | None
+) -> None:
+    """The origin would be first to close it, perhaps as the next request comes."""
+    async with watched(fake, origin={"idle_seconds": 0.5}, cache=cache) as watch:
+        watch.put("film", FILM)
+        assert (await watch.get("/film", goes_on=False)).body == FILM
+        await eventually(lambda: watch.app.idle == fake.open_connections == 1)
+        await eventually(lambda: fake.open_connections == 0)
         watch.again(missing_then_film)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import TCPConnector
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import DefaultResolver
 
 from rangeserver.app import METRICS
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW, MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS
@@ -22,6 +19,7 @@ from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import DEADLINES, Watch, watched
 from tests.faults.leaks import PER_ROUND
+from tests.faults.names import Names
 from tests.faults.repeating import ALL_AT_ONCE, SILENT, Once, refused, served
 from tests.faults.responses import Received
 from tests.support import close_idle_connections, eventually
@@ -172,49 +170,6 @@ async def test_a07_connections_that_are_taken_and_dropped(fake: FakeS3) -> None:
             keeps_circuit_closed=True,
             **ALL_AT_ONCE,
         )
-
-
-class Names:
-    """A resolver of one name, whose answers a test decides."""
-
-    def __init__(self) -> None:
-        self.address: str | None = "127.0.0.1"
-        self.answering = asyncio.Event()
-        self.answering.set()
-
-    @asynccontextmanager
-    async def unknown(self) -> AsyncIterator[None]:
-        """There is no such name."""
-        self.address = None
-        try:
-            yield
-        finally:
-            self.address = "127.0.0.1"
-
-    async def resolve(
-        self, _: object, host: str, port: int = 0, family: int = socket.AF_INET
-    ) -> list[ResolveResult]:
-        await self.answering.wait()
-        if self.address is None:
-            raise OSError(socket.EAI_NONAME, "Name or service not known")
-        return [
-            ResolveResult(
-                hostname=host, host=self.address, port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    names = Names()
-
-    async def resolve(
-        resolver: object, host: str, port: int = 0, family: int = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return await names.resolve(resolver, host, port, family)
-
-    monkeypatch.setattr(DefaultResolver, "resolve", resolve)
-    return names
 
 
 def forget_names(watch: Watch) -> None:
