@@ -171,6 +171,10 @@ class AtHand(Holding, Protocol):
         """The facts of the current version, if they are believed now."""
         ...
 
+    def told(self, facts: ObjectFacts) -> None:
+        """An answer is made of known facts alone."""
+        ...
+
 
 class Reads(Protocol[P]):
     """Where bytes of a version come from that is known."""

@@ -135,9 +135,13 @@ class KnownFacts(Generic[P]):
         """Bytes of an object whose facts are known, if all of them are at hand."""
         held = self._holding.held(facts, span, report) if self._holding is not None else None
         if held is not None:
-            self._known.move_to_end(facts.key)
-            self._metrics.facts("known")
+            self.told(facts)
         return held
+
+    def told(self, facts: ObjectFacts) -> None:
+        """An answer was made of facts that are known."""
+        self._known.move_to_end(facts.key)
+        self._metrics.facts("known")
 
     def forget(self, facts: ObjectFacts) -> None:
         """Believe no longer that a version is current."""

@@ -78,12 +78,6 @@ def range_applies(conditions: Conditions, facts: ObjectFacts, *, now: int) -> bo
     return now - date >= 1
 
 
-def change_nothing(conditions: Conditions, facts: ObjectFacts, *, now: int) -> bool:
-    """Whether the answer is the one to the same request without any condition."""
-    proceeds = evaluate(conditions, facts, now=now) is Verdict.PROCEED
-    return proceeds and range_applies(conditions, facts, now=now)
-
-
 def _if_match(lines: Values, facts: ObjectFacts) -> bool:
     value = ", ".join(lines)
     if value.strip() == "*":

@@ -1,4 +1,5 @@
-"""Answers that need no waiting: bytes of the cache, whose version is known, to one who takes them.
+"""Answers that need no waiting: a head alone about a version that is known, or with it bytes of the
+cache, to one who takes them.
 
 What a request costs otherwise is mostly its way there: a task, a request object, contexts that may
 have to wait. Most requests for a film that is watched find all they need in memory. These are
@@ -17,9 +18,9 @@ from aiohttp.http_parser import RawRequestMessage
 from rangeserver.errors import ResponseError
 from rangeserver.origin.base import AtHand
 from rangeserver.protocol.object_keys import object_key, split_target
-from rangeserver.protocol.preconditions import change_nothing
+from rangeserver.protocol.preconditions import Conditions, Verdict, evaluate, range_applies
 from rangeserver.protocol.ranges import ByteSpan, plain_span
-from rangeserver.protocol.representation import ObjectKey
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.web.direct_answer import Around, DirectAnswer
 from rangeserver.web.exchange import new_exchange
 from rangeserver.web.flush import Client
@@ -38,7 +39,9 @@ _CONDITIONS = (
     hdrs.IF_UNMODIFIED_SINCE,
 )
 
+_METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)
 _NO_RANGE: list[str] = []
+_NO_SPAN = ByteSpan(0, 0)
 
 
 class AtOnce:
@@ -58,7 +61,7 @@ class AtOnce:
         """
         headers = message.headers
         if (
-            message.method != hdrs.METH_GET
+            message.method not in _METHODS
             or message.version != HttpVersion11
             or message.should_close
             or message.upgrade
@@ -73,11 +76,13 @@ class AtOnce:
         if target is None or prepared is None:
             return None
         facts = prepared.facts
+        verdict = Verdict.PROCEED
         for name in _CONDITIONS:
             if name in headers:
-                if not change_nothing(conditions_of(headers), facts, now=prepared.now):
-                    return None
+                verdict = _verdict(conditions_of(headers), facts, prepared.now)
                 break
+        if message.method == hdrs.METH_HEAD or verdict is not Verdict.PROCEED:
+            return self._head_alone(message, client, peer, target, prepared, verdict)
         ranges = headers.getall(hdrs.RANGE, _NO_RANGE)
         span = ByteSpan(0, facts.size) if not ranges else plain_span(ranges[0], facts.size)
         if span is None or len(ranges) > 1:
@@ -100,6 +105,33 @@ class AtOnce:
         answer = DirectAnswer(self._around, client, exchange, target.origin, facts, span, held)
         return answer, head
 
+    def _head_alone(
+        self,
+        message: RawRequestMessage,
+        client: Client,
+        peer: str,
+        target: _Target,
+        prepared: PreparedHead,
+        verdict: Verdict,
+    ) -> tuple[DirectAnswer, bytes] | None:
+        """The same where no body follows."""
+        if verdict is Verdict.FAILED:
+            return None
+        facts = prepared.facts
+        exchange = new_exchange(message.headers, message.method, peer, client.transport)
+        exchange.key = target.logged
+        exchange.from_object = True
+        if verdict is Verdict.NOT_MODIFIED:
+            exchange.status = 304
+            head = prepared.not_modified(exchange.request_id)
+        else:
+            exchange.status = 200
+            head = prepared.whole(exchange.request_id)
+        target.at_hand.told(facts)
+        self._targets.move_to_end(message.path)
+        answer = DirectAnswer(self._around, client, exchange, target.origin, facts, _NO_SPAN, None)
+        return answer, head
+
     def _find(self, path: str) -> _Target | None:
         """What a request target means, if that is an object of which something may be at hand."""
         try:
@@ -112,6 +144,16 @@ class AtOnce:
         if len(self._targets) > _TARGETS:
             self._targets.popitem(last=False)
         return target
+
+
+def _verdict(conditions: Conditions, facts: ObjectFacts, now: int) -> Verdict:
+    """What is decided at once; ``FAILED`` is left to others, and so is a range that is to be
+    ignored.
+    """
+    verdict = evaluate(conditions, facts, now=now)
+    if verdict is Verdict.PROCEED and not range_applies(conditions, facts, now=now):
+        return Verdict.FAILED
+    return verdict
 
 
 class _Target:

@@ -34,7 +34,9 @@ class Around:
 
 
 class DirectAnswer:
-    """The way of one response out. ``over`` is called once, when all is sent or nothing more is."""
+    """The way of one response out, of a head alone without ``held``. ``over`` is called once, when
+    all is sent or nothing more is.
+    """
 
     __slots__ = (
         *("_around", "_client", "_descriptor", "_facts", "_handed_over", "_held"),
@@ -49,7 +51,7 @@ class DirectAnswer:
         origin: Origin[Part],
         facts: ObjectFacts,
         span: ByteSpan,
-        held: Held,
+        held: Held | None,
     ) -> None:
         self._around = around
         self._client = client
@@ -69,12 +71,15 @@ class DirectAnswer:
         self._descriptor = descriptor
         self._over = over
         self.exchange.response_begun = True
-        head = send_now(descriptor, head)
+        head = send_now(descriptor, head, more=self._held is not None)
         if head:
             self.exchange.origin.cached = 0  # nothing of it has been used
             self._hand_over(head)
             return
-        self._take()
+        if self._held is None:
+            self._end(Outcome.COMPLETE)
+            return
+        self._take(self._held)
         self._go_on()
 
     def client_left(self) -> None:
@@ -85,8 +90,8 @@ class DirectAnswer:
         self._around.relay.room.forget(self._descriptor, self._go_on)
         self._end(Outcome.CLIENT_GONE)
 
-    def _take(self) -> None:
-        part = self._held.slice
+    def _take(self, held: Held) -> None:
+        part = held.slice
         self.exchange.bytes_sent += part.length
         self.exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
         self._push = Push(self._transport, self._descriptor, self.exchange, part)
@@ -103,10 +108,11 @@ class DirectAnswer:
                 if exchange.bytes_sent == exchange.bytes_promised:
                     self._end(Outcome.COMPLETE)
                     return
+                assert self._held is not None
                 if not self._held.advance():
                     self._hand_over(b"")
                     return
-                self._take()
+                self._take(self._held)
         except ConnectionError:
             exchange.abort(Outcome.CLIENT_GONE)
             self._end(Outcome.CLIENT_GONE)
@@ -161,7 +167,7 @@ class DirectAnswer:
         exchange.finished = time.monotonic()
         if outcome is Outcome.COMPLETE and exchange.first_byte is None:
             exchange.first_byte = exchange.finished
-        if not self._handed_over:
+        if self._held is not None and not self._handed_over:
             self._held.was_read()
         if self._waits:
             self._around.relay.watch.end(exchange)

@@ -26,20 +26,22 @@ _SOME_ID = "0"
 
 
 class PreparedHead:
-    """The heads of unconditional answers, in HTTP/1.1 on a connection that goes on, about a version
-    that has ``facts``: to a GET of all of it or of one span, within the second ``now``.
+    """The heads of answers, in HTTP/1.1 on a connection that goes on, about a version that has
+    ``facts``: of all of it, of one span, and to one who has it, within the second ``now``.
     """
 
-    __slots__ = ("_part", "_whole", "facts", "now")
+    __slots__ = ("_age", "_not_modified", "_part", "_whole", "facts", "now")
 
     def __init__(
         self, facts: ObjectFacts, rules: PlanRules, download: str | None, *, now: int, age: int
     ) -> None:
         self.facts = facts
         self.now = now
-        whole = _plan(facts, rules, download, (), now, age)
+        self._age = age
+        self._not_modified: str | None = None
+        whole = _plan(facts, rules, download, Conditions(), now, age)
         self._whole = _left_open(whole, {})
-        sample = _plan(facts, rules, download, ("bytes=0-0",), now, age)
+        sample = _plan(facts, rules, download, Conditions(range=("bytes=0-0",)), now, age)
         ranged = f"bytes %d-%d/{facts.size}"
         self._part = _left_open(sample, {hdrs.CONTENT_RANGE: ranged, hdrs.CONTENT_LENGTH: "%d"})
 
@@ -52,16 +54,24 @@ class PreparedHead:
         start, stop = span.start, span.stop
         return (self._part % (request_id, start, stop - 1, stop - start)).encode()
 
+    def not_modified(self, request_id: str) -> bytes:
+        """The head of the answer that says that it is still the same."""
+        if self._not_modified is None:  # few ask for it, and each makes it but once a second
+            known = Conditions(if_none_match=("*",))
+            plan = _plan(self.facts, PlanRules(1, ()), None, known, self.now, self._age)
+            self._not_modified = _left_open(plan, {})
+        return (self._not_modified % request_id).encode()
+
 
 def _plan(
     facts: ObjectFacts,
     rules: PlanRules,
     download: str | None,
-    ranges: tuple[str, ...],
+    conditions: Conditions,
     now: int,
     age: int,
 ) -> ResponsePlan:
-    request = ObjectRequest("GET", Conditions(range=ranges), download)
+    request = ObjectRequest("GET", conditions, download)
     return plan_response(request, facts, rules, now=now, age=age, new_boundary=str)
 
 

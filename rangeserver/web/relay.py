@@ -67,10 +67,10 @@ class Relay:
         rest: Opened[Part],
     ) -> None:
         """Send the rest of a response that was begun otherwise: ``head``, what is left of its head,
-        and the span of ``rest``. Ends and raises as a call does.
+        and the span of ``rest``, if there is any. Ends and raises as a call does.
         """
         sender = Sender(client, exchange, self.room, head)
-        await self._send(sender, exchange, (rest.span,), origin, rest)
+        await self._send(sender, exchange, (rest.span,) if rest.span.length else (), origin, rest)
 
     async def _send(
         self,

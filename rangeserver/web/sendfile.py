@@ -122,7 +122,7 @@ async def send_slice(
             return await _by_copying(client, transport, part, exchange)
         target = transport.get_extra_info("socket").fileno()
         if head and not transport.get_write_buffer_size():
-            head = send_now(target, head)
+            head = send_now(target, head, more=True)
         if head:
             transport.write(head)
         await flush(client)
@@ -197,16 +197,18 @@ class Push:
 _send = ctypes.PyDLL(None).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
-_MORE_COMES = getattr(socket, "MSG_MORE", 0) | socket.MSG_DONTWAIT
+_NO_MORE = int(socket.MSG_DONTWAIT)  # flags of the enumeration are slow
+_MORE_COMES = _NO_MORE | int(getattr(socket, "MSG_MORE", 0))
 
 
-def send_now(descriptor: int, data: bytes) -> bytes:
-    """Send in the same packet as what is sent next; the bytes that the socket did not take.
+def send_now(descriptor: int, data: bytes, *, more: bool) -> bytes:
+    """Send, in the same packet as what is sent next if there is ``more``; the bytes that the socket
+    did not take.
 
     Called where the socket of the transport is known by its number alone, which Python's own
     sockets cannot be made of without owning it. An error will be met again by what comes next.
     """
-    sent = _send(descriptor, data, len(data), _MORE_COMES)
+    sent = _send(descriptor, data, len(data), _MORE_COMES if more else _NO_MORE)
     return data[max(sent, 0) :]
 
 

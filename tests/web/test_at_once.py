@@ -168,6 +168,24 @@ AT_ONCE_ANSWERED = {
     "many bytes": (asking("/film.mp4", Range="bytes=3-9999999"), FILM[3:10_000_000]),
 }
 
+HEADS_ALONE = {
+    "head": asking(method="HEAD"),
+    "head, whatever range": asking(method="HEAD", Range="bytes=5-4"),
+    "head, several ranges": asking(method="HEAD", Range="bytes=0-0,5000-5001"),
+    "head of a download": asking("/small.ts?download=a%25b.ts", method="HEAD"),
+    "head, conditions that hold": asking(method="HEAD", If_Match=ETAG, If_Range=ETAG),
+    "head, if-none-match": asking(method="HEAD", If_None_Match=ETAG),
+    "if-none-match": asking(If_None_Match="*"),
+    "if-none-match of this version": asking(If_None_Match=ETAG, Range="bytes=0-1"),
+    "if-none-match, one of several": asking(If_None_Match=f'"other", W/{ETAG}'),
+    "if-none-match, whatever if-range": asking(
+        If_None_Match=ETAG, If_Range='"other"', Range="bytes=0-1"
+    ),
+    "if-none-match of a download": asking("/small.ts?download", If_None_Match=ETAG),
+    "if-modified-since": asking(If_Modified_Since="Wed, 25 Nov 2099 00:00:00 GMT"),
+    "if-modified-since the date": asking(If_Modified_Since=MODIFIED),
+}
+
 USUALLY_ANSWERED = {
     "a suffix": asking(Range="bytes=-5"),
     "several": asking(Range="bytes=0-0,5000-5001"),
@@ -183,13 +201,12 @@ USUALLY_ANSWERED = {
     "if-range and a reversed range": asking(Range="bytes=9-3", If_Range=ETAG),
     "if-match": asking(If_Match='"other"'),
     "if-match, one of two false": asking(If_Match='"other"', If_Unmodified_Since=MODIFIED),
-    "if-none-match": asking(If_None_Match="*"),
-    "if-none-match of this version": asking(If_None_Match=ETAG, Range="bytes=0-1"),
-    "if-modified-since": asking(If_Modified_Since="Wed, 25 Nov 2099 00:00:00 GMT"),
+    "if-match before if-none-match": asking(If_Match='"other"', If_None_Match=ETAG),
     "if-unmodified-since": asking(If_Unmodified_Since="Wed, 25 Nov 2009 00:00:00 GMT"),
     "expect": asking(Expect="100-continue"),
     "expect nothing known": asking(Expect="more"),
-    "head": asking(method="HEAD"),
+    "head, if-match": asking(method="HEAD", If_Match='"other"'),
+    "head of nothing": asking("/other.ts", method="HEAD"),
     "options": asking(method="OPTIONS"),
     "post": asking(method="POST"),
     "close": asking(Connection="close"),
@@ -213,6 +230,38 @@ async def test_what_is_answered_at_once_is_what_is_usually_answered(site: Site) 
             told.request_id, told.started, told.finished, told.first_byte = "", 0.0, 0.0, 0.0
         assert at_once.fields() == usual.fields(), name
         assert (at_once.source, at_once.content_range) == ("cache", usual.content_range), name
+
+
+async def test_heads_alone_are_those_that_are_usually_sent(site: Site) -> None:
+    for name, request in HEADS_ALONE.items():
+        site.finished.clear()
+        assert await both_ways(site, request) == (b"", True), name
+        await eventually(lambda: len(site.finished) == 2)
+        usual, at_once = site.finished
+        for told in (usual, at_once):
+            told.request_id, told.started, told.finished, told.first_byte = "", 0.0, 0.0, 0.0
+        assert at_once.fields() == usual.fields(), name
+
+
+async def test_a_head_alone_that_does_not_fit_is_sent_with_patience(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sends_little(descriptor: int, data: bytes, *, more: bool) -> bytes:
+        assert not more
+        return real(descriptor, data[:10], more=more) + data[10:]
+
+    real = sendfile.send_now
+    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", sends_little)
+    async with await site.client() as client:
+        for _ in range(3):
+            response = await client.get("/small.ts", method="HEAD")
+            assert (response.status, response.headers["content-length"]) == (200, str(len(SMALL)))
+            response = await client.get("/small.ts", If_None_Match=ETAG)
+            assert response.status == 304
+        assert (await client.get("/small.ts", Range="bytes=-5")).body == SMALL[-5:]
+    assert site.decisions == [*[True] * 6, False]
+    await eventually(lambda: len(site.finished) == 7)
+    assert {each.outcome for each in site.finished} == {Outcome.COMPLETE}
 
 
 async def test_what_is_out_of_the_ordinary_goes_the_usual_way(site: Site) -> None:
@@ -482,8 +531,8 @@ async def test_one_who_leaves_while_the_rest_is_fetched(site: Site) -> None:
 async def test_a_head_that_does_not_fit_is_sent_with_patience(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sends_little(descriptor: int, data: bytes) -> bytes:
-        return real(descriptor, data[:10]) + data[10:]
+    def sends_little(descriptor: int, data: bytes, *, more: bool) -> bytes:
+        return real(descriptor, data[:10], more=more) + data[10:]
 
     real = sendfile.send_now
     monkeypatch.setattr("rangeserver.web.direct_answer.send_now", sends_little)
@@ -627,7 +676,7 @@ async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Relay, "go_on", hangs)
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data: data)
+    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data, **__: data)
     async with await site.client() as client:
         await client.send(asking())
         await eventually(lambda: len(site.app.active) == 1)
@@ -639,7 +688,7 @@ async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
 async def test_one_who_leaves_before_the_task_has_its_first_turn(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data: data)
+    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data, **__: data)
     async with await site.client(usual=True) as client:
         assert (await client.get("/small.ts")).body == SMALL
         await eventually(lambda: len(site.finished) == 1)

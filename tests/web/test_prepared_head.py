@@ -45,4 +45,9 @@ def test_a_head_is_that_of_the_plan(
     plan = plan_response(request, facts, rules, now=NOW, age=7, new_boundary=str)
     head = head_of("some-id", plan, HttpVersion11, keep_alive=True)
     prepared = PreparedHead(facts, rules, download, now=NOW, age=7)
+    known = ObjectRequest("GET", Conditions(if_none_match=(facts.etag,)), download)
+    same = plan_response(known, facts, rules, now=NOW, age=7, new_boundary=str)
+    assert prepared.not_modified("some-id") == head_of(
+        "some-id", same, HttpVersion11, keep_alive=True
+    )
     assert (prepared.whole("some-id") if span is None else prepared.part("some-id", span)) == head
