@@ -231,7 +231,11 @@ class CacheFile:
         locks.unlock(self._descriptor, start, (run[1] - run[0]) * RECORD_BYTES)
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Write bytes of the object at their place. Raises ``OSError``."""
+        """Write bytes of the object at their place. Raises ``OSError``, also if somebody has cut
+        the file: it is given up, for behind the cut it would have its length again, and a hole.
+        """
+        if os.fstat(self._descriptor).st_size != self.layout.file_bytes and not self.gone:
+            self.give_up()
         write_all(self._descriptor, data, self.layout.data_offset + offset)
 
     def record(self, block: int, checksum: int) -> None:

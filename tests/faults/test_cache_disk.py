@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache.blocks import Layout
+from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
 from tests.faults.responses import Received
@@ -283,6 +284,27 @@ async def test_c03_cut_short_while_it_is_sent(fake: FakeS3, tmp_path: Path) -> N
             response = await client.response()
             assert (response.complete, response.body == film) == (True, True)
         await whole(watch)
+
+
+async def test_c03_cut_short_while_it_is_fetched(fake: FakeS3, tmp_path: Path) -> None:
+    """What is written behind the cut would make the file as long as before, with a hole in it."""
+    async with watched(fake, cache=kept(tmp_path)) as watch:
+        watch.put("film", FILM)
+        begun = await watch.get("/film", Range=f"bytes=0-{2 * MIB - 1}")
+        assert (begun.status, begun.complete) == (206, True)
+        fake.misbehave(faults.stall_after(0), key="film")
+        async with await RawClient.connect(watch.app.port) as client:
+            await client.ask("/film", Range=f"bytes={2 * MIB}-")
+            watch.asked += 1
+            await eventually(lambda: fake.stalled > 0)
+            os.truncate(the_file(tmp_path), LAYOUT.data_offset)
+            fake.behave()
+            fake.release()
+            response = await client.response()
+            assert (response.complete, response.body) == (True, FILM[2 * MIB :])
+        for _ in range(2):
+            await whole(watch)
+        assert watch.cache.may_write()
 
 
 async def test_c03_the_directory_is_removed(
