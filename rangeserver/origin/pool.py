@@ -57,16 +57,21 @@ def closed_on_failure() -> Iterator[None]:
 _fresh: ContextVar[bool] = ContextVar("fresh", default=False)
 
 
-@contextmanager
-def over_a_new_connection(*, wanted: bool = True) -> Iterator[None]:
+class over_a_new_connection:  # noqa: N801 (reads as what it does)
     """Let the requests of this context use no connection that was used before, if it is
     ``wanted`` here or outside.
     """
-    token = _fresh.set(wanted or _fresh.get())
-    try:
-        yield
-    finally:
-        _fresh.reset(token)
+
+    __slots__ = ("_token", "_wanted")
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        self._wanted = wanted
+
+    def __enter__(self) -> None:
+        self._token = _fresh.set(self._wanted or _fresh.get())
+
+    def __exit__(self, *exception: object) -> None:
+        _fresh.reset(self._token)
 
 
 def is_over_a_new_connection() -> bool:
