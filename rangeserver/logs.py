@@ -61,7 +61,14 @@ class DroppingQueueHandler(logging.Handler):
     def __init__(self, records: SimpleQueue[logging.LogRecord | _Access | None]) -> None:
         super().__init__()
         self._records = records
-        self.dropped = 0
+        self._left_out = 0
+        self.unwritten = 0
+        """Records that were taken, and could not be written."""
+
+    @property
+    def dropped(self) -> int:
+        """How many records are in no log."""
+        return self._left_out + self.unwritten  # each is counted by a thread of its own
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Queue a record unless the queue is full; needs no lock of its own."""
@@ -74,7 +81,7 @@ class DroppingQueueHandler(logging.Handler):
         if self._records.qsize() < QUEUE_RECORDS:
             self._records.put(record)
         else:
-            self.dropped += 1
+            self._left_out += 1
 
 
 _writing: list[DroppingQueueHandler] = []
@@ -118,8 +125,10 @@ class _Writer:
             lines = [self._format(record) for record in batch if record is not None]
             lines[:0] = self._losses()
             # A sink that is gone must not stop the writer.
-            with suppress(OSError):
+            try:
                 self._write("".join(lines))
+            except OSError:
+                self._source.unwritten += len(lines)
             if len(batch) < _BATCH_RECORDS:
                 self._ending.wait(_REST_SECONDS)
 

@@ -283,7 +283,7 @@ class Metrics:
             ReadMetric(
                 CounterMetricFamily,
                 "rangeserver_log_lines_dropped",
-                "Log lines dropped because what reads the log was too slow.",
+                "Log lines dropped because the log was too slow, or could not be written to.",
                 (),
                 lambda: [((), self.dropped_lines())],
             )

@@ -12,7 +12,7 @@ from tests.cli.commands import Served, run, served, start
 from tests.exposition import parsed
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
-from tests.support import RawClient, eventually
+from tests.support import DEADLINE_SECONDS, RawClient, eventually
 from tests.tls import TlsClient, tls_files, trusting
 
 FILM = bytes(range(256)) * 16384  # 4 MiB
@@ -52,6 +52,27 @@ async def test_serves_logs_and_ends_cleanly(fake: FakeS3) -> None:
             assert line["outcome"] == "complete"
             server.process.send_signal(signal.SIGTERM)
             assert await client.rest() == b""  # an idle connection is closed at once
+        assert await server.ended() == 0
+
+
+@pytest.mark.fault("C12")
+async def test_lines_that_cannot_be_written_are_counted(fake: FakeS3) -> None:
+    async with served(*against(fake), environ=PATH_STYLE) as server:
+        pipe = server.process._transport.get_pipe_transport(2)  # type: ignore[attr-defined]
+        pipe.close()  # as one who reads the log and ends, or a disk that is full
+
+        async def dropped() -> float:
+            async with await RawClient.connect(server.admin_port) as client:
+                scraped = parsed((await client.get("/metrics")).body.decode())
+            return scraped("rangeserver_log_lines_dropped_total")
+
+        async with await RawClient.connect(server.port) as client:
+            for _ in range(3):
+                assert (await client.get("/film.mp4", Range="bytes=5-9")).body == FILM[5:10]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await dropped() < 3:  # noqa: ASYNC110 (asked from outside)
+                await asyncio.sleep(0.02)
+        server.process.terminate()
         assert await server.ended() == 0
 
 
