@@ -1,5 +1,6 @@
-"""Faults of the origin at two processes with one cache, both asked at once for the same: A1 to A7
-and A10 to A24, and of the disk C1 and C3. What one of them has begun, the other waits for.
+"""Faults of the origin at two processes with one cache, both asked at once for the same: A1 to A7,
+A10 to A24 and A28 to A31, and of the disk C1 and C3. What one of them has begun, the other waits
+for.
 """
 
 from __future__ import annotations
@@ -65,12 +66,14 @@ def settings(
 
 
 @asynccontextmanager
-async def pair(fake: FakeS3, directory: Path, **how: Any) -> AsyncIterator[tuple[Forked, Forked]]:
+async def pair(
+    fake: FakeS3, directory: Path, constants: Mapping[str, Any] = CONSTANTS, **how: Any
+) -> AsyncIterator[tuple[Forked, Forked]]:
     config = settings(fake, directory, **how)
     async with AsyncExitStack() as stack:
         logs = directory.with_name("log0"), directory.with_name("log1")
         one, other = [
-            await stack.enter_async_context(forked(config, log, CONSTANTS)) for log in logs
+            await stack.enter_async_context(forked(config, log, constants)) for log in logs
         ]
         yield one, other
 
@@ -126,12 +129,15 @@ CASES = [
     Case("A20", faults.header("x-amz-meta-title", "caf\xe9"), {200, 502}),
     Case("A21", faults.header("x-amz-checksum-crc32", "AAAAAA==")),
     Case("A23", faults.every_other(faults.reset_after(BEFORE_HEADER))),
+    Case("A29", lambda answer: faults.fin_after(len(answer.body) // 2)(answer), complete=None),
+    Case("A30", faults.stray_bytes(b"0\r\n\r\n")),
+    Case("A31", faults.error(400, "KeyTooLongError"), {404}),
 ]
 
 
 @pytest.mark.fault(
     *("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A10", "A11", "A12", "A13", "A14", "A15", "A16"),
-    *("A19", "A20", "A21", "A23"),
+    *("A19", "A20", "A21", "A23", "A29", "A30", "A31"),
 )
 async def test_both_answer_as_one_alone_would(fake: FakeS3, tmp_path: Path) -> None:
     """All faults at the same time, each at an object of its own; then there are none, and all is
@@ -216,6 +222,37 @@ async def test_two_connections_for_all(fake: FakeS3, tmp_path: Path) -> None:
             assert response.status in {200, 503, 504}
         fake.behave()
         await asked_of_both(servers, fake, "film5", versions)
+
+
+@pytest.mark.fault("A28")
+async def test_an_origin_that_is_away(fake: FakeS3, tmp_path: Path) -> None:
+    """All bodies that have begun wait for it, those of the process whose fetch was broken and those
+    of the one that waits for it.
+    """
+    fake.put("film", BODY)
+    fake.misbehave(faults.stall_after(300_000), key="film", times=1)
+    async with pair(fake, tmp_path / "cache", {}) as servers, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(await RawClient.connect(server.port))
+            for server in servers * EACH
+        ]
+        for client in clients:
+            await client.ask("/film")
+        for client in clients:
+            assert (await client.head())[0] == 200
+        await eventually(lambda: fake.stalled == 1)
+        before = len(fake.requests)
+        fake.behave()
+        fake.misbehave(faults.reset_after(BEFORE_HEADER))
+        await fake.refuse()
+        await fake.listen()
+        await eventually(lambda: len(fake.requests) - before == DEADLINES["max_resumes"] - 1)
+        fake.behave()
+        begun = [bytearray(await client.receive()) for client in clients]
+        for client, body in zip(clients, begun, strict=True):
+            while len(body) < len(BODY) and (more := await client.receive()):
+                body += more
+            assert body == BODY
 
 
 @needs("mount", root=True)
