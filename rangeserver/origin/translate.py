@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import aiohttp
 from botocore import exceptions as boto
@@ -168,6 +169,8 @@ _BY_FOREIGN_KIND: tuple[tuple[tuple[type[Exception], ...], type[OriginError], bo
 )
 """Foreign errors, what they are here, and whether they came before there was a connection."""
 
+E = TypeVar("E", bound=Exception)
+
 _FOREIGN = tuple(kind for kinds, _, _ in _BY_FOREIGN_KIND for kind in kinds)
 
 
@@ -182,7 +185,7 @@ def origin_errors() -> Iterator[None]:
         status = int(about.get("HTTPStatusCode", 0))
         raise error_from_answer(status, details, about.get("HTTPHeaders", {})) from error
     except _FOREIGN as error:
-        raise _ours(error) from error
+        raise _ours(error) from _without_frames(error)
 
 
 def _ours(error: Exception) -> OriginError:
@@ -200,7 +203,20 @@ def body_errors() -> Iterator[None]:
     try:
         yield
     except (boto.BotoCoreError, aiohttp.ClientError, OSError) as error:
-        raise OriginBodyError(_text(error)) from error
+        raise OriginBodyError(_text(error)) from _without_frames(error)
+
+
+def _without_frames(error: E) -> E:
+    """The same error, but for the frames that it and its causes came through.
+
+    The library's reader of a body keeps the error that ended it, and one of those frames is the
+    reader's own: a cycle, with all that whoever read had in hand, cache files among it.
+    """
+    link: BaseException | None = error
+    while isinstance(link, _FOREIGN):
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _text(error: BaseException) -> str:

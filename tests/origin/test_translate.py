@@ -263,3 +263,24 @@ def test_a_foreign_message_is_cut() -> None:
     with pytest.raises(OriginBodyError) as broken, body_errors():
         raise aiohttp.ClientPayloadError("y" * 100_000)
     assert len(refused.value.detail) == len(broken.value.detail) == 500
+
+
+@pytest.mark.parametrize("translate", [origin_errors, body_errors])
+def test_what_an_error_came_through_is_let_go_of(
+    translate: Callable[[], AbstractContextManager[None]],
+) -> None:
+    """Readers of the library keep the error that ended them, and it all of these frames."""
+    own = aiohttp.SocketTimeoutError("late")
+    outer = boto.ReadTimeoutError(endpoint_url="/")
+
+    def fail() -> None:
+        try:
+            raise own
+        except aiohttp.ClientError as error:
+            raise outer from error
+
+    with pytest.raises(OriginError) as raised, translate():
+        fail()
+    assert raised.value.__cause__ is outer
+    assert outer.__cause__ is own
+    assert own.__traceback__ is outer.__traceback__ is None
