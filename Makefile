@@ -30,7 +30,7 @@ demo: $(VENV)/.demo
 # whatever the environment says.
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
-	$(BIN)/pytest -q -n 4 --dist worksteal $(ARGS)
+	$(BIN)/pytest -q -n 6 --dist worksteal $(ARGS)
 
 test-all: export TESTS = all
 test-all: test

@@ -22,8 +22,7 @@ from tests.fakes.s3 import FakeS3
 from tests.faults.leaks import freeze
 from tests.stepped_loop import SteppedLoop
 
-# One figure for CI and desk: enough to find what matters, quick enough to run always.
-settings.register_profile("default", max_examples=200, deadline=None)
+settings.register_profile("default", max_examples=200 if ALL else 60, deadline=None)
 settings.load_profile("default")
 
 

@@ -13,6 +13,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_benchmark_explains_itself(name: str) -> None:
     command = [sys.executable, "-m", f"bench.{name}", "--help"]

@@ -40,6 +40,7 @@ from rangeserver.origin.base import FileSlice, Part
 from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from tests.amount import ALL
 from tests.cache.model_origin import MemoryOrigin
 from tests.loops import FairUvloop
 
@@ -431,7 +432,7 @@ def damage(path: Path, chance: random.Random, how: str) -> None:
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
-    max_examples=60,
+    max_examples=60 if ALL else 20,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

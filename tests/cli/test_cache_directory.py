@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import run, served
+from tests.cli.commands import served
+from tests.cli.forked import run_forked
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, eventually
 
@@ -91,7 +92,7 @@ async def test_a_directory_of_other_files_is_refused(
     directory = tmp_path / "cache"
     directory.mkdir()
     mine = holding(directory)
-    finished = await run("serve", *PORTS, *against(fake, directory), environ=PATH_STYLE)
+    finished = await run_forked("serve", *PORTS, *against(fake, directory), environ=PATH_STYLE)
     assert finished.code == 78
     (line,) = finished.err.splitlines()
     assert line.startswith(f"rangeserver: config: cache.directory: {directory} cannot be used: ")
@@ -135,8 +136,8 @@ async def test_other_files_stay_in_a_directory_of_ours(
             async with await RawClient.connect(server.port) as client:
                 assert (await client.get("/film")).body == FILM
         await eventually(lambda: not abandoned.exists())
-        purged = await run("cache", "purge", "--all", "--cache-dir", str(directory))
-        verified = await run("cache", "verify", "--remove", "--cache-dir", str(directory))
+        purged = await run_forked("cache", "purge", "--all", "--cache-dir", str(directory))
+        verified = await run_forked("cache", "verify", "--remove", "--cache-dir", str(directory))
         assert (purged.code, verified.code) == (0, 1)
     assert all(path.exists() for path in mine)
 

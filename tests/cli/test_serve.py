@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Served, run, served, start
+from tests.cli.forked import run_forked
 from tests.exposition import parsed
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
@@ -211,7 +212,7 @@ async def test_keys_that_cannot_be_used_stop_it_by_the_names_of_their_settings(
         bucket = "cuts"
         sse_customer_key_file = "{tmp_path / "key"}"
     """)
-    finished = await run("serve", "--config", str(path))
+    finished = await run_forked("serve", "--config", str(path))
     assert finished.code == 78
     problem = "sse_customer_key_file: the file"
     assert finished.err.splitlines() == [
@@ -222,7 +223,7 @@ async def test_keys_that_cannot_be_used_stop_it_by_the_names_of_their_settings(
 
 async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
     environ = {"RANGESERVER_ORIGIN__PROFILE": "nobody"}
-    finished = await run(
+    finished = await run_forked(
         *("serve", "--bucket", "b", "--port", "0", "--admin-port", "0"), environ=environ
     )
     assert finished.code == 78
@@ -233,7 +234,9 @@ async def test_an_unknown_profile_is_a_wrong_configuration() -> None:
 async def test_a_taken_port_stops_it_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        finished = await run("serve", "--bucket", "b", "--port", str(port), "--admin-port", "0")
+        finished = await run_forked(
+            "serve", "--bucket", "b", "--port", str(port), "--admin-port", "0"
+        )
     assert finished.code == 1
     expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert finished.err == expected
@@ -242,7 +245,9 @@ async def test_a_taken_port_stops_it_at_once() -> None:
 async def test_a_taken_admin_port_stops_it_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        finished = await run("serve", "--bucket", "b", "--port", "0", "--admin-port", str(port))
+        finished = await run_forked(
+            "serve", "--bucket", "b", "--port", "0", "--admin-port", str(port)
+        )
     assert finished.code == 1
     expected = f"rangeserver: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert finished.err == expected
@@ -353,7 +358,7 @@ async def test_failed_handshakes_are_counted(fake: FakeS3, tmp_path: Path) -> No
 async def test_a_certificate_that_cannot_be_used_stops_it(tmp_path: Path) -> None:
     files = tls_files(tmp_path)
     swapped = {"tls_certificate": files["tls_key"], "tls_key": files["tls_certificate"]}
-    finished = await run("serve", "--bucket", "b", *over_tls(swapped))
+    finished = await run_forked("serve", "--bucket", "b", *over_tls(swapped))
     assert finished.code == 78
     assert [line.rpartition(":")[2] for line in finished.err.splitlines()] == [
         " is it in the place of tls_key?",

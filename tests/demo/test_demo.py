@@ -226,7 +226,9 @@ async def test_feed_shows_a_request_and_not_itself(demo: Demo, http: aiohttp.Cli
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 async def test_own_file_of_4_gb_and_a_quick_end(
     number: int, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:

@@ -29,6 +29,7 @@ from rangeserver.web.direct_answer import DirectAnswer
 from rangeserver.web.exchange import Exchange, Outcome
 from rangeserver.web.flush import Client
 from rangeserver.web.relay import Relay
+from tests.amount import ALL
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
 
@@ -297,7 +298,9 @@ async def test_any_range_and_conditions_get_the_same_answer_both_ways(tmp_path: 
     async with a_site(tmp_path) as site:
         loop = asyncio.get_running_loop()
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=60 if ALL else 20, deadline=None, suppress_health_check=list(HealthCheck)
+        )
         @given(value, conditions)
         def same(value: str, conditions: dict[str, str]) -> None:
             work = both_ways(site, asking(Range=value.strip(), **conditions))
