@@ -125,7 +125,7 @@ async def test_b04_slow_within_the_rules(fake: FakeS3) -> None:
 
 
 async def test_b05_closing_the_sending_side(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    soon = 0.1  # it is looked at then whether the client is still there
+    soon = 0.5  # it is looked at then whether the client is still there
     monkeypatch.setattr("rangeserver.process.leaving._HALF_CLOSED_SECONDS", soon)
 
     async def once(watch: Watch, key: str) -> None:
