@@ -21,6 +21,11 @@ MAX_KEY_BYTES = 1024
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _SEPARATORS = re.compile(r"[/\\]")
+_MAX_LOGGED = 512
+"""Characters of a path that names no object."""
+
+_END_OF_PATH = re.compile(r"[?#]")
+_AUTHORITY = re.compile(r"[^/]*//[^/]*")
 _ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
@@ -41,6 +46,18 @@ def split_target(target: str) -> tuple[str, str]:
     if "#" in target:
         raise BadRequest("the request target has a fragment")
     return path, query
+
+
+def named_by(target: str) -> str:
+    """What stands for the key in the log until that is known, if it ever is: the raw path.
+
+    Never the query, nor an authority with the user and the password that may stand in it: those,
+    and tokens, are nobody's business there.
+    """
+    path = _END_OF_PATH.split(target, maxsplit=1)[0]
+    if not path.startswith("/"):
+        path = _AUTHORITY.sub("", path).rpartition("@")[2]
+    return path[:_MAX_LOGGED].removeprefix("/")
 
 
 @lru_cache(maxsize=1024)  # of few objects at a time, each many times

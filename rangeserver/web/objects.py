@@ -24,7 +24,7 @@ from rangeserver.errors import (
 from rangeserver.origin.base import AtHand, Opened, Origin, Part, reporting
 from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.protocol.mounts import MountTable
-from rangeserver.protocol.object_keys import check_length, object_key, split_target
+from rangeserver.protocol.object_keys import check_length, named_by, object_key, split_target
 from rangeserver.protocol.preconditions import Conditions
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
@@ -43,7 +43,6 @@ from rangeserver.web.exchange import EXCHANGE, Exchange
 from rangeserver.web.relay import Relay
 
 _MAX_QUERY_FIELDS = 100
-_MAX_LOGGED_PATH = 512
 
 _VERSIONS_TRIED = 3
 """How often an answer is planned when the object is replaced before a byte of it was sent; once
@@ -80,10 +79,7 @@ class ObjectHandler:
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
         exchange = request[EXCHANGE]
-        # Until the key is known, what stands in its place in the log. Never the query: names and
-        # tokens in it are nobody's business there.
-        raw_path = request.raw_path.partition("?")[0]
-        exchange.key = raw_path[:_MAX_LOGGED_PATH].removeprefix("/")
+        exchange.key = named_by(request.raw_path)
         if request.method not in _METHODS:
             raise MethodNotAllowed
         if hdrs.EXPECT in request.headers:

@@ -12,6 +12,7 @@ from rangeserver.errors import BadRequest, KeyTooLong
 from rangeserver.protocol.object_keys import (
     MAX_KEY_BYTES,
     check_length,
+    named_by,
     object_key,
     split_target,
 )
@@ -89,6 +90,25 @@ KEYS = {
     "1024 bytes, escaped": ("/" + "%61" * 1024, "a" * 1024),
     "1024 bytes of UTF-8": ("/" + "%D1%84" * 512, "ф" * 512),
 }
+
+
+@pytest.mark.parametrize(
+    ("target", "logged"),
+    [
+        ("/a/b.mp4", "a/b.mp4"),
+        ("/a?token=secret", "a"),
+        ("/a#secret", "a"),
+        ("//x/a@b", "/x/a@b"),
+        ("http://user:secret@host/a?token=secret", "a"),
+        ("HTTPS://user:secret@host", ""),
+        ("ftp://user:secret@host/a", "a"),
+        ("user:secret@host:443", "host:443"),
+        ("*", "*"),
+        ("/" + 600 * "x", 511 * "x"),
+    ],
+)
+def test_what_the_log_is_told_has_no_secret(target: str, logged: str) -> None:
+    assert named_by(target) == logged
 
 
 @pytest.mark.parametrize(("path", "expected"), KEYS.values(), ids=KEYS)

@@ -211,6 +211,15 @@ def test_the_target_decides_and_not_the_host(films: Site) -> None:
     assert {seen.headers["host"] for seen in asked} == {f"127.0.0.1:{films.origin.port}"}
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_what_else_stands_in_a_target_is_recorded_nowhere(films: Site, method: str) -> None:
+    target = "http://user:secret@x/film.mp4?secret"
+    answer = exchange(films.address, request(target, method=method), method=method)
+    while (record := films.finished.get(timeout=60)).request_id != answer.fields["x-request-id"]:
+        pass
+    assert "secret" not in repr(record.fields())
+
+
 @covers("7-garbage")
 def test_empty_lines_before_a_request_are_skipped(films: Site) -> None:
     """RFC 9112 §2.2: at least one empty line is to be ignored."""
