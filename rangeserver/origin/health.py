@@ -19,6 +19,7 @@ from rangeserver.errors import (
     ObjectNotFound,
     OriginError,
     OriginRefused,
+    OriginSuspended,
     OriginTimeout,
     OriginUnreachable,
 )
@@ -94,6 +95,11 @@ class OriginHealth:
             log.warning("%snot ready: %s", self._where, reason)
         self.reason = reason
 
+    def not_asked(self, error: OriginSuspended) -> None:
+        """The probe was not sent either: what the one before it found is still the reason."""
+        if self.reason is None or self.reason == _NOT_ASKED:
+            self.probe_failed(error.message)
+
     async def doubted(self) -> None:
         """Return once there is cause for a probe."""
         await self._doubt.wait()
@@ -114,6 +120,8 @@ async def keep_probing(origin: Origin[Part], health: OriginHealth, endpoint_url:
             pass
         except TimeoutError:
             health.probe_failed("The origin did not answer in time.")
+        except OriginSuspended as error:
+            health.not_asked(error)
         except OriginError as error:
             found = await explained(error, endpoint_url)
             reason = f"{error}" if found is None else f"{found.found}: {found.advice}"

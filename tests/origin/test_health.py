@@ -16,6 +16,7 @@ from rangeserver.errors import (
     OriginBusy,
     OriginError,
     OriginRefused,
+    OriginSuspended,
     OriginThrottled,
     OriginTimeout,
     OriginUnreachable,
@@ -134,6 +135,22 @@ async def test_some_failures_in_a_row(error: OriginError, answers: Answers) -> N
     assert not answers.health._doubt.is_set()
     answers.health.failed(error)
     await eventually(lambda: not answers.health.ready)
+
+
+async def test_a_probe_that_is_not_sent_changes_no_reason(answers: Answers) -> None:
+    """Nobody was asked, so nothing can be said of what listens there."""
+    answers.answer = OriginSuspended("nothing answered lately; not asked for 0.8 s more")
+    for _ in range(FAILURES_IN_A_ROW):
+        answers.health.failed(OriginTimeout())
+    await eventually(lambda: not answers.health.ready)
+    assert answers.health.reason == OriginSuspended.message
+    answers.answer = REFUSED
+    await eventually(lambda: answers.health.reason != OriginSuspended.message)
+    reason = answers.health.reason
+    answers.answer = OriginSuspended()
+    asked = answers.asked
+    await eventually(lambda: answers.asked > asked + 1)
+    assert answers.health.reason == reason
 
 
 @pytest.mark.parametrize("error", [OriginBusy(), OriginThrottled(), OriginBodyError()])
