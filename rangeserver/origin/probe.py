@@ -77,8 +77,9 @@ async def _meaning(error: OriginError, where: str, key: str | None, endpoint_url
             "check origin.endpoint_url, the network and firewalls on the way",
         )
     if isinstance(error, NoCredentials):
+        none, why = "no credentials found", str(error)
         return _problem(
-            f"{where}: no credentials found ({error})",
+            f"{where}: {why if why.startswith(none) else f'{none} ({why})'}",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name origin.profile, give the "
             "machine a role, or set origin.anonymous for a public bucket",
         )

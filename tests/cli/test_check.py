@@ -99,7 +99,7 @@ async def test_access_denied_with_a_key_is_not(fake: FakeS3) -> None:
 async def test_no_credentials(fake: FakeS3) -> None:
     finished = await check(fake.endpoint_url, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     assert finished.code == 1
-    assert "no credentials found" in finished.out
+    assert finished.out.count("no credentials found") == 1
     assert finished.err == ""
     assert not fake.requests
 
