@@ -36,7 +36,8 @@ def add_site(
     app: web.Application, files: Sequence[BucketFile], feed: Feed, bytes_per_second: int
 ) -> None:
     """Add ``/`` and ``/~demo/...`` to an application that serves objects under every path."""
-    pace = f" The bucket sends the samples at {bytes_per_second // 1000} kB/s, as over a network"
+    pace = f" The bucket sends the samples at {bytes_per_second // 1000} kB/s"
+    pace += " over each connection, as a network might"
     pace += ", and your own file as fast as it can." if any(file.own for file in files) else "."
     html = _PAGE.read_text(encoding="utf-8").replace("{pace}", pace if bytes_per_second else "")
     listing = json.dumps([file.described() for file in files]).encode()

@@ -196,7 +196,7 @@ async def test_samples_come_at_the_speed_that_was_asked_for(
         beyond_burst = len(SAMPLES["twenty-seconds.webm"].read_bytes()) - 256 * 1024
         assert time.perf_counter() - began > beyond_burst / 500_000
         async with http.get(demo.url) as page:
-            assert "sends the samples at 500 kB/s" in await page.text()
+            assert "sends the samples at 500 kB/s over each connection" in await page.text()
 
 
 async def test_other_paths_of_the_page_are_objects(demo: Demo, http: aiohttp.ClientSession) -> None:
