@@ -67,7 +67,8 @@ def running_demo(directory: Path, *options: str) -> Iterator[Demo]:
             stdout=subprocess.PIPE,
             stderr=sink,
             text=True,
-            env=os.environ | FOREIGN_ENVIRONMENT,
+            # Killed, it leaves its cache where the next tests remove it.
+            env=os.environ | FOREIGN_ENVIRONMENT | {"TMPDIR": str(directory)},
         ) as process,
     ):
         try:
