@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def pytest_collection_finish() -> None:
     """
     read_models()
     freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_are_heeded() -> None:
+    """Also where a shell has started the tests in the background: commands inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

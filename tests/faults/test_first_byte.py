@@ -53,6 +53,13 @@ async def served(
         await eventually(lambda: not app.active and not app.acquired)
 
 
+def is_fetching(app: RunningApp) -> bool:
+    """Whether it has taken blocks, so that no other process will fetch them."""
+    assert app.cache is not None
+    fills = (fill for entry in app.cache._entries.values() for fill in entry.filling.values())
+    return any(fill.fetching for fill in fills)
+
+
 async def is_late(app: RunningApp, *, method: str = "GET", **headers: str) -> None:
     """Ask for the film, and be told in time that it takes too long, on a connection that stays."""
     async with await RawClient.connect(app.port) as client:
@@ -146,7 +153,7 @@ async def test_another_process_that_fetches(
         fake.misbehave(faults.stall_after(0), times=1)
         async with await RawClient.connect(first.port) as client:
             await client.ask("/film")
-            await eventually(lambda: fake.stalled == 1)
+            await eventually(lambda: fake.stalled == 1 and is_fetching(first))
             await is_late(other)
             fake.release()
             assert (await client.response()).body == FILM
