@@ -14,7 +14,7 @@ help:
 	@echo "make demo [VIDEO=file]  a page that plays and seeks sample videos, no AWS account needed"
 	@echo "make test               the tests, each case once"
 	@echo "make test-all           also what takes long, and each fault again and again"
-	@echo "make coverage           that, and how much of the code it runs; fails below the floor"
+	@echo "make coverage           make test, and how much of the code it runs; fails below the floor"
 	@echo "make check              formatting, lint, types, layering"
 	@echo "make format             fix formatting and what lint can fix"
 	@echo "make lock               renew the pinned requirements"
@@ -36,7 +36,6 @@ test-all: export TESTS = all
 test-all: test
 
 # Also of the commands and servers that tests start. The floor is in pyproject.toml.
-coverage: export TESTS = all
 coverage: export PYTHONDONTWRITEBYTECODE =
 coverage: $(VENV)/.dev
 	$(BIN)/coverage erase
