@@ -2,17 +2,24 @@
 
 Before the origin is asked, the file is looked into: another process may have written the blocks.
 Those that are going to be fetched are locked. If another process has locked them, it is waited for
-until they are there, or until the lock is free because that process gave up or died.
+until they are there, or until the lock is free because that process gave up or died. One that takes
+too long, because it hangs or its origin is slow, is not waited for: the blocks are fetched without
+the lock. The bytes of a version are the same whoever writes them, so no harm comes of two who do,
+and all readers of this process still share one fetch.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import time
 
 from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.means import CacheFailed, Means
+from rangeserver.sparing import sparing
+
+log = sparing(logging.getLogger(__name__))
 
 _OTHERS_SECONDS = 5.0
 """How long another process may take over a block. One that hangs keeps its locks, and there must be
@@ -33,9 +40,10 @@ class BlockLock:
         """
         means, entry = self._means, self._entry
         until = time.monotonic() + _OTHERS_SECONDS
+        locking = True
         while True:
             fetch = means.may_write() and entry.file.writable
-            claim = await self._claim(first, stop, fetch=fetch)
+            claim = await self._claim(first, stop, fetch=fetch, locking=locking)
             if entry.file.gone:
                 msg = "the file was given up"
                 raise CacheFailed(msg)
@@ -49,13 +57,13 @@ class BlockLock:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
             settled = functools.partial(entry.file.is_settled, first)
-            if not await means.others.until(settled, within=until - time.monotonic()):
-                msg = "another process takes too long over a block"
-                raise CacheFailed(msg)
+            locking = await means.others.until(settled, within=until - time.monotonic())
+            if not locking:
+                log.warning("cache: another process takes too long over %s", entry.place)
 
     async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
         """The same, but that other processes are not waited for."""
-        claim = await self._claim(first, stop, fetch=True)
+        claim = await self._claim(first, stop, fetch=True, locking=True)
         self._run = claim.run
         return claim.run
 
@@ -72,11 +80,10 @@ class BlockLock:
             self._entry.file.release(self._run)
             self._run = None
 
-    async def _claim(self, first: int, stop: int, *, fetch: bool) -> Claim:
+    async def _claim(self, first: int, stop: int, *, fetch: bool, locking: bool) -> Claim:
         file = self._entry.file
-        return await self._means.disk.run_or(
-            lambda claim: _let_go(file, claim), file.claim, first, stop, fetch=fetch
-        )
+        claiming = functools.partial(file.claim, first, stop, fetch=fetch, locking=locking)
+        return await self._means.disk.run_or(lambda claim: _let_go(file, claim), claiming)
 
 
 def _let_go(file: CacheFile, claim: Claim) -> None:

@@ -192,9 +192,10 @@ class CacheFile:
         self.header = _header_of(self._descriptor)
         return self.header
 
-    def claim(self, first: int, stop: int, *, fetch: bool) -> Claim:
+    def claim(self, first: int, stop: int, *, fetch: bool, locking: bool = True) -> Claim:
         """Look for the blocks ``[first, stop)``, and if ``first`` is not here, lock it and those
-        missing after it, unless others have. Never looks at more than :data:`CHECK_BYTES`.
+        missing after it, unless others have; without ``locking``, say only which these are. Never
+        looks at more than :data:`CHECK_BYTES`.
         """
         damaged = 0
         while True:
@@ -211,7 +212,7 @@ class CacheFile:
                 good.append(block)
             if good or not fetch:
                 return Claim(good, damaged=damaged)
-            run = self._lock_missing(first, stop)
+            run = self._lock_missing(first, stop) if locking else self._missing(first, stop)
             if run is None:
                 return Claim([], damaged=damaged)
             if run[0] < run[1]:
@@ -309,13 +310,18 @@ class CacheFile:
             stop = first + (taken - start) // RECORD_BYTES
             if stop <= first:
                 return None
+        run = self._missing(first, stop)
+        if run[1] < stop:
+            self.release((run[1], stop))
+        return run
+
+    def _missing(self, first: int, stop: int) -> tuple[int, int]:
+        """``first`` and those blocks after it that have no record."""
         missing = first
         for checksum in self._records(first, stop):
             if checksum is not None:
                 break
             missing += 1
-        if missing < stop:
-            self.release((missing, stop))
         return first, missing
 
 

@@ -12,7 +12,6 @@ import pytest
 from rangeserver.cache import block_lock
 from rangeserver.cache.block_lock import BlockLock
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.means import CacheFailed
 from tests.cache.files import BLOCK
 from tests.cache.setting import Setting, setting
 
@@ -68,13 +67,18 @@ async def test_what_is_left_is_free_for_others(tmp_path: Path, one: Setting) -> 
     lock.release()
 
 
-async def test_but_not_for_ever(
+async def test_who_takes_too_long_is_not_waited_for(
     tmp_path: Path, one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is missing is fetched by both, and the lock stays with the one who had it."""
     monkeypatch.setattr(block_lock, "_OTHERS_SECONDS", 0.05)
-    lock = BlockLock(one.cache, await entry_of(one))
+    entry = await entry_of(one)
+    lock = BlockLock(one.cache, entry)
     await lock.take(0, 4)
+    entry.file.record(2, 0)
     async with setting(tmp_path, one.inner) as other:
-        with pytest.raises(CacheFailed):
-            await BlockLock(other.cache, await entry_of(other)).take(0, 4)
+        theirs = BlockLock(other.cache, await entry_of(other))
+        assert await theirs.take(0, 4) == (0, 2)
+        theirs.release()
+        assert await theirs.try_take(0, 4) is None
     lock.release()

@@ -47,7 +47,8 @@ def settings(fake: FakeS3, directory: Path, ttl_seconds: float = 60) -> Config:
         "ttl_seconds": ttl_seconds,
     }
     # Patient: the origin is in this process, which has much to do.
-    origin = {"hedge_percent": 0.0, "max_attempts": 3, "max_resumes": 3, "idle_seconds": 20.0}
+    deadlines = {"response_seconds": 60.0, "idle_seconds": 60.0}
+    origin = {"hedge_percent": 0.0, "max_attempts": 3, "max_resumes": 3, **deadlines}
     return config_for(fake, cache=cache, origin=origin)
 
 
@@ -86,16 +87,21 @@ async def is_exact(port: int, film: bytes = FILM) -> bool:
 async def test_a_herd_at_several_processes(fake: FakeS3, tmp_path: Path, count: int) -> None:
     """200 clients on one cold object of an origin that takes 30 ms: it is asked for each byte once.
 
-    One in forty takes the whole object, the others a part.
+    A few take the whole object, the others a part.
     """
     film = random.Random(5).randbytes(32 * MIB)
     fake.put("film", film)
     fake.misbehave(faults.late(0.03))
-    async with processes(fake, tmp_path / "cache", count) as servers:
+    # A busy machine may take longer over a block than a process waits for another.
+    patient = {
+        "rangeserver.cache.block_lock._OTHERS_SECONDS": 600.0,
+        "rangeserver.cache.cache._OTHERS_OPENING_SECONDS": 600.0,
+    }
+    async with processes(fake, tmp_path / "cache", count, constants=patient) as servers:
 
         async def viewer(number: int) -> None:
             port = servers[number % count].port
-            if ALL or number % 40 == 0:
+            if number % (4 if ALL else 40) == 0:
                 assert await is_exact(port, film)
                 return
             start = random.Random(number).randrange(len(film) - MIB)
@@ -126,7 +132,9 @@ async def test_the_one_that_fetches_is_killed(fake: FakeS3, tmp_path: Path) -> N
 
 
 async def test_the_one_that_fetches_is_stopped(fake: FakeS3, tmp_path: Path) -> None:
-    """It keeps its locks: others do without after a while, here shortened from 5 s."""
+    """It keeps its locks: the others do without after a while, here shortened from 5 s, and those
+    of one process share what it fetches.
+    """
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(300_000), times=1)
     soon = {"rangeserver.cache.block_lock._OTHERS_SECONDS": 0.5}
@@ -134,13 +142,14 @@ async def test_the_one_that_fetches_is_stopped(fake: FakeS3, tmp_path: Path) -> 
         leader = asyncio.create_task(get(first.port))
         await eventually(lambda: fake.stalled == 1 and blocks_are_locked(tmp_path / "cache"))
         first.send(signal.SIGSTOP)
-        assert await is_exact(second.port)
+        assert all(await asyncio.gather(*(is_exact(second.port) for _ in range(20))))
         first.send(signal.SIGCONT)
         fake.release()
         response = await leader
         assert response.complete
         assert response.body == FILM
         assert await is_exact(second.port)
+    assert fake.sent["film"] <= 2 * len(FILM)
 
 
 async def test_the_one_that_asks_first_is_killed(fake: FakeS3, tmp_path: Path) -> None:
