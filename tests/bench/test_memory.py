@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from bench.memory import (
     Queues,
-    memory_of,
     read_queues,
     resident,
     settled,
@@ -41,11 +41,15 @@ def test_this_kernel_tells_them() -> None:
 
 
 async def test_what_a_process_holds() -> None:
-    found = memory_of(os.getpid())
-    assert found.resident == resident(os.getpid())
-    assert 0 < found.proportional <= found.resident
-    assert found.descriptors > 2
-    assert (await settled(os.getpid())).resident > 0
+    """One that stands still: of this one, a look at it may cost a page."""
+    child = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)
+    try:
+        found = await settled(child.pid)
+        assert found.resident == resident(child.pid)
+        assert 0 < found.proportional <= found.resident
+        assert found.descriptors > 2
+    finally:
+        await child.communicate()
 
 
 def test_waves_are_flat_when_the_last_ones_cost_the_same() -> None:
