@@ -103,10 +103,13 @@ class ProcessWatch:
         raise AssertionError(f"resident memory grew each time: {grown}")
 
     def footprint(self) -> dict[str, int]:
-        """What the process holds; not the origin connections that it keeps for later."""
+        """What the process holds, without origin connections and cache files that it keeps open."""
         process = Path(f"/proc/{self.server.process.pid}")
+        files = [descriptor.resolve() for descriptor in (process / "fd").iterdir()]
+        # One that this process has made goes by the name that it had at first.
+        cached = [file for file in files if {"objects", "new"} & set(file.parts[:-1])]
         return {
-            "descriptors": len(list((process / "fd").iterdir())) - self.fake.open_connections,
+            "descriptors": len(files) - len(cached) - self.fake.open_connections,
             "threads": len(list((process / "task").iterdir())),
         }
 
@@ -161,10 +164,12 @@ async def watched_process(
     *,
     probe: tuple[str, bytes],
     reachable: bool = True,
+    pool_threads: int = 0,
 ) -> AsyncIterator[ProcessWatch]:
     """On leaving, the fault over, the invariants are checked, and the server has ended well.
 
-    ``reachable``: the object ``probe`` is served at the beginning and at the end.
+    ``reachable``: the object ``probe`` is served at the beginning and at the end. ``pool_threads``:
+    so many more may have been started by a pool that grows as it is used.
     """
     watch = ProcessWatch(server, fake, connect)
     reading = asyncio.create_task(_read(server, watch.log))
@@ -174,6 +179,7 @@ async def watched_process(
             assert (await watch.get(f"/{probe[0]}")).complete
         await watch.at_rest()
         before = watch.footprint()
+        before["threads"] += pool_threads
         yield watch
         if reachable:
             await watch.over(f"/{probe[0]}", before)
