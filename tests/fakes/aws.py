@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,12 +94,20 @@ class FakeAws:
     imds: Source = field(default_factory=lambda: Source("imds"))
     container: Source = field(default_factory=lambda: Source("ecs"))
     sts: Source = field(default_factory=lambda: Source("sts"))
-    port: int = 0
     _runner: web.AppRunner | None = None
+    _reserved: socket.socket = field(default_factory=socket.socket)
+    """Has the port while nobody listens there, or it could become another connection's own."""
 
     async def __aenter__(self) -> Self:
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
         await self.listen()
         return self
+
+    @property
+    def port(self) -> int:
+        port: int = self._reserved.getsockname()[1]
+        return port
 
     async def listen(self) -> None:
         """Take connections, on the port of before if there was one."""
@@ -110,8 +119,7 @@ class FakeAws:
         app.router.add_post("/sts/", self._sts)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
 
     async def __aexit__(
         self,
@@ -120,6 +128,7 @@ class FakeAws:
         trace: TracebackType | None,
     ) -> None:
         await self.refuse()
+        self._reserved.close()
 
     async def refuse(self) -> None:
         """Drop all connections and take no more."""

@@ -37,7 +37,7 @@ DEADLINES: dict[str, Any] = {
     "max_resumes": 3,
     "connect_seconds": 0.5,
     "pool_wait_seconds": 5.0,
-    "response_seconds": 6.0,  # 150 clients ask at once, on a machine that may be busy
+    "response_seconds": 30.0,  # 150 clients ask at once, on a machine that may be busy
     "idle_seconds": 0.4,
     "hedge_percent": 0.0,
     "min_bytes_per_second": 8192,
@@ -124,7 +124,6 @@ CASES = [
     Case("A4", faults.stall_after(300_000), **ONCE),
     Case("A4", faults.stall_after(300_000), complete=None),
     Case("A5", faults.drip(1, 0.02), **ONCE),
-    Case("A6", faults.stall_after(BEFORE_HEADER), {504}),
     Case("A7", faults.reset_after(BEFORE_HEADER), {502}),
     Case("A10", faults.error(503, "SlowDown"), {503, 504}),
     Case("A11", faults.error(500, "InternalError"), **ONCE),
@@ -146,7 +145,7 @@ CASES = [
 
 
 @pytest.mark.fault(
-    *("A1", "A2", "A3", "A4", "A5", "A6", "A7", "A10", "A11", "A12", "A13", "A14", "A15", "A16"),
+    *("A1", "A2", "A3", "A4", "A5", "A7", "A10", "A11", "A12", "A13", "A14", "A15", "A16"),
     *("A19", "A20", "A21", "A23", "A29", "A30", "A31"),
 )
 async def test_both_answer_as_one_alone_would(fake: FakeS3, tmp_path: Path) -> None:
@@ -174,6 +173,17 @@ async def test_both_answer_as_one_alone_would(fake: FakeS3, tmp_path: Path) -> N
             key = f"{case.row}-{number}"
             whole = await asked_of_both(servers, fake, key, {fake.etag(key): BODY})
             assert all(each.complete and each.status == 200 for each in whole), key
+
+
+@pytest.mark.fault("A6")
+async def test_both_say_that_the_origin_is_silent(fake: FakeS3, tmp_path: Path) -> None:
+    fake.put("well", BODY)
+    fake.put("film", BODY)
+    fake.misbehave(faults.stall_after(BEFORE_HEADER), key="film", method=None)
+    impatient = {"response_seconds": 1.5}
+    async with pair(fake, tmp_path / "cache", origin=impatient) as servers:
+        for response in await asked_of_both(servers, fake, "film", {}):
+            assert response.status == 504
 
 
 @pytest.mark.fault("A17", "A18")
