@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.disk import CALL_SECONDS
 from tests.cli.commands import Served, run, served
 from tests.exposition import Scrape, parsed
 from tests.fakes.s3 import FakeS3
@@ -184,7 +185,7 @@ async def test_c10_every_thread_hangs(
         return works(*args, **kwargs)
 
     cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
-    patient = {"connect_seconds": 5.0, "pool_wait_seconds": 5.0, "response_seconds": 10.0}
+    patient = {"connect_seconds": 30.0, "pool_wait_seconds": 30.0, "response_seconds": 60.0}
     async with watched(fake, origin=patient, admin=True, cache=cache) as watch:
         keys = [f"film{number}" for number in range(64)]
         for key in keys:
@@ -203,7 +204,7 @@ async def test_c10_every_thread_hangs(
                         assert (await client.get("/healthz")).status == 200
                 received = await watch.get("/new", goes_on=False)
                 assert (received.status, received.complete) == (200, True)
-                assert received.seconds < 1.0
+                assert received.seconds < CALL_SECONDS / 2  # not even begun with
             for received in await asyncio.gather(*asked):
                 assert (received.status, received.complete) == (200, True)
         finally:
