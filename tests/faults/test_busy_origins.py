@@ -39,9 +39,9 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
     are tokens for it; then the origin sees each request once, and no more than were made.
     """
     clients = 60
-    async with watched(fake, origin={"response_seconds": 30.0}) as watch:
+    async with watched(fake, origin={"response_seconds": 60.0, "idle_seconds": 60.0}) as watch:
         watch.put("film", FILM[:PROGRESS_BYTES])  # no more, or it would earn tokens as it comes
-        fake.misbehave(faults.drip(FILM_PART, 0.15), key="film", times=1)
+        fake.misbehave(faults.stall_after(FILM_PART), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", goes_on=False))
         await eventually(lambda: len(fake.requests) == 1)
         fake.misbehave(faults.error(503, "SlowDown"), method=None)
@@ -64,6 +64,7 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
         assert watch.rose(RETRIES) == MAX_TOKENS
         assert scrape(watch.app.app[METRICS])(CIRCUIT) == 0  # it answers, after all
         fake.behave()
+        fake.release()
         assert (await running).complete
         for number in range(4):
             watch.put(f"other{number}", FILM)
