@@ -20,6 +20,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from tests.fakes.ports import reserve
+
 ROLE = "video-reader"
 ROLE_ARN = f"arn:aws:iam::123456789012:role/{ROLE}"
 SESSION_TOKEN = "imds-session-token"
@@ -95,12 +97,9 @@ class FakeAws:
     container: Source = field(default_factory=lambda: Source("ecs"))
     sts: Source = field(default_factory=lambda: Source("sts"))
     _runner: web.AppRunner | None = None
-    _reserved: socket.socket = field(default_factory=socket.socket)
-    """Has the port while nobody listens there, or it could become another connection's own."""
+    _reserved: socket.socket = field(default_factory=lambda: reserve("127.0.0.1"))
 
     async def __aenter__(self) -> Self:
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(("127.0.0.1", 0))
         await self.listen()
         return self
 
@@ -119,7 +118,7 @@ class FakeAws:
         app.router.add_post("/sts/", self._sts)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def __aexit__(
         self,

@@ -21,6 +21,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, unquote
 
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault, Framing, error_answer
+from tests.fakes.ports import reserve
 from tests.fakes.wire import end, framed, span_of
 
 
@@ -94,6 +95,7 @@ class FakeS3:
     _go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
+    _reserved: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -107,9 +109,14 @@ class FakeS3:
     ) -> None:
         self._closing.set()
         await self.refuse()
+        if self._reserved is not None:
+            self._reserved.close()
 
     async def listen(self) -> None:
         """Take connections, on the port of before if there was one."""
+        if self.listener is None and not self.port:
+            self._reserved = reserve(self.host)
+            self.port = self._reserved.getsockname()[1]
         where: dict[str, Any] = {"host": self.host, "port": self.port}
         if self.listener is not None:
             where = {"sock": self.listener}
