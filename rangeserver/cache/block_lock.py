@@ -63,7 +63,7 @@ class BlockLock:
 
     async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
         """The same, but that other processes are not waited for."""
-        claim = await self._claim(first, stop, fetch=True, locking=True)
+        claim = await self._claim(first, stop, fetch=True)
         self._run = claim.run
         return claim.run
 
@@ -80,10 +80,16 @@ class BlockLock:
             self._entry.file.release(self._run)
             self._run = None
 
-    async def _claim(self, first: int, stop: int, *, fetch: bool, locking: bool) -> Claim:
+    async def _claim(self, first: int, stop: int, *, fetch: bool, locking: bool = True) -> Claim:
         file = self._entry.file
-        claiming = functools.partial(file.claim, first, stop, fetch=fetch, locking=locking)
-        return await self._means.disk.run_or(lambda claim: _let_go(file, claim), claiming)
+        return await self._means.disk.run_or(
+            lambda claim: _let_go(file, claim),
+            file.claim,
+            first,
+            stop,
+            fetch=fetch,
+            locking=locking,
+        )
 
 
 def _let_go(file: CacheFile, claim: Claim) -> None:
