@@ -43,7 +43,9 @@ async def test_b09_500_ranges_of_one_object(fake: FakeS3) -> None:
     # Whatever the dice say, everything is wanted by someone.
     ranges += [list(pair) for pair in pairwise([*range(0, len(FILM), len(FILM) // 39), len(FILM)])]
     cuts.shuffle(ranges)
-    async with watched(fake, cache={"block_bytes": BLOCK, "ttl_seconds": 60}) as watch:
+    patient = {"response_seconds": 60.0, "idle_seconds": 60.0, "pool_wait_seconds": 60.0}
+    cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
+    async with watched(fake, origin=patient, cache=cache) as watch:
         watch.put("film", FILM)
 
         async def one(start: int, stop: int) -> None:
