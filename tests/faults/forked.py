@@ -78,8 +78,8 @@ async def forked(
         await eventually(own.poll, DEADLINE_SECONDS)
         yield Forked(process, own.recv(), log, own)
         if process.is_alive():
-            own.send("end")
             os.kill(process.pid or 0, signal.SIGCONT)
+            own.send("end")
             await asyncio.to_thread(process.join, DEADLINE_SECONDS)
             assert process.exitcode == 0
     finally:

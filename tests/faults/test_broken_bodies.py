@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import faults
 from tests.fakes.faults import Fault
 from tests.fakes.s3 import FakeS3, SeenRequest
-from tests.faults.invariants import DEADLINES, Watch, watched
+from tests.faults.invariants import DEADLINES, SHORT, Watch, watched
 from tests.faults.leaks import PER_ROUND
 from tests.faults.repeating import ALL_AT_ONCE, FEW_ATTEMPTS, STALLING, FaultFor, aborted
 from tests.faults.responses import Received
@@ -30,7 +30,7 @@ OFFSETS = [0, 1, 64 * 1024 - 1, 1_500_000, STOP - START - 1]
 PAUSES_SECONDS = 2.5
 """For the pauses before the attempts of one budget, and for a busy machine."""
 
-BUDGET_SECONDS = (1 + DEADLINES["max_resumes"]) * DEADLINES["idle_seconds"] + PAUSES_SECONDS
+BUDGET_SECONDS = (1 + DEADLINES["max_resumes"]) * SHORT["idle_seconds"] + PAUSES_SECONDS
 
 RESUMES = "rangeserver_origin_resumes_total"
 RESPONSES = "rangeserver_responses_total"
@@ -146,7 +146,7 @@ async def test_a03_repetitions(fake: FakeS3) -> None:
 
 
 async def test_a04_stall_mid_body_once(fake: FakeS3) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(2 * MIB), key="film", times=1)
         running = asyncio.create_task(watch.get("/film"))
@@ -163,7 +163,7 @@ async def test_a04_stall_mid_body_once(fake: FakeS3) -> None:
 
 
 async def test_a04_stall_mid_body_for_good(fake: FakeS3) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(2 * MIB), key="film", times=1)
         fake.misbehave(faults.stall_after(1000), key="film")
@@ -181,7 +181,7 @@ async def test_a04_stall_mid_body_for_good(fake: FakeS3) -> None:
 
 async def test_a05_drip(fake: FakeS3) -> None:
     """A byte now and then never makes an idle connection; the least rate catches it."""
-    slow = {"min_bytes_per_second": 8192, "min_rate_window_seconds": 0.4}
+    slow = {**SHORT, "min_bytes_per_second": 8192, "min_rate_window_seconds": 0.4}
     async with watched(fake, origin=slow) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.drip(1, 0.02), key="film", times=1)
@@ -209,7 +209,7 @@ async def stalled_film(watch: Watch) -> asyncio.Task[Received]:
 
 
 async def test_a17_new_version_mid_stream(fake: FakeS3) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         running = await stalled_film(watch)
         watch.put("film", OTHER)
         received = await running
@@ -224,7 +224,7 @@ async def test_a17_new_version_mid_stream(fake: FakeS3) -> None:
 
 
 async def test_a17_new_version_before_the_first_byte(fake: FakeS3) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(0), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", Range="bytes=5-999999"))
@@ -258,7 +258,7 @@ async def replaced_between_two_requests(watch: Watch, key: str) -> None:
 
 
 async def test_a18_deleted_mid_stream(fake: FakeS3) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         running = await stalled_film(watch)
         fake.delete("film")
         received = await running

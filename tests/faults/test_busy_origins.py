@@ -16,7 +16,7 @@ from tests.exposition import scrape
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
-from tests.faults.invariants import DEADLINES, Watch, watched
+from tests.faults.invariants import DEADLINES, SHORT, Watch, watched
 from tests.faults.leaks import PER_ROUND
 from tests.faults.repeating import ALL_AT_ONCE, STALLING, refused, served
 from tests.support import RawClient, eventually
@@ -39,7 +39,7 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
     are tokens for it; then the origin sees each request once, and no more than were made.
     """
     clients = 60
-    async with watched(fake, origin={"response_seconds": 60.0, "idle_seconds": 60.0}) as watch:
+    async with watched(fake) as watch:
         watch.put("film", FILM[:PROGRESS_BYTES])  # no more, or it would earn tokens as it comes
         fake.misbehave(faults.stall_after(FILM_PART), key="film", times=1)
         running = asyncio.create_task(watch.get("/film", goes_on=False))
@@ -74,8 +74,7 @@ async def test_a10_slow_down(fake: FakeS3) -> None:
 
 async def test_a10_hedges_stop(fake: FakeS3) -> None:
     """An origin that asks for fewer requests gets no second ones, however late its answers are."""
-    patient = {"hedge_percent": 50.0, "idle_seconds": 60.0, "response_seconds": 60.0}
-    async with watched(fake, origin=patient) as watch:
+    async with watched(fake, origin={"hedge_percent": 50.0}) as watch:
         watch.put("film", FILM)
         for number in range(200):  # until it is known what is late
             watch.put(f"known{number}", FILM[:9])
@@ -140,8 +139,7 @@ async def test_a23_a_kept_connection_breaks(fake: FakeS3) -> None:
 async def test_a23_many_kept_connections_break_at_once(fake: FakeS3) -> None:
     """That is no sign of an origin that is down: each request is repeated over a new one."""
     many = 4 * FAILURES_IN_A_ROW
-    # Nothing is late here: on a busy machine they would be asked for again before all are held.
-    async with watched(fake, origin={"response_seconds": 60.0, "idle_seconds": 60.0}) as watch:
+    async with watched(fake) as watch:
         for number in range(many):
             watch.put(f"film{number}", FILM[:1000])
 
@@ -197,7 +195,7 @@ async def test_a24_pool_exhausted(fake: FakeS3, monkeypatch: pytest.MonkeyPatch)
     cache reads on for those who take nothing, and serves more of them.
     """
     monkeypatch.setattr(slots, "IDLE_SECONDS", 3600.0)
-    async with watched(fake, origin={"max_connections": 2}) as watch:
+    async with watched(fake, origin={**SHORT, "max_connections": 2}) as watch:
         clients = [await RawClient.connect(watch.app.port, receive_buffer=4096) for _ in range(50)]
         for number in range(len(clients)):
             watch.put(f"film{number}", FILM)
@@ -212,14 +210,14 @@ async def test_a24_pool_exhausted(fake: FakeS3, monkeypatch: pytest.MonkeyPatch)
             if status == 503:
                 assert int(headers["retry-after"]) >= 1
                 assert b"origin_busy" in (await client.receive())
-        assert time.monotonic() - began < 2 * DEADLINES["pool_wait_seconds"] + SLACK_SECONDS
+        assert time.monotonic() - began < 2 * SHORT["pool_wait_seconds"] + SLACK_SECONDS
         assert statuses.count(200) + statuses.count(503) == 50
         assert statuses.count(200) >= 2
         if watch.app.cache is None:
             assert statuses.count(200) == 2
             refused = await watch.get("/probe.bin", goes_on=False)
             assert (refused.status, refused.error_code) == (503, "origin_busy")
-            assert refused.seconds < DEADLINES["pool_wait_seconds"] + SLACK_SECONDS
+            assert refused.seconds < SHORT["pool_wait_seconds"] + SLACK_SECONDS
             monkeypatch.setattr(slots, "IDLE_SECONDS", 0.0)
             await watch.probe()
             await watch.counts(1, "rangeserver_origin_recalls_total")

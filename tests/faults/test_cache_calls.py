@@ -184,8 +184,7 @@ async def test_c10_every_thread_hangs(
         return works(*args, **kwargs)
 
     cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
-    patient = {"connect_seconds": 30.0, "pool_wait_seconds": 30.0, "response_seconds": 60.0}
-    async with watched(fake, origin=patient, admin=True, cache=cache) as watch:
+    async with watched(fake, admin=True, cache=cache) as watch:
         keys = [f"film{number}" for number in range(64)]
         for key in keys:
             watch.put(key, FILM[: 5 * BLOCK])

@@ -52,7 +52,7 @@ async def stalled(watch: Watch, offset: int) -> asyncio.Task[Received]:
 @pytest.mark.parametrize("cache", [KEPT, ASKS_ALWAYS], ids=["ttl", "always"])
 async def test_a17_new_version_mid_stream(fake: FakeS3, cache: dict[str, Any], body: bytes) -> None:
     """The old version ends there, for all to see; whoever asks then gets the new one."""
-    async with watched(fake, origin={"idle_seconds": 10.0}, cache=cache) as watch:
+    async with watched(fake, cache=cache) as watch:
         viewer = await stalled(watch, WITHIN_A_BLOCK)
         watch.put("film", body)
         fake.release()
@@ -68,7 +68,7 @@ async def test_a17_new_version_mid_stream(fake: FakeS3, cache: dict[str, Any], b
 
 async def test_a17_many_viewers_of_the_old_version(fake: FakeS3) -> None:
     """Their ends cost the new version nothing: it is fetched once."""
-    async with watched(fake, origin={"idle_seconds": 10.0}, cache=KEPT) as watch:
+    async with watched(fake, cache=KEPT) as watch:
         await whole_of_first_half(watch)
         clients = []
         for _ in range(10):
@@ -100,7 +100,7 @@ async def whole_of_first_half(watch: Watch) -> None:
 
 @pytest.mark.parametrize("cache", [KEPT, ASKS_ALWAYS], ids=["ttl", "always"])
 async def test_a17_new_version_before_the_first_byte(fake: FakeS3, cache: dict[str, Any]) -> None:
-    async with watched(fake, origin={"idle_seconds": 10.0}, cache=cache) as watch:
+    async with watched(fake, cache=cache) as watch:
         viewer = await stalled(watch, BEFORE_HEADER)
         watch.put("film", OTHER)
         fake.release()
@@ -140,7 +140,7 @@ async def test_a17_new_version_between_two_requests(fake: FakeS3) -> None:
 
 
 async def test_a18_deleted_mid_stream(fake: FakeS3) -> None:
-    async with watched(fake, origin={"idle_seconds": 10.0}, cache=KEPT) as watch:
+    async with watched(fake, cache=KEPT) as watch:
         viewer = await stalled(watch, WITHIN_A_BLOCK)
         fake.delete("film")
         fake.release()
@@ -185,10 +185,9 @@ async def test_a18_deleted_and_whole_in_the_cache(fake: FakeS3) -> None:
 async def two(fake: FakeS3, directory: Path, **cache: Any) -> AsyncIterator[tuple[Watch, Watch]]:
     """Two servers on one directory, that know nothing of each other."""
     settings = {**ASKS_ALWAYS, "directory": str(directory), **cache}
-    origin = {"idle_seconds": 10.0}
     async with (
-        watched(fake, origin=origin, cache=settings) as one,
-        watched(fake, origin=origin, cache=settings) as other,
+        watched(fake, cache=settings) as one,
+        watched(fake, cache=settings) as other,
     ):
         yield one, other
 

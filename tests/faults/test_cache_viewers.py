@@ -43,9 +43,8 @@ async def test_b09_500_ranges_of_one_object(fake: FakeS3) -> None:
     # Whatever the dice say, everything is wanted by someone.
     ranges += [list(pair) for pair in pairwise([*range(0, len(FILM), len(FILM) // 39), len(FILM)])]
     cuts.shuffle(ranges)
-    patient = {"response_seconds": 60.0, "idle_seconds": 60.0, "pool_wait_seconds": 60.0}
     cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
-    async with watched(fake, origin=patient, cache=cache) as watch:
+    async with watched(fake, cache=cache) as watch:
         watch.put("film", FILM)
 
         async def one(start: int, stop: int) -> None:
@@ -108,9 +107,8 @@ def films(watch: Watch) -> list[Entry]:
 
 async def test_b10_all_leave(fake: FakeS3) -> None:
     """A fill that nobody reads from ends, and what came of it is not fetched again."""
-    patient = {"idle_seconds": 30.0}
     cache = {"block_bytes": BLOCK, "ttl_seconds": 60}
-    async with watched(fake, origin=patient, cache=cache) as watch:
+    async with watched(fake, cache=cache) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(WITHIN_A_BLOCK), key="film", times=1)
         clients = [await RawClient.connect(watch.app.port) for _ in range(5)]

@@ -17,7 +17,7 @@ from tests.exposition import scrape
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
-from tests.faults.invariants import DEADLINES, Watch, watched
+from tests.faults.invariants import DEADLINES, SHORT, Watch, watched
 from tests.faults.leaks import PER_ROUND
 from tests.faults.names import Names
 from tests.faults.repeating import ALL_AT_ONCE, SILENT, Once, refused, served
@@ -36,7 +36,7 @@ SLACK_SECONDS = 1.0
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a06_stall_before_the_header(fake: FakeS3, method: str) -> None:
-    async with watched(fake) as watch:
+    async with watched(fake, origin=SHORT) as watch:
         watch.put("film", FILM)
         fake.misbehave(faults.stall_after(BEFORE_HEADER), key="film", method=None)
         running = asyncio.create_task(watch.get("/film", method=method))
@@ -46,7 +46,7 @@ async def test_a06_stall_before_the_header(fake: FakeS3, method: str) -> None:
         assert received.status == 504
         if method == "GET":
             assert received.error_code == "origin_timeout"
-        assert received.seconds < DEADLINES["response_seconds"] + SLACK_SECONDS
+        assert received.seconds < SHORT["response_seconds"] + SLACK_SECONDS
         hits = sum(1 for request in fake.requests if request.key == "film")
         assert hits <= DEADLINES["max_attempts"]
         once = refused(504, "origin_timeout", method=method)
@@ -184,10 +184,10 @@ def named(fake: FakeS3) -> dict[str, str]:
 
 async def test_a09_no_such_name(fake: FakeS3, names: Names) -> None:
     names.address = None
-    async with watched(fake, origin=named(fake), reachable=False) as watch:
+    async with watched(fake, origin={**SHORT, **named(fake)}, reachable=False) as watch:
         received = await watch.get("/film", goes_on=False)
         assert (received.status, received.error_code) == (502, "origin_unreachable")
-        assert received.seconds < DEADLINES["response_seconds"] + SLACK_SECONDS
+        assert received.seconds < SHORT["response_seconds"] + SLACK_SECONDS
         names.address = "127.0.0.1"
         watch.put("film", FILM)
         await served_again(watch)
@@ -200,12 +200,12 @@ async def test_a09_no_such_name(fake: FakeS3, names: Names) -> None:
 
 
 async def test_a09_slow_name(fake: FakeS3, names: Names) -> None:
-    async with watched(fake, origin=named(fake), reachable=False) as watch:
+    async with watched(fake, origin={**SHORT, **named(fake)}, reachable=False) as watch:
         watch.put("film", FILM)
         names.answering.clear()
         received = await watch.get("/film", goes_on=False)
         assert (received.status, received.error_code) == (504, "origin_timeout")
-        assert received.seconds < DEADLINES["response_seconds"] + SLACK_SECONDS
+        assert received.seconds < SHORT["response_seconds"] + SLACK_SECONDS
         names.answering.set()  # a thread in getaddrinfo cannot be stopped: it is waited for
         await served_again(watch)
         everybody = asyncio.Barrier(PER_ROUND)
