@@ -8,6 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from rangeserver import lru
+
 SAME_SECONDS = 60.0
 """A sparing logger says the same thing once in so many seconds, ..."""
 
@@ -50,10 +52,7 @@ class Sparing(logging.Filter):
             self._kinds[record.msg] = (began, said, left_out + 1)
             return False
         self._kinds[record.msg] = (began, said + 1, 0)
-        self._told[thing] = now + SAME_SECONDS
-        self._told.move_to_end(thing)
-        if len(self._told) > _MAX_TOLD:
-            self._told.popitem(last=False)
+        lru.put(self._told, thing, now + SAME_SECONDS, max_entries=_MAX_TOLD)
         if left_out:
             record.msg, record.args = f"{text} ({left_out} more like it were left out)", ()
         return True

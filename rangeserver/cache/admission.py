@@ -15,6 +15,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable
 
+from rangeserver import lru
 from rangeserver.origin.base import current_client
 
 _REMEMBERED = 1 << 16
@@ -87,8 +88,5 @@ class _Accounts:
         left = min(left + (now - at) * self._per_second, self._most) - amount
         if left < 0:
             return False
-        self._left[client] = left, now
-        self._left.move_to_end(client)
-        if len(self._left) > _CLIENTS:
-            self._left.popitem(last=False)
+        lru.put(self._left, client, (left, now), max_entries=_CLIENTS)
         return True

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from dataclasses import replace
 from functools import partial
 
+from rangeserver import lru
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
@@ -176,10 +177,7 @@ class CachingOrigin:
         if may_be_stored(facts.cache_control):
             self._not_kept.pop(facts.key, None)
             return True
-        self._not_kept[facts.key] = None
-        self._not_kept.move_to_end(facts.key)
-        if len(self._not_kept) > MAX_OBJECTS:
-            self._not_kept.popitem(last=False)
+        lru.put(self._not_kept, facts.key, None, max_entries=MAX_OBJECTS)
         return False
 
     async def _past(

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, MutableSet
 from typing import Any, TypeAlias
 
+from rangeserver import lru
 from rangeserver.errors import OriginBusy, OriginError, OriginTimeout, OriginUnreachable
 from rangeserver.origin.base import current_report, reporting
 from rangeserver.origin.known_facts import MAX_OBJECTS
@@ -75,7 +76,4 @@ class Checks:
         return outcome
 
     def _is_late(self, key: ObjectKey) -> None:
-        self._late[key] = None
-        self._late.move_to_end(key)
-        if len(self._late) > MAX_OBJECTS:
-            self._late.popitem(last=False)
+        lru.put(self._late, key, None, max_entries=MAX_OBJECTS)

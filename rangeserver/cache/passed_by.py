@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
+from rangeserver import lru
 from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
@@ -43,10 +44,8 @@ class PassedBy:
         """Go past an object from now on."""
         text = "cache: the object %s is read past it for %g s: %s"
         log.warning(text, place, PASSED_BY_SECONDS, reason)
-        self._until[place] = self._clock() + PASSED_BY_SECONDS
-        self._until.move_to_end(place)
-        if len(self._until) > _MAX_OBJECTS:
-            self._until.popitem(last=False)
+        until = self._clock() + PASSED_BY_SECONDS
+        lru.put(self._until, place, until, max_entries=_MAX_OBJECTS)
 
 
 def is_of_the_file(error: OSError) -> bool:
