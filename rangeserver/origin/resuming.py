@@ -12,7 +12,13 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import replace
 from typing import TypeVar
 
@@ -107,11 +113,11 @@ class ResumingOrigin:
         self, facts: ObjectFacts, span: ByteSpan, after: OriginError | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span`` from a single request."""
-        async with AsyncExitStack() as stack:
-            with over_a_new_connection(wanted=isinstance(after, OF_A_CONNECTION)):
-                parts = await stack.enter_async_context(self.inner.read(facts, span))
-            async with aclosing(self._earning(parts, span.length, after)) as earning:
-                yield earning
+        reading = self.inner.read(facts, span)
+        if isinstance(after, OF_A_CONNECTION):
+            reading = _entered_over_a_new_connection(reading)
+        async with reading as parts, aclosing(self._earning(parts, span.length, after)) as earning:
+            yield earning
 
     async def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
         """The bytes of a body that has begun, then of whatever continues it.
@@ -191,3 +197,12 @@ class ResumingOrigin:
                 self.retries.tokens.succeeded(after)
                 unpaid, after = 0, None
             yield part
+
+
+@asynccontextmanager
+async def _entered_over_a_new_connection(inner: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """``inner``, whose first request takes no connection that was used before."""
+    async with AsyncExitStack() as stack:
+        with over_a_new_connection():
+            entered = await stack.enter_async_context(inner)
+        yield entered

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
@@ -72,7 +72,7 @@ class S3Origin:
         """The facts of the current version, from one HeadObject."""
         ask = Ask("HEAD", *self._place(key))
         try:
-            async with self.upstream.asking(ask) as answer:
+            with closing(await self.upstream.request(ask)) as answer:
                 facts = answers.described(key, answer)
         except OriginError as error:
             if isinstance(error, _UNEXPLAINED) or _may_be_about_the_key(ask, error):
@@ -98,11 +98,12 @@ class S3Origin:
         asked = None if wanted == WHOLE else wanted
         header = asked.range_header() if asked is not None else None
         try:
-            answer = await self._got(stack, Ask("GET", *self._place(key), header))
+            answer = await self._got(Ask("GET", *self._place(key), header))
         except RangeUnsatisfiable as error:
             if error.size and wanted.span(error.size).length <= 0:
                 raise
             return None
+        stack.callback(answer.close)
         carried = answers.opened_span(answer, asked)
         if carried is None:
             return None
@@ -117,22 +118,23 @@ class S3Origin:
         version = facts.version_id if self._config.use_version_ids else None
         place = self._place(facts.key)
         ask = Ask("GET", *place, span.range_header(), if_match=facts.etag, version_id=version)
-        async with AsyncExitStack() as stack:
-            try:
-                answer = await self._got(stack, ask)
-            except RangeUnsatisfiable as error:  # spans are cut to the size: it has shrunk
-                raise ObjectChanged(error.detail, headers=RETRY_AFTER) from error
+        try:
+            answer = await self._got(ask)
+        except RangeUnsatisfiable as error:  # spans are cut to the size: it has shrunk
+            raise ObjectChanged(error.detail, headers=RETRY_AFTER) from error
+        with closing(answer):
             carried = answers.check_read(answer, facts, span)
             self._proved()
-            yield await stack.enter_async_context(aclosing(self._parts(answer, carried)))
+            async with aclosing(self._parts(answer, carried)) as parts:
+                yield parts
 
     def _place(self, key: ObjectKey) -> tuple[str, str]:
         return self._config.bucket, self._config.prefix + key
 
-    async def _got(self, stack: AsyncExitStack, ask: Ask) -> Answer:
-        """The answer to a GET, which is closed with ``stack``."""
+    async def _got(self, ask: Ask) -> Answer:
+        """The answer to a GET. The caller closes it."""
         try:
-            return await stack.enter_async_context(self.upstream.asking(ask))
+            return await self.upstream.request(ask)
         except OriginError as error:
             kind: type[OriginError] = type(error)
             if _may_be_about_the_key(ask, error) and await self._comparison.others_are_answered():
@@ -148,11 +150,11 @@ class S3Origin:
     async def _another_is_answered(self) -> bool:
         """Whether a key that no client has chosen brings an answer as from a good origin."""
         try:
-            async with self.upstream.asking(Ask("GET", *self._place(PROBE_KEY), _PROBE)):
-                pass
+            answer = await self.upstream.request(Ask("GET", *self._place(PROBE_KEY), _PROBE))
         except OriginError as error:
             self._failed(error)
             return is_proof(error)
+        answer.close()
         self._proved()
         return True
 
@@ -167,13 +169,13 @@ class S3Origin:
         try:
             if isinstance(error, ObjectNotFound) and proven:
                 raise error
-            async with AsyncExitStack() as stack:
-                try:
-                    answer = await self._got(stack, Ask("GET", *self._place(key), _PROBE))
-                except ObjectNotFound as explained:
-                    raise explained from error
-                except RangeUnsatisfiable:  # it exists after all, and is empty
-                    raise error from None
+            try:
+                answer = await self._got(Ask("GET", *self._place(key), _PROBE))
+            except ObjectNotFound as explained:
+                raise explained from error
+            except RangeUnsatisfiable:  # it exists after all, and is empty
+                raise error from None
+            with closing(answer):
                 facts = answers.facts_of(key, answer.headers, answers.total_size(answer.headers))
         finally:
             del error  # or it and this frame hold each other, and all that waits above

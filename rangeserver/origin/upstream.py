@@ -99,9 +99,9 @@ class Upstream:
         """Who asks: see :mod:`rangeserver.origin.identity`."""
         return ANONYMOUS if self._credentials is None else self._credentials.whose()
 
-    @asynccontextmanager
-    async def asking(self, ask: Ask) -> AsyncIterator[Answer]:
-        """The good answer to ``ask``; leaving gives back its connection and its place.
+    async def request(self, ask: Ask) -> Answer:
+        """The good answer to ``ask``. The caller closes it, which gives back its connection and its
+        slot.
 
         Raises a subclass of :class:`~rangeserver.errors.OriginError`.
         """
@@ -109,14 +109,10 @@ class Upstream:
         slot = await self.slots.acquire()
         try:
             with Deadline(self.deadlines):
-                answer = await self._first_answer(ask, slot)
+                return await self._first_answer(ask, slot)
         except TimeoutError:
             msg = f"no answer within {self.deadlines.seconds:g} s"
             raise OriginTimeout(msg) from None
-        try:
-            yield answer
-        finally:
-            answer.close()
 
     async def _first_answer(self, ask: Ask, slot: Slot) -> Answer:
         asked = time.monotonic()

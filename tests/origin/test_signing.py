@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
@@ -195,11 +195,9 @@ async def test_without_credentials_nothing_is_signed(monkeypatch: pytest.MonkeyP
     async with FakeS3() as public:
         public.put("a", b"0123456789")
         config = config_for(public, origin={"anonymous": True})
-        async with (
-            open_upstream(config.origin, OriginMetrics()) as upstream,
-            upstream.asking(Ask("GET", "films", "a")) as answer,
-        ):
-            assert await answer.read() == b"0123456789"
+        async with open_upstream(config.origin, OriginMetrics()) as upstream:
+            with closing(await upstream.request(Ask("GET", "films", "a"))) as answer:
+                assert await answer.read() == b"0123456789"
         assert not {"authorization", "x-amz-date"} & set(public.requests[0].headers)
 
 
@@ -293,11 +291,9 @@ class BothWays:
 async def both_ways(fake: SigningS3, ask: Ask, **origin: Any) -> BothWays:
     for mode in ("per-object", "per-request"):
         config = config_for(fake, origin={**origin, "signing": mode}).origin
-        async with (
-            open_upstream(config, OriginMetrics()) as upstream,
-            upstream.asking(ask) as answer,
-        ):
-            assert answer.status in {200, 206}
+        async with open_upstream(config, OriginMetrics()) as upstream:
+            with closing(await upstream.request(ask)) as answer:
+                assert answer.status in {200, 206}
     one, other = fake.requests
     return BothWays(one, other)
 

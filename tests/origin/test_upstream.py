@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -50,7 +50,7 @@ class Course:
     async def get(self, key: str = "a", method: Any = "GET") -> bytes:
         """Ask, and read to the end."""
         body = bytearray()
-        async with self.upstream.asking(Ask(method, "films", key)) as answer:
+        with closing(await self.upstream.request(Ask(method, "films", key))) as answer:
             while method == "GET" and (part := await answer.read()):
                 body += part
         return bytes(body)
@@ -259,7 +259,7 @@ async def test_nothing_is_read_ahead_of_whoever_takes_it(opened: Opener, fake: F
     film = bytes(range(256)) * 20_000
     fake.put("film", film)
     async with opened() as course:
-        async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+        with closing(await course.upstream.request(Ask("GET", "films", "film"))) as answer:
             received = bytearray()
             while len(film) - len(received) > MIB:
                 part = await answer.read()
@@ -287,7 +287,7 @@ async def test_whoever_takes_the_last_byte_leaves_a_connection_to_be_used(
     async with opened() as course:
         for _ in range(3):
             left = len(film)
-            async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+            with closing(await course.upstream.request(Ask("GET", "films", "film"))) as answer:
                 while left:
                     left -= len(await answer.read())
             assert idle_connections(course.upstream.pool) == 1
@@ -299,7 +299,7 @@ async def test_whoever_takes_the_last_byte_leaves_a_connection_to_be_used(
 
 async def test_a_request_holds_its_place_until_its_body_is_done(opened: Opener) -> None:
     async with opened(max_connections=1, pool_wait_seconds=0.05) as course:
-        async with course.upstream.asking(GET) as answer:
+        with closing(await course.upstream.request(GET)) as answer:
             assert course.upstream.slots.in_use == 1
             await answer.read()
             with pytest.raises(OriginBusy):
@@ -462,7 +462,7 @@ async def test_open_bodies_outlive_their_token(container: FakeAws, mode: str) ->
         async with open_upstream(config, metrics.origin) as upstream:
             course = Course(upstream, metrics)
             body = bytearray()
-            async with upstream.asking(GET) as answer:
+            with closing(await upstream.request(GET)) as answer:
                 body += await answer.read()
                 fake.expired = Everybody()
                 for _ in range(3):
