@@ -15,12 +15,12 @@ from rangeserver import __version__
 from rangeserver.cache.cache import MAX_OPEN, Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.config import Config, Mount, OriginConfig
 from rangeserver.errors import ConfigError
 from rangeserver.metrics import Metrics, OriginMetrics
 from rangeserver.origin.health import OriginHealth, keep_probing
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
@@ -143,7 +143,7 @@ async def _open_mounts(
         s3 = S3Origin(upstream, origin, health=health[mount.path])
         resuming = _resuming(s3, origin, metrics)
         cached = _cached(resuming, cache, origin, upstream.whose)
-        known = KnownFacts(
+        known = MetadataCache(
             cached or resuming,
             config.cache.belief_rules,
             clock=time.monotonic,

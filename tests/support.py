@@ -17,10 +17,10 @@ from aiohttp import web
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.caching_origin import CachingOrigin
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.config import Config
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Part
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.pool import Pool
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
@@ -222,12 +222,12 @@ class RunningApp:
         return caching.cache if isinstance(caching, CachingOrigin) else None
 
     @property
-    def facts(self) -> KnownFacts[Part]:
+    def facts(self) -> MetadataCache[Part]:
         """The outermost origin."""
         found = self.app[OBJECTS].mounts.find("")
         assert found is not None
         known = found[0].origin
-        assert isinstance(known, KnownFacts)
+        assert isinstance(known, MetadataCache)
         return known
 
 

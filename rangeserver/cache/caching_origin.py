@@ -23,6 +23,7 @@ from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
+from rangeserver.cache.metadata import MAX_OBJECTS
 from rangeserver.cache.places import place_of
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
@@ -40,7 +41,6 @@ from rangeserver.errors import (
 from rangeserver.origin.attempts import AttemptedOrigin
 from rangeserver.origin.base import Opened, Part, ReadReport
 from rangeserver.origin.identity import reader
-from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.cache_control import may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey

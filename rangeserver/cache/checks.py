@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine, MutableSet
 from typing import Any, TypeAlias
 
 from rangeserver import lru
+from rangeserver.cache.metadata import MAX_OBJECTS
 from rangeserver.errors import OriginBusy, OriginError, OriginTimeout, OriginUnreachable
 from rangeserver.origin.base import current_report, reporting
-from rangeserver.origin.known_facts import MAX_OBJECTS
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _NO_ANSWER = (OriginBusy, OriginTimeout, OriginUnreachable)

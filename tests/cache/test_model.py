@@ -29,6 +29,7 @@ from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.limits import Limits
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.places import place_of
 from rangeserver.cache.purging import purge_place
@@ -37,7 +38,6 @@ from rangeserver.cache.space import Space
 from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.origin.base import FileSlice, Part
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.amount import ALL
@@ -63,7 +63,7 @@ class Process:
     def __init__(self, directory: Path, inner: MemoryOrigin, config: CacheConfig) -> None:
         self.cache = Cache(directory, config, CacheMetrics(), wait_seconds=5.0)
         caching = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
-        self.origin = KnownFacts(caching, config.belief_rules, clock=time.monotonic)
+        self.origin = MetadataCache(caching, config.belief_rules, clock=time.monotonic)
 
     async def die(self) -> None:
         """Leave everything as it is. The kernel closes the files, and with them go the locks."""

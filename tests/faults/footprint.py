@@ -90,7 +90,7 @@ class Footprint:
             in_use=now("rangeserver_origin_connections", state="in_use"),
             waiting=now("rangeserver_origin_connections", state="waiting"),
             slots=app.s3.upstream.slots.in_use,
-            questions=len(app.facts._asked),
+            questions=len(app.facts._in_flight),
             awaiting_room=len(app.room._waiting),
             **of_cache,
         )

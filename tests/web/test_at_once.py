@@ -313,7 +313,7 @@ async def test_any_range_and_conditions_get_the_same_answer_both_ways(tmp_path: 
 async def test_facts_whose_time_is_over_are_not_told_at_once(site: Site) -> None:
     async with await site.client() as client:
         assert (await client.get("/small.ts")).body == SMALL
-        site.app.facts._known.clear()
+        site.app.facts._entries.clear()
         assert (await client.get("/small.ts")).body == SMALL
         assert (await client.get("/small.ts")).body == SMALL
     assert site.decisions == [True, False, True]

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from rangeserver.cache import lookups, metadata
+from rangeserver.cache.metadata import MAX_FACTS_BYTES, MetadataCache
 from rangeserver.errors import (
     AccessDenied,
     ObjectChanged,
@@ -19,9 +21,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.metrics import Metrics
-from rangeserver.origin import known_facts, lookups
 from rangeserver.origin.base import Opened, Part
-from rangeserver.origin.known_facts import MAX_FACTS_BYTES, KnownFacts
 from rangeserver.protocol.freshness import BeliefRules
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -109,7 +109,7 @@ class Course:
         self.inner = Inner(self.clock)
         self.purges = 0
         self._metrics = Metrics()
-        self.known = KnownFacts(
+        self.known = MetadataCache(
             self.inner,
             BeliefRules(ttl_seconds),
             clock=self.clock,
@@ -152,7 +152,7 @@ async def course() -> AsyncIterator[Course]:
     """Fails on leaving if a question or a read is left open."""
     driven = Course()
     yield driven
-    assert driven.known._asked == {}
+    assert driven.known._in_flight == {}
     assert driven.inner.open_now == 0
 
 
@@ -185,7 +185,7 @@ async def test_at_0_seconds_everything_is_asked_each_time() -> None:
         await course.describe()
         await course.open()
     assert course.inner.asked == 6
-    assert course.known._known == {}
+    assert course.known._entries == {}
 
 
 async def test_errors_are_not_remembered(course: Course) -> None:
@@ -238,11 +238,11 @@ async def test_other_errors_of_a_read_change_nothing(course: Course) -> None:
 async def test_the_number_of_objects_is_bounded(
     course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_facts, "MAX_OBJECTS", 3)
+    monkeypatch.setattr(metadata, "MAX_OBJECTS", 3)
     for name in ("a", "b", "c", "a", "d", "e"):  # a was used after b and c
         await course.describe(ObjectKey(name))
-        assert len(course.known._known) <= 3
-    assert set(course.known._known) == {"a", "d", "e"}
+        assert len(course.known._entries) <= 3
+    assert set(course.known._entries) == {"a", "d", "e"}
 
 
 async def test_large_facts_are_not_kept(course: Course) -> None:
@@ -250,7 +250,7 @@ async def test_large_facts_are_not_kept(course: Course) -> None:
     for _ in range(2):
         await course.describe()
     assert course.inner.asked == 2
-    assert course.known._known == {}
+    assert course.known._entries == {}
 
 
 # --- once for many
@@ -417,7 +417,7 @@ async def test_a_body_is_closed_whenever_its_asker_leaves(course: Course, turns:
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    await eventually(lambda: not course.known._asked)
+    await eventually(lambda: not course.known._in_flight)
     assert course.inner.open_now == 0
 
 
@@ -508,7 +508,7 @@ IF_ERROR = 100.0
 async def lenient() -> AsyncIterator[Course]:
     """One that tells facts whose time is over, and that a key is missing."""
     driven = Course()
-    driven.known = KnownFacts(
+    driven.known = MetadataCache(
         driven.inner,
         BeliefRules(TTL, STALE, IF_ERROR),
         clock=driven.clock,
@@ -518,7 +518,7 @@ async def lenient() -> AsyncIterator[Course]:
     )
     yield driven
     await driven.known.close()
-    assert driven.known._asked == {}
+    assert driven.known._in_flight == {}
 
 
 async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: Course) -> None:
@@ -532,7 +532,7 @@ async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: C
         await asyncio.sleep(0)
     assert (lenient.inner.asked, lenient.inner.waiting) == (2, 1)
     lenient.inner.release()
-    await eventually(lambda: not lenient.known._asked)
+    await eventually(lambda: not lenient.known._in_flight)
     assert (await lenient.describe()).etag == '"v2"'
     assert lenient.inner.asked == 2
 
@@ -551,7 +551,7 @@ async def test_nor_where_the_object_forbids_it(lenient: Course, directive: str) 
     lenient.clock.now += TTL
     await lenient.describe()
     assert lenient.inner.asked == 2
-    assert not lenient.known._asked
+    assert not lenient.known._in_flight
 
 
 async def test_no_cache_is_asked_for_each_time(lenient: Course) -> None:
@@ -566,9 +566,9 @@ async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> No
     lenient.clock.now += TTL
     lenient.inner.error = OriginUnreachable()
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._asked)
+    await eventually(lambda: not lenient.known._in_flight)
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._asked)
+    await eventually(lambda: not lenient.known._in_flight)
     assert lenient.inner.asked == 3
 
 
@@ -582,7 +582,7 @@ async def test_that_it_is_withdrawn_is_learned_in_the_background(
     lenient.clock.now += TTL
     lenient.inner.error = error
     assert await lenient.describe() == FACTS
-    await eventually(lambda: not lenient.known._asked)
+    await eventually(lambda: not lenient.known._in_flight)
     with pytest.raises(type(error), match=str(error)):
         await lenient.describe()
     assert lenient.inner.asked == 2 + (not isinstance(error, ObjectNotFound))
@@ -599,7 +599,7 @@ async def test_closing_ends_the_question(lenient: Course) -> None:
     await lenient.describe()
     await eventually(lambda: lenient.inner.waiting == 1)
     await lenient.known.close()
-    assert (lenient.inner.waiting, lenient.known._asked) == (0, {})
+    assert (lenient.inner.waiting, lenient.known._in_flight) == (0, {})
 
 
 # --- missing

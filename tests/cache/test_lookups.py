@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from rangeserver.cache import lookups
+from rangeserver.cache.lookups import Lookup, Outcome
 from rangeserver.errors import OriginBusy, OriginError, OriginUnreachable
-from rangeserver.origin import lookups
 from rangeserver.origin.base import Opened, ReadReport, current_report, reporting
-from rangeserver.origin.lookups import Lookup, Outcome
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.support import eventually
 

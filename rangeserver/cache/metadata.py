@@ -1,0 +1,285 @@
+"""The metadata cache: facts of objects are kept in memory for a short time, and looked up once for
+all requests that need them at the same time.
+
+Cached facts may be out of date, but no wrong byte is sent because of them: every read names the
+version of its facts, so the first read of a replaced object fails and the facts are dropped. A
+request is not refused because of cached facts either (:class:`~rangeserver.origin.base.Opened`).
+
+Lookups are single-flight (:mod:`rangeserver.cache.lookups`): all requests get the facts, and the
+one that began the lookup may get bytes as well.
+
+:mod:`rangeserver.protocol.freshness` decides how long facts may be used. Stale facts may be used a
+little longer while they are revalidated in the background (stale-while-revalidate, RFC 5861 §3),
+until that shows that the object is gone, changed or forbidden. A missing key is cached for a short
+time as well; other refusals are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import astuple, dataclass
+from typing import Generic
+
+from rangeserver import lru
+from rangeserver.cache.invalidating import Invalidating
+from rangeserver.cache.lookups import Asking, Lookup, Outcome
+from rangeserver.errors import (
+    ObjectNotFound,
+    ObjectWithdrawn,
+    OriginError,
+    RangeUnsatisfiable,
+)
+from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
+from rangeserver.protocol.freshness import BeliefRules, belief
+from rangeserver.protocol.ranges import AskedRange, ByteSpan
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from rangeserver.sparing import sparing
+
+log = sparing(logging.getLogger(__name__))
+
+MAX_OBJECTS = 4096
+MAX_FACTS_BYTES = 4096
+"""Objects whose facts are kept, and the most bytes of each: 16 MiB in all."""
+
+
+class MetadataCache(Generic[P]):
+    """Caches the facts that ``inner`` returns for as long as ``rules`` allow; ``clock`` is
+    monotonic, ``wall_clock`` returns seconds since the epoch.
+
+    A missing key is cached for ``missing_seconds``. ``holding`` gives resident bytes, if there is
+    a cache for them. When the value of ``last_purge`` changes, every earlier entry is dropped.
+    """
+
+    def __init__(
+        self,
+        inner: Origin[P],
+        rules: BeliefRules,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        metrics: OriginMetrics | None = None,
+        missing_seconds: float = 0.0,
+        holding: Holding | None = None,
+        last_purge: Callable[[], object] = bool,
+    ) -> None:
+        self.inner = inner
+        self._holding = holding
+        self._rules = rules
+        self._missing_seconds = missing_seconds
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._metrics = metrics or OriginMetrics()
+        self._entries: OrderedDict[ObjectKey, _Entry] = OrderedDict()
+        self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
+        self._in_flight: dict[ObjectKey, Lookup[P]] = {}
+        self._outdated: set[Lookup[P]] = set()
+        """Lookups that began before the last purge."""
+        self._last_purge = last_purge
+        self._purge = last_purge()
+
+    async def describe(self, key: ObjectKey) -> ObjectFacts:
+        """The facts of a version that was current at most the time to live ago."""
+        cached = self._cached(key)
+        if cached is not None:
+            return cached
+        shared, _ = await self._shared(key)
+        if shared is not None:
+            return shared.facts
+        async with self._look_up(key, lambda: self._described(key)).opened() as opened:
+            return opened.facts
+
+    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
+        """Facts alone if they are cached, else facts and bytes."""
+        cached = self._cached(key)
+        if cached is None:
+            return self._look_up_and_open(key, wanted)
+        opened: Opened[P] = Opened(cached, believed=True)
+        return Invalidating(self.forget, cached, nullcontext(opened))
+
+    @asynccontextmanager
+    async def _look_up_and_open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Opened[P]]:
+        shared, facts_only = await self._shared(key)
+        if shared is not None:
+            async with Invalidating(self.forget, shared.facts, nullcontext(shared)):
+                yield shared
+        elif facts_only:
+            yield Opened(await self.describe(key))
+        else:
+            lookup = self._look_up(key, lambda: self.inner.open(key, wanted))
+            async with (
+                lookup.opened() as opened,
+                Invalidating(self.forget, opened.facts, nullcontext(opened)),
+            ):
+                yield opened
+
+    def read(
+        self, facts: ObjectFacts, span: ByteSpan
+    ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
+        """The bytes of ``span``; facts of a version that is gone are dropped."""
+        return Invalidating(self.forget, facts, self.inner.read(facts, span))
+
+    def known(self, key: ObjectKey) -> ObjectFacts | None:
+        """The cached facts of a key, if they are fresh."""
+        self._drop_purged()
+        entry = self._entries.get(key)
+        return entry.facts if entry is not None and entry.fresh_until > self._clock() else None
+
+    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
+        """The bytes of ``span``, if all of them are in the cache of bytes and resident."""
+        held = self._holding.held(facts, span, report) if self._holding is not None else None
+        if held is not None:
+            self.told(facts)
+        return held
+
+    def told(self, facts: ObjectFacts) -> None:
+        """Count a response that was made from cached facts."""
+        self._entries.move_to_end(facts.key)
+        self._metrics.facts("known")
+
+    def forget(self, facts: ObjectFacts) -> None:
+        """Drop the facts of this version."""
+        entry = self._entries.get(facts.key)
+        if entry is not None and entry.facts.etag == facts.etag:
+            del self._entries[facts.key]
+
+    async def close(self) -> None:
+        """Cancel all lookups, and wait until they have ended."""
+        tasks = [lookup.task for lookup in self._in_flight.values()]
+        await asyncio.sleep(0)  # a task cancelled before its first step would settle nothing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _cached(self, key: ObjectKey) -> ObjectFacts | None:
+        """Cached facts that are fresh, or stale and now revalidated in the background. Raises
+        ObjectNotFound if it is cached that the key is missing.
+        """
+        self._drop_purged()
+        entry = self._entries.get(key)
+        now = self._clock()
+        if entry is None:
+            self._raise_if_missing(key, now)
+            return None
+        if entry.fresh_until <= now:
+            if entry.usable_until <= now:
+                return None
+            self._revalidate(key)
+        self._entries.move_to_end(key)
+        self._metrics.facts("known")
+        return entry.facts
+
+    def _drop_purged(self) -> None:
+        """Drop entries that are older than the last purge, and mark the lookups that are."""
+        purge = self._last_purge()
+        if purge != self._purge:
+            self._purge = purge
+            self._entries.clear()
+            self._missing.clear()
+            self._outdated.update(self._in_flight.values())
+
+    def _raise_if_missing(self, key: ObjectKey, now: float) -> None:
+        missing = self._missing.get(key)
+        if missing is None:
+            return
+        detail, until = missing
+        if until > now:
+            self._metrics.facts("known")
+            raise ObjectNotFound(detail)
+        del self._missing[key]
+
+    def _revalidate(self, key: ObjectKey) -> None:
+        """Look up the facts in the background, unless a lookup is running."""
+        if key not in self._in_flight:
+            self._look_up(key, lambda: self._described(key), in_background=True)
+
+    def _look_up(
+        self, key: ObjectKey, asking: Asking[P], *, in_background: bool = False
+    ) -> Lookup[P]:
+        """Begin a lookup for all requests that need these facts."""
+        self._metrics.facts("asked")
+        lookup = self._in_flight[key] = Lookup(
+            asking, lambda outcome: self._store(key, outcome), in_background=in_background
+        )
+        return lookup
+
+    @asynccontextmanager
+    async def _described(self, key: ObjectKey) -> AsyncIterator[Opened[P]]:
+        yield Opened(await self.inner.describe(key))
+
+    async def _shared(self, key: ObjectKey) -> tuple[Opened[P] | None, bool]:
+        """The facts from a lookup that is running, if there is one; if not, whether to ask for
+        facts alone, as many may still wait after a lookup whose range was unsatisfiable.
+
+        Raises the error that the lookup ended with.
+        """
+        facts_only = False
+        while (lookup := self._in_flight.get(key)) is not None:
+            outdated = lookup in self._outdated
+            outcome = await lookup.outcome()
+            if outdated:
+                continue  # it began before a purge, and its facts may be from before it
+            if isinstance(outcome, RangeUnsatisfiable):
+                facts_only = True
+            elif isinstance(outcome, OriginError):
+                self._metrics.facts("shared")
+                raise outcome.again()
+            elif outcome is not None:
+                self._metrics.facts("shared")
+                return Opened(outcome.facts, believed=outcome.believed), False
+            cached = self._cached(key)
+            if cached is not None:  # a request that did not wait has found them meanwhile
+                return Opened(cached, believed=True), False
+        return None, facts_only
+
+    def _store(self, key: ObjectKey, outcome: Outcome[P]) -> None:
+        self._drop_purged()
+        lookup = self._in_flight.pop(key)
+        now = self._clock()
+        outdated = lookup in self._outdated
+        self._outdated.discard(lookup)
+        if isinstance(outcome, OriginError) and lookup.in_background:
+            log.info("the facts of %s could not be renewed: %s", key, outcome)
+        if isinstance(outcome, ObjectWithdrawn):
+            self._entries.pop(key, None)
+            if isinstance(outcome, ObjectNotFound) and self._missing_seconds and not outdated:
+                until = now + self._missing_seconds
+                lru.put(self._missing, key, (outcome.detail, until), max_entries=MAX_OBJECTS)
+        elif isinstance(outcome, Opened) and not outdated:
+            self._missing.pop(key, None)
+            entry = self._entry_from(outcome.facts, now)
+            if entry.usable_until > now and _size(entry.facts) <= MAX_FACTS_BYTES:
+                lru.put(self._entries, key, entry, max_entries=MAX_OBJECTS)
+            else:
+                self._entries.pop(key, None)
+
+    def _entry_from(self, facts: ObjectFacts, now: float) -> _Entry:
+        """An entry of facts that a lookup has just returned, with its times on our clock."""
+        age = max(now - facts.told_at, 0.0)
+        allowed = belief(facts, self._rules, date=max(self._wall_clock() - age, 0.0))
+        if age < allowed.while_asking:
+            return _Entry(facts, now - age + allowed.fresh, now - age + allowed.while_asking)
+        # They were stale on arrival: the origin cannot be asked, or allows no time. The next
+        # request need not find that out again at once.
+        last = now - age + allowed.if_error
+        return _Entry(facts, min(now + allowed.fresh, last), min(now + allowed.while_asking, last))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Facts, until when they are fresh, and until when they may be used while being revalidated."""
+
+    facts: ObjectFacts
+    fresh_until: float
+    usable_until: float
+
+
+def _size(facts: ObjectFacts) -> int:
+    return sum(len(value) for value in astuple(facts) if isinstance(value, str))
