@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
 from rangeserver import __version__
+from rangeserver.background import running
 from rangeserver.cache.cache import MAX_OPEN, Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
@@ -159,7 +158,7 @@ async def _open_mounts(
         mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(
-                _running(keep_probing(s3, health[mount.path], origin.endpoint_url))
+                running(keep_probing(s3, health[mount.path], origin.endpoint_url))
             )
     return mounts
 
@@ -224,17 +223,5 @@ async def _open_cache(
             problem = f"cache.directory: {directory} cannot be used: {error.strerror}"
             raise ConfigError([problem]) from None
         log.warning("cache: not used for now: %s", error)
-    await stack.enter_async_context(_running(cache.keep_in_order()))
+    await stack.enter_async_context(running(cache.keep_in_order()))
     return cache
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have something done in the background until left."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -21,6 +21,7 @@ from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 
+from rangeserver.background import running
 from rangeserver.errors import ConfigError, CredentialsExpired, NoCredentials, OriginRefused
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.credential_chain import CredentialChain, FoundCredentials, own_words
@@ -250,13 +251,8 @@ async def kept_credentials(
     with own_words():
         try:
             await kept.first()
-            task = asyncio.create_task(kept.keep())
-            try:
+            async with running(kept.keep()):
                 yield kept
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
         finally:
             await kept.close()
 
