@@ -223,5 +223,5 @@ async def _open_cache(
             problem = f"cache.directory: {directory} cannot be used: {error.strerror}"
             raise ConfigError([problem]) from None
         log.warning("cache: not used for now: %s", error)
-    await stack.enter_async_context(running(cache.keep_in_order()))
+    await stack.enter_async_context(running(cache.run_maintenance()))
     return cache

@@ -67,7 +67,7 @@ class BlockLock:
         self._run = claim.run
         return claim.run
 
-    def leave_from(self, block: int) -> None:
+    def truncate(self, block: int) -> None:
         """Free the blocks from ``block`` on."""
         assert self._run is not None
         first, stop = self._run

@@ -133,7 +133,7 @@ class Cache:
         """Make the directory ready. Raises ``OSError``."""
         await self.upkeep.open()
 
-    async def keep_in_order(self) -> None:
+    async def run_maintenance(self) -> None:
         """Keep the directory there, writable and within its limits, until cancelled."""
         await self.upkeep.run()
 
@@ -292,7 +292,7 @@ class Cache:
             self.write_failed(error)
 
     @asynccontextmanager
-    async def asking_first(self, place: str) -> AsyncIterator[None]:
+    async def fetch_lock(self, place: str) -> AsyncIterator[None]:
         """Be the one process that asks for an object of which nothing is in the cache; the others
         wait for what comes of it.
         """

@@ -121,7 +121,7 @@ class CachingOrigin:
         if entry is None and key in self._not_kept:
             return await self._asked_past(stack, key, wanted)
         if entry is None:
-            async with self.cache.asking_first(place):
+            async with self.cache.fetch_lock(place):
                 entry = await self.cache.find(place)
                 if entry is None:
                     return await self._first(stack, key, place, wanted)

@@ -36,7 +36,7 @@ class Demand:
         """Wait for bytes at a position, or news of them."""
         fill.needed_by(self._report)
         self._known = fill, fill.failed
-        await fill.beyond(position)
+        await fill.wait_past(position)
 
     def has_failed(self, fill: Fill) -> bool:
         """Whether an attempt has failed that is not accounted for: also one of another reader's,

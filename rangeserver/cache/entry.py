@@ -50,8 +50,8 @@ class Entry:
             return stop
         end = position if missing == block else layout.start(missing)
         fill = self.filling.get(missing)
-        if fill is not None and fill.landed > end:
-            end = fill.landed
+        if fill is not None and fill.filled_to > end:
+            end = fill.filled_to
         return min(end, stop)
 
     def next_missing(self, first: int, stop: int) -> int | None:

@@ -4,7 +4,7 @@ It belongs to the server. Whoever began it may leave; it goes on while anyone re
 feeds all of them as the bytes come in. One that nobody reads from any more ends with the block
 it is at, or after :data:`LINGER_SECONDS` if that has not come by then.
 
-An attempt that fails leaves it broken, with all that has landed. Whether there is another is
+An attempt that fails leaves it broken, with all that was written. Whether there is another is
 decided by those who wait, each out of the budget of its own response: the first that asks for one
 begins it, at the next byte, and the others join.
 """
@@ -45,7 +45,7 @@ for, if there was one.
 
 
 class Fill:
-    """Blocks ``[first, stop)`` of an entry on their way; ``landed`` is how far their bytes are."""
+    """Fetches blocks ``[first, stop)`` of an entry; the bytes before ``filled_to`` are written."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Fill:
         ahead: bool = False,
     ) -> None:
         self.first, self.stop = run
-        self.landed = entry.layout.start(self.first)
+        self.filled_to = entry.layout.start(self.first)
         self.error: OriginError | CacheFailed | None = None
         """What the last attempt failed for."""
         self.failed = 0
@@ -98,7 +98,7 @@ class Fill:
         self._linger(_FIRST_READER_SECONDS)
         await locked.wait()
 
-    def wanted_by(self, reader: object) -> None:
+    def attach(self, reader: object) -> None:
         """Somebody will read from it."""
         self._readers.add(reader)
         self._unwanted = False
@@ -127,29 +127,29 @@ class Fill:
         self._report.ahead = False
         self._report.begun = self._report.begun or report.begun
 
-    def left_by(self, reader: object) -> None:
+    def detach(self, reader: object) -> None:
         """Somebody will not, any more."""
         self._readers.discard(reader)
         if not self._readers and not self.over:
             self._unwanted = True
             self._linger(LINGER_SECONDS)
 
-    def leave_from(self, block: int) -> int:
+    def truncate(self, block: int) -> int:
         """End before ``block`` instead, so that somebody who needs it need not wait for all that
         comes before; where it would have ended. For one that is :attr:`fetching`.
         """
         stop = self.stop
         assert self.first < block < stop
-        self._lock.leave_from(block)
+        self._lock.truncate(block)
         self._narrow(block)
-        self._give_back(max(self._reserved - (self._span().stop - self.landed), 0))
+        self._give_back(max(self._reserved - (self._span().stop - self.filled_to), 0))
         return stop
 
-    async def beyond(self, position: int) -> None:
-        """Wait for news, unless it is further than ``position`` already, or over: that bytes have
-        landed, or that an attempt has failed.
+    async def wait_past(self, position: int) -> None:
+        """Wait for news, unless it is further than ``position`` already, or over: that bytes were
+        written, or that an attempt has failed.
         """
-        if self.landed > position or self.over:
+        if self.filled_to > position or self.over:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -205,7 +205,7 @@ class Fill:
         if run is None:
             return False
         if self.stop < run[1]:
-            self._lock.leave_from(self.stop)
+            self._lock.truncate(self.stop)
         self._narrow(min(self.stop, run[1]))
         return True
 
@@ -221,7 +221,7 @@ class Fill:
                 async with opened:
                     await self._reserve()
                     if parts is None:
-                        rest = ByteSpan(self.landed, self._span().stop)
+                        rest = ByteSpan(self.filled_to, self._span().stop)
                         attempt = self._source(rest, self._origin_error())
                         parts, start = await opened.enter_async_context(attempt), rest.start
                     await self._take(parts, start)
@@ -259,7 +259,7 @@ class Fill:
 
     async def _reserve(self) -> None:
         """Have the budget taken for just the bytes to come."""
-        needed = self._span().stop - self.landed
+        needed = self._span().stop - self.filled_to
         if self._reserved > needed:
             self._give_back(self._reserved - needed)
         elif self._reserved < needed:
@@ -291,21 +291,21 @@ class Fill:
         """Write what comes from ``position`` on, and let it be read as soon as it is written."""
         async for part in parts:
             # Less is wanted of it than was asked for where others have blocks of their own.
-            begin = max(self.landed - position, 0)
+            begin = max(self.filled_to - position, 0)
             end = max(self._span().stop - position, 0)
             position += len(part)
             data = memoryview(part)[begin:end]
             if not data:
                 continue
-            done = await self._means.write(len(data), self._write, data, self.landed)
+            done = await self._means.write(len(data), self._write, data, self.filled_to)
             self._give_back(min(len(data), self._reserved))
-            self.landed += len(data)
+            self.filled_to += len(data)
             for block in done:
                 self._entry.has(block)
             self._wake()
-            if self.landed >= self._span().stop or (done and self._unwanted):
+            if self.filled_to >= self._span().stop or (done and self._unwanted):
                 return
-        msg = f"{self._span().stop - self.landed} bytes are missing"
+        msg = f"{self._span().stop - self.filled_to} bytes are missing"
         raise OriginProtocolError(msg)
 
     def _write(self, data: memoryview, offset: int) -> list[int]:

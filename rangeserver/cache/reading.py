@@ -137,7 +137,7 @@ class CachedRead:
     def _waited_for(self, end: int) -> int:
         """How many of the bytes up to ``end`` came from the origin while this was waiting."""
         came = (
-            min(fill.landed, end) - max(start, self._position)
+            min(fill.filled_to, end) - max(start, self._position)
             for fill, start in self._fills.items()
             if fill.fetching
         )
@@ -161,7 +161,7 @@ class CachedRead:
             entry.doubt(first, stop)
             self._complete = False
             if any(block in entry.filling for block in range(first, stop)):
-                # They count as landed until their fill is over: looking again would find no more.
+                # They count as filled until the fill ends: looking again would find no more.
                 raise CacheFailed(str(error)) from error
             return False
         return True
@@ -195,14 +195,14 @@ class CachedRead:
         """The fill that brings the block which is needed, and that is at it."""
         if fill is None:
             return self._fetch_alone(block)
-        behind = self._position - fill.landed
+        behind = self._position - fill.filled_to
         if (
             fill.fetching
             and behind > _PATIENCE_BYTES
-            and self._entry.layout.start(block) > fill.landed
+            and self._entry.layout.start(block) > fill.filled_to
         ):
             # It would have to wait for all that lies before, and gets a GET of its own instead.
-            stop = fill.leave_from(block)
+            stop = fill.truncate(block)
             return self._begin(block, stop, ahead=False) or self._fetch_alone(block)
         if fill.broken:
             fill.again()
@@ -223,7 +223,7 @@ class CachedRead:
         fills = self._fills = {
             fill: start
             for fill, start in self._fills.items()
-            if not fill.over or fill.landed > self._position
+            if not fill.over or fill.filled_to > self._position
         }
         window = ByteSpan(self._position, min(self._stop, self._position + self._ahead.window))
         first, stop = layout.blocks_of(window)
@@ -262,8 +262,8 @@ class CachedRead:
     def _want(self, fill: Fill) -> None:
         if fill not in self._fills:
             layout = self._entry.layout
-            self._fills[fill] = layout.start(fill.landed // layout.block_bytes)
-            fill.wanted_by(self)
+            self._fills[fill] = layout.start(fill.filled_to // layout.block_bytes)
+            fill.attach(self)
 
     async def _changes_entry(self) -> bool:
         """Go on with another file, if there is one: this one was removed, to make room or by
@@ -288,7 +288,7 @@ class CachedRead:
 
     def _leave_fills(self) -> None:
         for fill in self._fills:
-            fill.left_by(self)
+            fill.detach(self)
         self._fills.clear()
 
     async def _next_past(self) -> Part:

@@ -42,7 +42,7 @@ async def test_one_asks_first(tmp_path: Path, one: Setting, inner: MemoryOrigin)
     order: list[str] = []
 
     async def ask(process: Setting, name: str) -> None:
-        async with process.cache.asking_first("a"):
+        async with process.cache.fetch_lock("a"):
             order.append(name)
             await asyncio.sleep(0.03)
             order.append(name)
@@ -58,10 +58,10 @@ async def test_one_who_waits_to_ask_may_leave(
     async with setting(tmp_path / "cache", inner) as other:
 
         async def ask() -> None:
-            async with other.cache.asking_first("a"):
+            async with other.cache.fetch_lock("a"):
                 pass
 
-        async with one.cache.asking_first("a"):
+        async with one.cache.fetch_lock("a"):
             task = asyncio.create_task(ask())
             await asyncio.sleep(0.02)
             assert not task.done()

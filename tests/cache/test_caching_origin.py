@@ -204,7 +204,7 @@ async def test_a_disk_that_fails_is_passed_by(
 async def test_bytes_that_cannot_be_read_back_are_fetched_past_the_disk(
     one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader neither fails nor spins while they count as landed."""
+    """A reader neither fails nor spins while they count as filled."""
     facts = one.inner.current["a"]
     looks: list[int] = []
 

@@ -50,7 +50,7 @@ async def entry_of(one: Setting) -> Entry:
 def begun(one: Setting, entry: Entry, first: int = 0, stop: int = 4) -> Fill:
     made = Fill(one.cache, entry, (first, stop), partial(one.inner.once, one.inner.current["a"]))
     made.begin(reserved=0)
-    made.wanted_by(one)
+    made.attach(one)
     return made
 
 
@@ -58,8 +58,8 @@ async def test_it_is_read_as_it_comes(one: Setting) -> None:
     entry = await entry_of(one)
     one.inner.hold()
     fill = begun(one, entry)
-    await fill.beyond(0)
-    assert fill.landed == entry.available(0, len(DATA)) == 1000
+    await fill.wait_past(0)
+    assert fill.filled_to == entry.available(0, len(DATA)) == 1000
     assert one.cache.budget.taken == len(DATA) - 1000
     one.inner.release()
     await eventually(lambda: fill.over)
@@ -72,8 +72,8 @@ async def test_it_ends_when_nobody_reads(one: Setting, monkeypatch: pytest.Monke
     entry = await entry_of(one)
     one.inner.hold()
     fill = begun(one, entry)
-    await fill.beyond(0)
-    fill.left_by(one)
+    await fill.wait_past(0)
+    fill.detach(one)
     await eventually(lambda: fill.over)
     assert (fill.error, entry.filling, one.cache.budget.taken) == (None, {}, 0)
 
@@ -83,8 +83,8 @@ async def test_with_the_block_it_is_at(one: Setting, monkeypatch: pytest.MonkeyP
     entry = await entry_of(one)
     one.inner.hold()
     fill = begun(one, entry)
-    await fill.beyond(0)
-    fill.left_by(one)
+    await fill.wait_past(0)
+    fill.detach(one)
     one.inner.release()
     await eventually(lambda: fill.over)
     assert entry.available(0, len(DATA)) == BLOCK
@@ -95,9 +95,9 @@ async def test_one_reader_is_enough(one: Setting, monkeypatch: pytest.MonkeyPatc
     entry = await entry_of(one)
     one.inner.hold()
     fill = begun(one, entry)
-    await fill.beyond(0)
-    fill.left_by(one)
-    fill.wanted_by(entry)
+    await fill.wait_past(0)
+    fill.detach(one)
+    fill.attach(entry)
     await asyncio.sleep(0.03)
     assert not fill.over
     one.inner.release()
@@ -109,9 +109,9 @@ async def test_whatever_happens_the_blocks_are_free_again(tmp_path: Path, one: S
     entry = await entry_of(one)
     one.inner.refusals = 1
     fill = begun(one, entry)
-    await fill.beyond(0)
+    await fill.wait_past(0)
     assert fill.error is not None
-    fill.left_by(one)
+    fill.detach(one)
     async with setting(tmp_path, one.inner) as other:
         assert await asyncio.wait_for(other.read(one.inner.current["a"]), 5) == DATA
         assert other.counted("errors_total", kind="damaged") == 0
@@ -128,7 +128,7 @@ async def test_too_few_bytes_are_an_error(one: Setting) -> None:
     fill.begin(reserved=0)
     await eventually(lambda: fill.broken)
     assert isinstance(fill.error, OriginProtocolError)
-    fill.left_by(one)
+    fill.detach(one)
     await eventually(lambda: fill.over)
     assert entry.available(0, len(DATA)) == 3 * BLOCK
 
@@ -173,17 +173,17 @@ async def broken(one: Setting, attempts: Attempts) -> Fill:
     entry = await entry_of(one)
     fill = Fill(one.cache, entry, (0, 4), attempts)
     fill.begin(reserved=0)
-    fill.wanted_by(one)
+    fill.attach(one)
     await eventually(lambda: fill.broken)
     return fill
 
 
-async def test_a_broken_one_keeps_what_has_landed_and_goes_on_at_its_next_byte(
+async def test_a_broken_one_keeps_what_was_written_and_goes_on_at_its_next_byte(
     one: Setting, attempts: Attempts
 ) -> None:
     fill = await broken(one, attempts)
     entry = fill._entry
-    assert entry.available(0, len(DATA)) == fill.landed == BLOCK + 1234
+    assert entry.available(0, len(DATA)) == fill.filled_to == BLOCK + 1234
     assert (fill.failed, one.cache.budget.taken) == (1, 0)
     fill.again()
     await eventually(lambda: fill.over)
@@ -200,7 +200,7 @@ async def test_a_broken_one_has_its_blocks_locked_until_nobody_wants_it(
     async with setting(tmp_path, one.inner) as other:
         entry = await entry_of(other)
         assert entry.file.claim(1, 4, fetch=True).run is None
-        fill.left_by(one)
+        fill.detach(one)
         await eventually(lambda: fill.over)
         assert isinstance(fill.error, OriginBodyError)
         assert entry.file.claim(1, 4, fetch=True).run == (1, 4)
@@ -248,7 +248,7 @@ async def test_and_too_many_are_not_kept(one: Setting) -> None:
     )
     fill.begin(reserved=0)
     await eventually(lambda: fill.over)
-    assert (fill.landed, fill.error) == (2 * BLOCK, None)
+    assert (fill.filled_to, fill.error) == (2 * BLOCK, None)
     assert list(entry.file.present()) == [(0, 2)]
     assert entry.file.claim(0, 2, fetch=False).good == [0, 1]
 
@@ -257,7 +257,7 @@ async def test_an_error_of_ours_leaves_nobody_waiting(one: Setting) -> None:
     entry = await entry_of(one)
     fill = Fill(one.cache, entry, (0, 4), lambda *_: 1 // 0)  # type: ignore[arg-type]
     fill.begin(reserved=0)
-    await asyncio.wait_for(fill.beyond(0), 5)
+    await asyncio.wait_for(fill.wait_past(0), 5)
     assert isinstance(fill.error, CacheFailed)
 
 

@@ -114,9 +114,9 @@ async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> N
     one.inner.hold()
     source = partial(one.inner.once, facts)
     large = Fill(one.cache, entry, (0, entry.layout.blocks - 1), source)
-    large.wanted_by(object())
+    large.attach(object())
     large.begin(reserved=0)
-    await eventually(lambda: large.landed == block)
+    await eventually(lambda: large.filled_to == block)
     start = 80 * block + 5
     assert await one.read(facts, ByteSpan(start, start + 10)) == DATA[start : start + 10]
     assert large.stop == 80

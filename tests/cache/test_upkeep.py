@@ -38,7 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def kept_in_order(one: Setting) -> AsyncIterator[None]:
-    task = asyncio.create_task(one.cache.keep_in_order())
+    task = asyncio.create_task(one.cache.run_maintenance())
     try:
         yield
     finally:
