@@ -8,7 +8,7 @@
     │   │   ├── TargetNotEncoded    400
     │   │   └── TlsRequired         400
     │   ├── NoSuchPage              404  of the admin listener
-    │   ├── NotThisHost             421  of the admin listener
+    │   ├── NotThisHost             421  of the admin listener and the demo
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
@@ -116,11 +116,11 @@ class NoSuchPage(RequestError):
 
 
 class NotThisHost(RequestError):
-    """The admin listener does not go by this name (RFC 9110 §15.5.20)."""
+    """The listener does not go by this name (RFC 9110 §15.5.20)."""
 
     status = 421
     code = "not_this_host"
-    message = "The admin listener does not answer to this host name; admin.names can add it."
+    message = "This host name is not answered here; admin.names can add it for the admin listener."
 
 
 class KeyTooLong(RequestError):

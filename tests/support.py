@@ -30,7 +30,7 @@ from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.process.tls import Tls, open_tls
-from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
+from rangeserver.web.exchanges import EXCHANGES, ExchangeObserver, Exchanges
 from rangeserver.web.sendfile import Room
 from tests.fakes.s3 import FakeS3
 from tests.heads import parse_head
@@ -182,8 +182,8 @@ class RunningApp:
         return server
 
     @property
-    def active(self) -> ActiveExchanges:
-        return self.app[ACTIVE]
+    def active(self) -> Exchanges:
+        return self.app[EXCHANGES]
 
     @property
     def acquired(self) -> int:
@@ -198,7 +198,7 @@ class RunningApp:
     @property
     def room(self) -> Room:
         """Where responses from files wait for room in their sockets."""
-        return self.app[OBJECTS].relay.room
+        return self.app[OBJECTS].room
 
     @property
     def pool(self) -> Pool:
@@ -224,7 +224,7 @@ class RunningApp:
     @property
     def facts(self) -> MetadataCache[Part]:
         """The outermost origin."""
-        found = self.app[OBJECTS].mounts.find("")
+        found = self.app[OBJECTS].targets.mounts.find("")
         assert found is not None
         known = found[0].origin
         assert isinstance(known, MetadataCache)

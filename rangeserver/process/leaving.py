@@ -114,7 +114,7 @@ class Leaving(InTurn):
 
     def _process_keepalive(self) -> None:
         """Close a connection on which nothing has been asked for long."""
-        if self._answer is not None:
+        if self._delivery is not None:
             self._keepalive_handle = None
         elif self._intake.head_bytes or self._more_was_sent():  # it is about to be asked
             self._keepalive_handle = self._loop.call_later(GRACE_SECONDS, self._process_keepalive)
@@ -142,8 +142,8 @@ class Leaving(InTurn):
             return
         request = self._current_request
         exchange = request.get(EXCHANGE) if request is not None else None
-        if self._answer is not None:
-            exchange = self._answer.exchange
+        if self._delivery is not None:
+            exchange = self._delivery.exchange
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
         waiting = exchange.bytes_waiting if exchange is not None else 0
         waiting += self.transport.get_write_buffer_size()

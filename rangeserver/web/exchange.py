@@ -1,4 +1,7 @@
-"""The record of one request and its response: what is logged, counted and shown."""
+"""The record of one request and its response: what is logged, counted and shown.
+
+How an exchange ends is decided here (:func:`outcome_of`); where it ends, in :mod:`.exchanges`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
+from rangeserver.errors import OriginError, StreamAborted
 from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
 from rangeserver.origin.deadlines import Deadline
@@ -35,6 +38,19 @@ class Outcome(StrEnum):
     ORIGIN_FAILED = "origin_failed"
     DRAINED = "drained"
     FAILED = "failed"
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How a response ended that ``error`` came out of, or none."""
+    if error is None:
+        return Outcome.COMPLETE
+    if isinstance(error, OriginError):
+        return Outcome.ORIGIN_FAILED
+    if isinstance(error, (ConnectionError, asyncio.CancelledError)) and not isinstance(
+        error, StreamAborted
+    ):
+        return Outcome.CLIENT_GONE
+    return Outcome.FAILED
 
 
 @dataclass(slots=True, eq=False)
@@ -180,44 +196,3 @@ def log_exchange(exchange: Exchange) -> None:
 
 def _milliseconds(seconds: float) -> float:
     return int(seconds * 1_000_000) / 1000
-
-
-class ActiveExchanges:
-    """The exchanges that are running now, and a way to wait until there are none."""
-
-    def __init__(self) -> None:
-        self.draining = False
-        """Whether the server is on its way out and takes no new ones."""
-        self._running: set[Exchange] = set()
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def __iter__(self) -> Iterator[Exchange]:
-        return iter(tuple(self._running))
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def add(self, exchange: Exchange) -> None:
-        """An exchange has begun."""
-        self._running.add(exchange)
-        self._none.clear()
-
-    def remove(self, exchange: Exchange) -> None:
-        """An exchange has ended."""
-        self._running.discard(exchange)
-        if not self._running:
-            self._none.set()
-
-    async def wait_for_none(self) -> None:
-        """Return once no exchange is running."""
-        await self._none.wait()
-
-
-ACTIVE = web.AppKey("active", ActiveExchanges)
-
-ExchangeObserver = Callable[[Exchange], None]
-"""Called once an exchange is finished. Must not block or raise."""
-
-OBSERVERS: web.AppKey[tuple[ExchangeObserver, ...]] = web.AppKey("observers", tuple)
-"""Told of each finished exchange, whoever answered it."""

@@ -1,4 +1,4 @@
-"""Objects over HTTP: ask for facts, plan the answer, hand the bytes to the relay."""
+"""Objects over HTTP: ask for facts, plan the answer, send the bytes."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
 from rangeserver.errors import (
-    BadRequest,
     ExpectationFailed,
     MethodNotAllowed,
     ObjectChanged,
-    ObjectNotFound,
     OriginTimeout,
     RangeUnsatisfiable,
 )
-from rangeserver.origin.base import AtHand, Opened, Origin, Part, reporting
-from rangeserver.origin.deadlines import Deadline, Deadlines
-from rangeserver.protocol.mounts import MountTable
-from rangeserver.protocol.object_keys import check_length, named_by, object_key, split_target
+from rangeserver.origin.base import Opened, Origin, Part, reporting
+from rangeserver.origin.deadlines import Deadline
+from rangeserver.protocol.object_keys import named_by
 from rangeserver.protocol.preconditions import Conditions
 from rangeserver.protocol.representation import ObjectKey
 from rangeserver.protocol.response_plan import (
@@ -33,6 +29,7 @@ from rangeserver.protocol.response_plan import (
     opening_range,
     plan_response,
 )
+from rangeserver.web.body_writer import send_body
 from rangeserver.web.error_responses import (
     ALLOWED_METHODS,
     PRECONDITION_FAILED,
@@ -40,9 +37,9 @@ from rangeserver.web.error_responses import (
     error_response,
 )
 from rangeserver.web.exchange import EXCHANGE, Exchange
-from rangeserver.web.relay import Relay
-
-_MAX_QUERY_FIELDS = 100
+from rangeserver.web.range_response import RangeResponse
+from rangeserver.web.sendfile import Room
+from rangeserver.web.targets import Target, Targets
 
 _VERSIONS_TRIED = 3
 """How often an answer is planned when the object is replaced before a byte of it was sent; once
@@ -54,27 +51,11 @@ class _RefusedOnBelief(ObjectChanged):
 
 
 @dataclass(frozen=True, slots=True)
-class MountedOrigin:
-    """A bucket: where its objects come from, and what is decided about them.
-
-    ``prefix`` is what the origin puts before each key, ``first_byte`` how long a client waits at
-    most for that, whatever is in between. ``at_hand`` is what can be had of its objects without
-    asking it, if anything can.
-    """
-
-    origin: Origin[Part]
-    prefix: str
-    rules: PlanRules
-    first_byte: Deadlines
-    at_hand: AtHand | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectHandler:
-    """Answers every request for an object of one of ``mounts``."""
+    """Answers every request for an object."""
 
-    mounts: MountTable[MountedOrigin]
-    relay: Relay
+    targets: Targets
+    room: Room
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
@@ -86,54 +67,41 @@ class ObjectHandler:
             await _meet_expectation(request)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
-        path, query = split_target(request.raw_path)
-        exchange.key = key = object_key(path)
-        mounted, key = self.find(key)
-        asked = ObjectRequest(
-            method=request.method,
-            conditions=conditions_of(request.headers),
-            download=download_of(query),
-        )
-        exchange.deadline = deadline = Deadline(mounted.first_byte)
+        target = self.targets.find(request.raw_path)
+        exchange.key = target.logged
+        conditions = conditions_of(request.headers)
+        asked = ObjectRequest(request.method, conditions, target.download)
+        first_byte = target.mounted.first_byte
+        exchange.deadline = deadline = Deadline(first_byte)
         sure = False
         try:
             with deadline, reporting(exchange.origin):
                 for left in reversed(range(_VERSIONS_TRIED)):
                     try:
-                        return await self._answer(request, exchange, mounted, key, asked, sure=sure)
+                        return await self._answer(request, exchange, target, asked, sure=sure)
                     except ObjectChanged as error:
-                        # Raised only before the first byte, when all can still be decided anew.
-                        if not left:
+                        # Before the first byte all can still be decided anew.
+                        if not left or exchange.response_begun:
                             raise
                         sure = isinstance(error, _RefusedOnBelief)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            msg = f"no first byte within {mounted.first_byte.seconds:g} s"
+            msg = f"no first byte within {first_byte.seconds:g} s"
             raise OriginTimeout(msg) from None
         raise AssertionError
-
-    def find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
-        """The mount that a key is below, and the key there. Raises :class:`ResponseError`."""
-        found = self.mounts.find(key)
-        if found is None or not found[1]:
-            raise ObjectNotFound
-        mounted, rest = found
-        check_length(rest, prefix=mounted.prefix)
-        return mounted, ObjectKey(rest)
 
     async def _answer(
         self,
         request: web.Request,
         exchange: Exchange,
-        mounted: MountedOrigin,
-        key: ObjectKey,
+        target: Target,
         asked: ObjectRequest,
         *,
         sure: bool,
     ) -> web.StreamResponse:
-        origin, rules = mounted.origin, mounted.rules
-        opening = _Opening(origin, key, asked, rules, facts_alone=sure)
+        origin, rules = target.mounted.origin, target.mounted.rules
+        opening = _Opening(origin, target.key, asked, rules, facts_alone=sure)
         async with opening as opened:
             plan = plan_response(
                 asked,
@@ -157,7 +125,11 @@ class ObjectHandler:
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
             exchange.from_object = True
-            return await self.relay(request, exchange, plan, origin, opened)
+            response = RangeResponse(plan, exchange, self.room)
+            await response.prepare(request)
+            await send_body(response.writer, plan.body, origin, opened)
+            await response.write_eof()
+            return response
 
 
 class _Opening(AbstractAsyncContextManager[Opened[Part]]):
@@ -233,19 +205,6 @@ def conditions_of(headers: CIMultiDictProxy[str]) -> Conditions:
         if_range=tuple(headers.getall(hdrs.IF_RANGE, ())),
         range=tuple(headers.getall(hdrs.RANGE, ())),
     )
-
-
-def download_of(query: str) -> str | None:
-    """The name in ``?download=name``, ``""`` for a bare ``?download``; other parameters count
-    for nothing and never reach the origin.
-    """
-    if "download" not in query:
-        return None
-    try:
-        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-    return fields.get("download", [None])[0]
 
 
 def new_boundary() -> str:

@@ -49,7 +49,7 @@ def three(fake: FakeS3, other: FakeS3, *, admin: bool = False) -> Config:
 
 
 def upstream_at(app: RunningApp, key: str) -> Upstream:
-    found = app.app[OBJECTS].mounts.find(key)
+    found = app.app[OBJECTS].targets.mounts.find(key)
     assert found is not None
     known = found[0].origin
     assert isinstance(known, MetadataCache)

@@ -13,11 +13,11 @@ from rangeserver.errors import (
     BadRequest,
     RequestError,
     ResponseError,
-    StreamAborted,
     VersionNotSupported,
 )
+from rangeserver.web.cut_off import cut_off
 from rangeserver.web.error_responses import INTERNAL_ERROR, error_response, response_for
-from rangeserver.web.exchange import EXCHANGE, Outcome
+from rangeserver.web.exchange import EXCHANGE
 
 log = logging.getLogger(__name__)
 
@@ -32,30 +32,27 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         _check_protocol(request)
         return await handler(request)
-    except StreamAborted as aborted:
-        log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
-        raise
-    except ConnectionError:
-        raise
-    except ResponseError as error:
+    except Exception as error:
+        if exchange.response_begun or isinstance(error, ConnectionError):
+            return cut_off(exchange, error)
+        return _answer(request, error, exchange.request_id)
+
+
+def _answer(request: web.Request, error: Exception, request_id: str) -> web.Response:
+    if isinstance(error, ResponseError):
         # What a client can bring about at will must not flood the log; its access line says it.
         by_client = isinstance(error, RequestError) or error.status < 500
         level = logging.DEBUG if by_client else logging.WARNING
-        log.log(level, "request %s: %s: %s", exchange.request_id, error.code, error)
-        response = response_for(error, exchange.request_id)
+        log.log(level, "request %s: %s: %s", request_id, error.code, error)
+        response = response_for(error, request_id)
         if isinstance(error, VersionNotSupported) or _may_keep_its_body(request):
             response.force_close()
-    except web.HTTPException as error:
+        return response
+    if isinstance(error, web.HTTPException):
         # Raised by aiohttp itself; its text stays inside.
-        response = error_response(error.status, ("http_error", error.reason), exchange.request_id)
-    except Exception as error:
-        log.exception("request %s: unexpected error", exchange.request_id)
-        if exchange.response_begun:
-            exchange.abort(Outcome.FAILED)
-            msg = "unexpected error"
-            raise StreamAborted(msg) from error
-        response = error_response(500, INTERNAL_ERROR, exchange.request_id)
-    return response
+        return error_response(error.status, ("http_error", error.reason), request_id)
+    log.error("request %s: unexpected error", request_id, exc_info=error)
+    return error_response(500, INTERNAL_ERROR, request_id)
 
 
 def _may_keep_its_body(request: web.Request) -> bool:

@@ -24,11 +24,11 @@ from rangeserver.app import create_app
 from rangeserver.process.connections import Connection
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.web import sendfile
-from rangeserver.web.at_once import AT_ONCE
-from rangeserver.web.direct_answer import DirectAnswer
+from rangeserver.web.body_writer import BodyWriter
+from rangeserver.web.delivery import Delivery
 from rangeserver.web.exchange import Exchange, Outcome
+from rangeserver.web.fast_path import FAST_PATH
 from rangeserver.web.flush import Client
-from rangeserver.web.relay import Relay
 from tests.amount import ALL
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
@@ -62,12 +62,12 @@ class Site:
 
     def record(self) -> None:
         """Have the server's decisions recorded."""
-        decide = self.app.server.at_once
+        decide = self.app.server.fast_path
         assert decide is not None
 
         def recorded(
             message: RawRequestMessage, client: Client, peer: str
-        ) -> tuple[DirectAnswer, bytes] | None:
+        ) -> tuple[Delivery, bytes] | None:
             assert client.transport is not None
             if client.transport.get_extra_info("peername")[1] in self.usual:
                 return None
@@ -75,7 +75,7 @@ class Site:
             self.decisions.append(decided is not None)
             return decided
 
-        self.app.server.at_once = recorded  # type: ignore[assignment]
+        self.app.server.fast_path = recorded  # type: ignore[assignment]
 
 
 @asynccontextmanager
@@ -248,11 +248,10 @@ async def test_a_head_alone_that_does_not_fit_is_sent_with_patience(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sends_little(descriptor: int, data: bytes, *, more: bool) -> bytes:
-        assert not more
         return real(descriptor, data[:10], more=more) + data[10:]
 
     real = sendfile.send_now
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", sends_little)
+    monkeypatch.setattr("rangeserver.web.body_writer.send_now", sends_little)
     async with await site.client() as client:
         for _ in range(3):
             response = await client.get("/small.ts", method="HEAD")
@@ -356,12 +355,15 @@ async def test_a_defect_there_is_none_of_the_clients(
     def fails(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("rangeserver.web.at_once.plain_span", fails)
+    monkeypatch.setattr("rangeserver.web.fast_path.plain_span", fails)
     async with await site.client() as client:
         assert (await client.get("/small.ts", Range="bytes=1-2")).body == SMALL[1:3]
 
 
-async def test_a_middleware_that_was_added_sees_every_request(tmp_path: Path) -> None:
+async def test_a_middleware_that_was_added_sees_every_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log says what it costs."""
     seen: list[str] = []
 
     @web.middleware
@@ -379,8 +381,31 @@ async def test_a_middleware_that_was_added_sees_every_request(tmp_path: Path) ->
         async with serving(app, config.server, sockets), await RawClient.connect(port) as client:
             for _ in range(3):
                 assert (await client.get("/small.ts")).body == SMALL
-            assert AT_ONCE not in app
+            assert FAST_PATH not in app
+    assert "the fast path is off: the application has middlewares of its own" in caplog.messages
     assert seen == ["/small.ts"] * 3
+
+
+async def test_what_is_not_for_strangers_is_refused_on_both_ways(tmp_path: Path) -> None:
+    """And pages of one's own are answered beside the objects."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="a page")
+
+    async with FakeS3() as fake:
+        fake.put("small.ts", SMALL)
+        cache = {"enabled": True, "directory": str(tmp_path), "min_free_bytes": 0}
+        config = config_for(fake, cache=cache, ttl_seconds=300.0)
+        app = create_app(config, pages=lambda _: {("GET", "/"): page}, for_strangers=False)
+        sockets = open_sockets(config.server)
+        port = sockets[0].getsockname()[1]
+        async with serving(app, config.server, sockets), await RawClient.connect(port) as client:
+            assert FAST_PATH in app
+            for _ in range(3):
+                assert (await client.get("/small.ts", Host="127.0.0.1")).body == SMALL
+                refused = await client.get("/small.ts", Host="evil.example:80")
+                assert (refused.status, b"not_this_host" in refused.body) == (421, True)
+            assert (await client.get("/?x", Host="localhost")).body == b"a page"
 
 
 # --- answers that take their time
@@ -538,7 +563,7 @@ async def test_a_head_that_does_not_fit_is_sent_with_patience(
         return real(descriptor, data[:10], more=more) + data[10:]
 
     real = sendfile.send_now
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", sends_little)
+    monkeypatch.setattr("rangeserver.web.body_writer.send_now", sends_little)
     hits = hits_of(site)
     async with await site.client() as client:
         for _ in range(3):
@@ -675,12 +700,12 @@ async def test_nothing_counts_as_taken_before_it_was(
 async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hangs(_: Relay, __: Client, exchange: Exchange, *___: object) -> None:
-        exchange.bytes_sent = exchange.bytes_promised
+    async def hangs(writer: BodyWriter, *_: object) -> None:
+        writer.exchange.bytes_sent = writer.exchange.bytes_promised
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Relay, "go_on", hangs)
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data, **__: data)
+    monkeypatch.setattr("rangeserver.web.delivery.send_body", hangs)
+    monkeypatch.setattr("rangeserver.web.body_writer.send_now", lambda _, data, **__: data)
     async with await site.client() as client:
         await client.send(asking())
         await eventually(lambda: len(site.app.active) == 1)
@@ -692,7 +717,7 @@ async def test_what_may_lie_in_a_transport_that_is_gone_is_not_complete(
 async def test_one_who_leaves_before_the_task_has_its_first_turn(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rangeserver.web.direct_answer.send_now", lambda _, data, **__: data)
+    monkeypatch.setattr("rangeserver.web.body_writer.send_now", lambda _, data, **__: data)
     async with await site.client(usual=True) as client:
         assert (await client.get("/small.ts")).body == SMALL
         await eventually(lambda: len(site.finished) == 1)
