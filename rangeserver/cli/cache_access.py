@@ -19,6 +19,9 @@ from rangeserver.cli.words import printable
 from rangeserver.config import Config, Mount
 from rangeserver.errors import ConfigError
 
+ELSEWHERE = "s3://"
+"""What begins the names of objects that the configuration does not serve."""
+
 INTERRUPTED = 130
 """As shells have it for a command that SIGINT ended."""
 
@@ -71,11 +74,26 @@ class Names:
 
     def shown(self, place: str) -> str:
         """Its KEY, or in what bucket it is."""
-        name = self.name(place)
-        if name is None:
-            _, bucket, key = read_place(place)
-            name = f"s3://{bucket}/{key}"
-        return printable(name)
+        return printable(self.name(place) or _elsewhere(place))
+
+    def selects(self, wanted: str, place: str) -> bool:
+        """Whether an object has the name ``wanted``, or one below it if that is a PREFIX/.
+
+        The prefix ``/`` is all that is served, and nothing else.
+        """
+        if wanted.startswith(ELSEWHERE):
+            names = iter((_elsewhere(place),))
+        else:
+            names = self._addresses.names(place)
+        plain = wanted.removeprefix("/")
+        if wanted.endswith("/"):
+            return any(name.startswith(plain) for name in names)
+        return plain in names
+
+
+def _elsewhere(place: str) -> str:
+    _, bucket, key = read_place(place)
+    return f"{ELSEWHERE}{bucket}/{key}"
 
 
 def mounted_key(addresses: Addresses, config: Config, key: str) -> tuple[Mount, str]:

@@ -15,16 +15,16 @@ import click
 from rangeserver.cache.addresses import Addresses
 from rangeserver.cache.inspection import Kept, Summary, contents, summarize
 from rangeserver.cache.places import read_place
-from rangeserver.cli.cache_access import Names, opened_directory
-from rangeserver.cli.options import config_from, config_options
+from rangeserver.cli.cache_access import ELSEWHERE, Names, opened_directory
+from rangeserver.cli.options import CACHE_DIRECTORY, NAMES, config_from, config_options
 from rangeserver.cli.words import printable
 from rangeserver.config import Config
 from rangeserver.figures import age_text, count_text, size_text
 
 
 @click.command()
-@config_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@config_options(CACHE_DIRECTORY)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def stats(*, as_json: bool, **options: Any) -> None:
     """Print how much is in the cache, and how much may be."""
     config = config_from(options, needs_bucket=False, needs_secrets=False)
@@ -88,19 +88,33 @@ def _stats_lines(path: Path, summary: Summary, disk: _Disk, config: Config) -> I
         )
 
 
-@click.command("list")
-@config_options
+@click.command("list", short_help="List objects, the one used last first.")
+@click.argument("keys", metavar="[KEY|PREFIX/]...", nargs=-1)
+@config_options(*NAMES, CACHE_DIRECTORY)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def list_objects(*, as_json: bool, **options: Any) -> None:
-    """Print every object, the one used last first."""
-    config = config_from(options, needs_bucket=False, needs_secrets=False)
+def list_objects(*, keys: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """List the objects in the cache, the one used last first: all, or each KEY and whatever is
+    below each PREFIX/.
+
+    Objects that the configuration does not serve are named s3://bucket/key, here and in the list.
+    """
+    needs_bucket = not all(key.startswith(ELSEWHERE) for key in keys)
+    config = config_from(options, needs_bucket=needs_bucket, needs_secrets=False)
     with opened_directory(config) as directory:
         names = Names(Addresses(config.mounted()))
+        absent = set(keys)
         if not as_json:
             click.echo(_ROW.format("cached", "size", "%", "used", "checked", "etag", "key"))
         for each in contents(directory):
-            if isinstance(each, Kept):
+            if not isinstance(each, Kept):
+                continue
+            selected_by = {key for key in keys if names.selects(key, each.header.place)}
+            if selected_by or not keys:
+                absent -= selected_by
                 click.echo(json.dumps(_fields(each, names)) if as_json else _row(each, names))
+        for key in keys:
+            if key in absent:
+                click.echo(f"{printable(key)}: nothing in the cache", err=True)
 
 
 _ROW = "{:>10}  {:>10}  {:>3}  {:>6}  {:>7}  {:<34}  {}"

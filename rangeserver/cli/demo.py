@@ -16,19 +16,19 @@ _NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
-    help="A file of your own to add; it is served from where it is, whatever its size.",
+    help="A file of your own, of any size; it is not copied.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port of the page; 8080, or a free one if that is taken.",
+    help="Port of the page; else 8080, or any free one.",
 )
 @click.option(
     "--speed",
     type=click.IntRange(0),
     default=250,
     show_default=True,
-    help="Kilobytes per second at which the bucket sends the samples; 0 is no limit.",
+    help="Rate of the samples in kB/s; 0: no limit.",
 )
 def demo(video: Path | None, port: int | None, speed: int) -> None:
     """Play sample videos from a bucket inside this process, on a page that shows each range."""

@@ -13,7 +13,7 @@ _COMMANDS = ("cache", "check", "config", "demo", "serve")
 @click.group(
     cls=OnDemand,
     commands_in={name: f"rangeserver.cli.{name}" for name in _COMMANDS},
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="rangeserver")
 def main() -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from rangeserver.config import rules
 from rangeserver.protocol.freshness import BeliefRules
@@ -291,8 +299,8 @@ class AccessConfig(Section):
 class LogConfig(Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe messages to write."
-    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(rules.in_lower_case)
+    ] = Field("info", description="Least severe messages to write.")
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
     access: bool = Field(True, description="One line per response.")

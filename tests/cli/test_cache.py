@@ -102,6 +102,49 @@ async def test_list(fake: FakeS3, tmp_path: Path) -> None:
     assert second.endswith("  a b")
 
 
+async def test_list_of_what_is_named(fake: FakeS3, tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    for number, key in enumerate(("films/a b", "films/c", "films", "d")):
+        keep(directory, key, endpoint_url=fake.endpoint_url, used=NOW - number)
+    keep(directory, "e", bucket="others", used=NOW - 10)
+
+    async def listed(*keys: str, fake: FakeS3 | None = fake) -> list[str]:
+        finished = await command(tmp_path, "list", "--json", *keys, fake=fake)
+        assert (finished.code, finished.err) == (0, "")
+        return [json.loads(line)["object"] for line in finished.out.splitlines()]
+
+    assert await listed("films/") == ["films/a b", "films/c"]
+    assert await listed("d", "/films/a b") == ["films/a b", "d"]
+    assert await listed("films", "films/", "/films/c") == ["films/a b", "films/c", "films"]
+    assert await listed("/") == ["films/a b", "films/c", "films", "d"]
+    assert await listed("s3://others/e", fake=None) == ["e"]
+    assert await listed("s3://films/films/", fake=None) == ["films/a b", "films/c"]
+
+    finished = await command(tmp_path, "list", "d", "nix", "nix/", "film", fake=fake)
+    assert len(finished.out.splitlines()) == 2
+    assert finished.err.splitlines() == [
+        f"{key}: nothing in the cache" for key in ("nix", "nix/", "film")
+    ]
+    refused = await command(tmp_path, "list", "d")
+    assert refused.code == 78
+    assert told(refused) == "rangeserver: config: origin.bucket: must name the bucket to serve"
+
+
+async def test_purge_of_what_is_not_served(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    for key in ("a", "b/c", "b/d"):
+        keep(directory, key, bucket="others")
+    kept = keep(directory, "a")
+    finished = await command(tmp_path, "purge", "s3://others/a", "s3://others/b/", "s3://others/")
+    assert (finished.code, finished.err) == (0, "")
+    assert [line.rpartition(",")[0] for line in finished.out.splitlines()] == [
+        "s3://others/a: removed 1 object",
+        "s3://others/b/: removed 2 objects",
+        "",
+    ]
+    assert cache_files(tmp_path) == [kept]
+
+
 async def test_list_for_programs(tmp_path: Path) -> None:
     path = keep(opened(tmp_path), "public/a b", [1])
     expected = {
