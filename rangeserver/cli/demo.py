@@ -32,8 +32,15 @@ _NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
 )
 def demo(video: Path | None, port: int | None, speed: int) -> None:
     """Play sample videos from a bucket inside this process, on a page that shows each range."""
+    from rangeserver.demo.bucket import UnusableFile, own_file, samples
+
+    if video is None and not samples():
+        _exit(
+            "the sample videos are in the source tree only: name a file of yours with --video "
+            "FILE, or run `make demo` there",
+            2,
+        )
     try:
-        from rangeserver.demo.bucket import UnusableFile, own_file
         from rangeserver.demo.run import USUAL_PORT, listening_sockets, run_demo
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:

@@ -66,6 +66,8 @@ def run_demo(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     on_disk = {own.key: own.path} if own is not None else {}
     copied = {file: file.path.read_bytes() for file in samples() if file.key not in on_disk}
+    if not copied:
+        bytes_per_second = 0  # which is of the samples alone
     files = [own, *copied] if own is not None else list(copied)
     with (
         suppress(KeyboardInterrupt),
