@@ -66,6 +66,7 @@ def test_the_script_that_completes_in_a_shell(shell: str) -> None:
     result = CliRunner().invoke(main, prog_name="rangeserver", env=variables)
     # An old bash is warned of, on machines that have none or one before 4.4.
     assert f"_RANGESERVER_COMPLETE={shell}_complete" in result.stdout
+    assert f"_RANGESERVER_COMPLETE={shell}_source" in CliRunner().invoke(main, ["--help"]).stdout
 
 
 @pytest.mark.parametrize(
