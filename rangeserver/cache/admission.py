@@ -47,19 +47,21 @@ class Admission:
         most = max(_MOST_BYTES, _MOST_BLOCKS * block_bytes)
         self._accounts = _Accounts(most, _BYTES_PER_SECOND, clock)
 
-    def admits(self, place: str, start: int, stop: int, *, fetched: int, expected: bool) -> bool:
+    def admits(
+        self, cache_key: str, start: int, stop: int, *, fetched: int, expected: bool
+    ) -> bool:
         """Whether to fetch blocks of ``fetched`` bytes for a small read of ``[start, stop)``, for
         the client of this context; it may be ``expected`` there.
         """
         first, last = start // self._block_bytes, (stop - 1) // self._block_bytes
-        seen = [self._seen(hash((place, block))) for block in {first, last}]
+        seen = [self._seen(hash((cache_key, block))) for block in {first, last}]
         if not (expected or any(seen)):
             return False
         return fetched <= _TINY * (stop - start) or self._accounts.spend(current_client(), fetched)
 
 
 class _Doorkeeper:
-    """Remembers hashes; of those that fall on the same place, the latest."""
+    """Remembers hashes; of those that fall on the same slot, the latest."""
 
     def __init__(self) -> None:
         self._hashes = array("q", bytes(8 * _REMEMBERED))
@@ -67,8 +69,8 @@ class _Doorkeeper:
     def __call__(self, value: int) -> bool:
         """Remember one; whether it was before."""
         # Of tuples that differ in a number the last bits are not as different as they should be.
-        place = (value >> 20) % _REMEMBERED
-        before, self._hashes[place] = self._hashes[place], value
+        slot = (value >> 20) % _REMEMBERED
+        before, self._hashes[slot] = self._hashes[slot], value
         return before == value
 
 

@@ -16,7 +16,8 @@ import time
 
 from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.means import CacheFailed, Means
+from rangeserver.cache.errors import CacheFailed
+from rangeserver.cache.means import Means
 from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
@@ -57,9 +58,9 @@ class BlockLock:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
             settled = functools.partial(entry.file.is_settled, first)
-            locking = await means.others.until(settled, within=until - time.monotonic())
+            locking = await means.poller.until(settled, within=until - time.monotonic())
             if not locking:
-                log.warning("cache: another process takes too long over %s", entry.place)
+                log.warning("cache: another process takes too long over %s", entry.cache_key)
 
     async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
         """The same, but that other processes are not waited for."""

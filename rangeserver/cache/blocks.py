@@ -29,7 +29,7 @@ _PRESENT = 0x4B4C4252
 
 @dataclass(frozen=True)
 class Layout:
-    """The places in a file for an object of ``size`` bytes."""
+    """The offsets in a file for an object of ``size`` bytes."""
 
     size: int
     block_bytes: int

@@ -16,16 +16,17 @@ from typing import Any, ParamSpec, TypeVar
 from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
 from rangeserver.cache.cache_file import CacheFile, Claim
-from rangeserver.cache.directory import Directory, reused, used_now
+from rangeserver.cache.directory import Directory, reused, touch
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile, NoRoom, UnreadableFile
+from rangeserver.cache.header import Header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.moments import noted
 from rangeserver.cache.passed_by import PassedBy, is_of_the_file
 from rangeserver.cache.polling import Poller
-from rangeserver.cache.space import NEW_FILE_BYTES, NoRoom
+from rangeserver.cache.space import NEW_FILE_BYTES
 from rangeserver.cache.upkeep import Upkeep
 from rangeserver.config import CacheConfig
 from rangeserver.protocol.ranges import ByteSpan
@@ -54,7 +55,7 @@ there must be time left to ask before a client's deadline for the first byte."""
 
 
 class Cache:
-    """Entries by place, the disk, the budget of bytes on their way, and whether all is well."""
+    """Entries by cache key, the disk, the budget of bytes on their way, and whether all is well."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class Cache:
         self.budget = Budget(int(config.max_in_flight_bytes))
         self.admission = Admission(int(config.block_bytes), time.monotonic)
         self.disk = Disk()
-        self.others = Poller(self.disk)
+        self.poller = Poller(self.disk)
         self.directory = Directory(directory, close=self.disk.close_later)
         self.upkeep = Upkeep(
             *(self.disk, self.directory),
@@ -103,16 +104,16 @@ class Cache:
         """Whether the directory is there and could be written to when it was tried last."""
         return self.upkeep.may_write()
 
-    def may_keep(self, place: str) -> bool:
+    def may_keep(self, cache_key: str) -> bool:
         """Whether an object may be, if the directory can be written to."""
-        return self.may_write() and place not in self.passed_by
+        return self.may_write() and cache_key not in self.passed_by
 
     def write_failed(self, error: OSError, entry: Entry | None = None) -> None:
         """Leave the directory alone for a while, what is in it is still read; or an entry alone, if
         it failed for what that is.
         """
         if entry is not None and is_of_the_file(error):
-            self.passed_by.add(entry.place, error.strerror or str(error))
+            self.passed_by.add(entry.cache_key, error.strerror or str(error))
             self._let_go_of(entry)
         else:
             self.upkeep.write_failed(error)
@@ -125,8 +126,8 @@ class Cache:
 
     def _let_go_of(self, entry: Entry) -> None:
         """Have nobody find an entry any more."""
-        if self._entries.get(entry.place) is entry:
-            del self._entries[entry.place]
+        if self._entries.get(entry.cache_key) is entry:
+            del self._entries[entry.cache_key]
         self.disk.begin(self._remove, entry)
 
     async def open(self) -> None:
@@ -149,40 +150,42 @@ class Cache:
                 if not await self.upkeep.room_for(count):
                     raise
 
-    async def find(self, place: str) -> Entry | None:
+    async def find(self, cache_key: str) -> Entry | None:
         """The entry of an object, whichever version it is of."""
-        entry = self.kept(place)
+        entry = self.find_open(cache_key)
         if entry is not None:
             self.in_use(entry, 0)
             return entry
-        if not self.upkeep.opened or place in self.passed_by:
+        if not self.upkeep.opened or cache_key in self.passed_by:
             return None
         try:
-            file = await self.disk.run(self.directory.find, place)
-        except Foreign as error:
-            self.metrics.failed("read" if isinstance(error, Unreadable) else "foreign")
-            self.passed_by.add(place, f"{self.directory.path_of(place)} is {error}")
+            file = await self.disk.run(self.directory.find, cache_key)
+        except ForeignFile as error:
+            self.metrics.failed("read" if isinstance(error, UnreadableFile) else "foreign")
+            self.passed_by.add(cache_key, f"{self.directory.path_of(cache_key)} is {error}")
             return None
-        except NotOurs as error:
+        except InvalidCacheFile as error:
             self.metrics.failed("foreign")
-            log.warning("cache: removed %s: %s", self.directory.path_of(place), str(error))
+            log.warning("cache: removed %s: %s", self.directory.path_of(cache_key), str(error))
             return None
         except OSError as error:
             if not self.upkeep.lacks_descriptors(error):
                 self.metrics.failed("read")
-                log.warning("cache: %s cannot be opened: %s", self.directory.path_of(place), error)
+                log.warning(
+                    "cache: %s cannot be opened: %s", self.directory.path_of(cache_key), error
+                )
             return None
-        return self._keep(place, file) if file is not None else None
+        return self._keep(cache_key, file) if file is not None else None
 
-    def kept(self, place: str, *, seen_within: float = 0.0) -> Entry | None:
+    def find_open(self, cache_key: str, *, seen_within: float = 0.0) -> Entry | None:
         """The entry of an object whose file is open, and had its name so many seconds ago."""
-        entry = self._entries.get(place)
+        entry = self._entries.get(cache_key)
         if entry is None:
             return None
         if entry.is_current(seen_within):
-            self._entries.move_to_end(place)
+            self._entries.move_to_end(cache_key)
             return entry
-        del self._entries[place]
+        del self._entries[cache_key]
         return None
 
     async def has(self, entry: Entry, span: ByteSpan) -> bool:
@@ -201,7 +204,7 @@ class Cache:
     def found(self, entry: Entry, claim: Claim) -> None:
         """Take note of what was found of an entry."""
         if claim.damaged:
-            log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.place)
+            log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.cache_key)
             self.metrics.failed("damaged", claim.damaged)
         for block in claim.good:
             entry.has(block)
@@ -211,31 +214,31 @@ class Cache:
         here before.
         """
         if entry.due_to_be_touched():
-            self.disk.begin(self._note, used_now, entry.file)
+            self.disk.begin(self._note, touch, entry.file)
         if not entry.reused and entry.is_reused_by(reread):
             self.disk.begin(self._note, reused, entry.file)
 
-    async def create(self, place: str, facts: ObjectFacts, reader: str) -> Entry | None:
+    async def create(self, cache_key: str, facts: ObjectFacts, reader: str) -> Entry | None:
         """The entry of a version of an object, told to ``reader``, or of that which another process
         made of the object meanwhile; ``None`` if there can be none now.
         """
-        if not self.may_keep(place):
+        if not self.may_keep(cache_key):
             return None
-        header = Header(place, facts, int(self.config.block_bytes), {reader: noted(facts)})
+        header = Header(cache_key, facts, int(self.config.block_bytes), {reader: noted(facts)})
         try:
             file = await self.write(NEW_FILE_BYTES, self.directory.create, header)
         except NoRoom:
             return None
         except OSError as error:
             if is_of_the_file(error):
-                self.passed_by.add(place, error.strerror or str(error))
+                self.passed_by.add(cache_key, error.strerror or str(error))
             else:
                 self.write_failed(error)
             return None
-        except (NotOurs, ValueError) as error:
-            self.passed_by.add(place, str(error))
+        except (InvalidCacheFile, ValueError) as error:
+            self.passed_by.add(cache_key, str(error))
             return None
-        return self._keep(place, file, new=True)
+        return self._keep(cache_key, file, new=True)
 
     async def checked(self, entry: Entry, facts: ObjectFacts, reader: str) -> None:
         """Note that the origin told ``reader`` these facts of the version of ``entry``."""
@@ -263,7 +266,7 @@ class Cache:
             file.header = change(file.header)
             if not file.gone:
                 self.write_failed(error)
-        except (NotOurs, ValueError):
+        except (InvalidCacheFile, ValueError):
             await self.drop(entry)
 
     async def reread(self, entry: Entry) -> None:
@@ -272,7 +275,7 @@ class Cache:
             await self.disk.run(entry.file.reread_header)
         except OSError:
             self.metrics.failed("read")  # what is known of it stays as it is
-        except NotOurs as error:
+        except InvalidCacheFile as error:
             if entry.file.gone:
                 return
             log.warning("cache: a file was dropped: %s", str(error))
@@ -280,28 +283,30 @@ class Cache:
             await self.drop(entry)
 
     async def drop(self, entry: Entry) -> None:
-        """Remove an entry, but not another that came into its place."""
-        place = entry.place
-        if self._entries.get(place) is entry:
-            del self._entries[place]
+        """Remove an entry, but not another of the same cache key."""
+        cache_key = entry.cache_key
+        if self._entries.get(cache_key) is entry:
+            del self._entries[cache_key]
         if not self.upkeep.opened:
             return
         try:
-            await self.disk.run(self.directory.remove_file, place, entry.file)
+            await self.disk.run(self.directory.remove_file, cache_key, entry.file)
         except OSError as error:
             self.write_failed(error)
 
     @asynccontextmanager
-    async def fetch_lock(self, place: str) -> AsyncIterator[None]:
+    async def fetch_lock(self, cache_key: str) -> AsyncIterator[None]:
         """Be the one process that asks for an object of which nothing is in the cache; the others
         wait for what comes of it.
         """
         locked = False
         until = time.monotonic() + _OTHERS_OPENING_SECONDS
         try:
-            while self.may_keep(place) and not (locked := self.directory.try_lock_place(place)):
-                free = functools.partial(self.directory.is_place_free, place)
-                if not await self.others.until(free, within=until - time.monotonic()):
+            while self.may_keep(cache_key) and not (
+                locked := self.directory.try_lock_object(cache_key)
+            ):
+                free = functools.partial(self.directory.is_object_unlocked, cache_key)
+                if not await self.poller.until(free, within=until - time.monotonic()):
                     break
         except OSError as error:
             self.write_failed(error)
@@ -309,7 +314,7 @@ class Cache:
             yield
         finally:
             if locked:
-                self.directory.unlock_place(place)
+                self.directory.unlock_object(cache_key)
 
     async def stop(self) -> None:
         """Stop every fill. For as long as there is an origin to read from."""
@@ -325,16 +330,16 @@ class Cache:
         self.directory.close()
         self.disk.shut_down()
 
-    def _keep(self, place: str, file: CacheFile, *, new: bool = False) -> Entry:
-        known = self._entries.get(place)
+    def _keep(self, cache_key: str, file: CacheFile, *, new: bool = False) -> Entry:
+        known = self._entries.get(cache_key)
         if known is not None and known.file.is_current():
             return known  # found by another reader in the meantime
-        entry = self._entries[place] = Entry(place, file, new=new)
-        self._entries.move_to_end(place)
+        entry = self._entries[cache_key] = Entry(cache_key, file, new=new)
+        self._entries.move_to_end(cache_key)
         if len(self._entries) > self.max_open:
             for other in self._entries.values():
                 if not other.filling:
-                    del self._entries[other.place]
+                    del self._entries[other.cache_key]
                     break
         return entry
 
@@ -344,7 +349,7 @@ class Cache:
 
     def _remove(self, entry: Entry) -> None:
         try:
-            self.directory.remove_file(entry.place, entry.file)
+            self.directory.remove_file(entry.cache_key, entry.file)
         except OSError:
             self.metrics.failed("write")
 
@@ -354,7 +359,7 @@ class Cache:
         """
         for entry in tuple(self._entries.values()):
             if not entry.file.is_current():
-                del self._entries[entry.place]
+                del self._entries[entry.cache_key]
 
     def _note(self, note: Callable[[CacheFile], object], file: CacheFile) -> None:
         try:

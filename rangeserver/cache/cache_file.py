@@ -26,15 +26,9 @@ from rangeserver.cache.blocks import (
     pack_record,
     read_records,
 )
-from rangeserver.cache.header import (
-    Foreign,
-    Header,
-    NotOurs,
-    is_of_ours,
-    pack_header,
-    read_header,
-)
-from rangeserver.cache.held_directory import HeldDirectory
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile
+from rangeserver.cache.header import Header, is_of_ours, pack_header, read_header
+from rangeserver.cache.open_directory import OpenDirectory
 from rangeserver.cache.runs import Runs
 from rangeserver.protocol.ranges import ByteSpan
 
@@ -92,17 +86,17 @@ class CacheFile:
 
     @classmethod
     def opened(
-        cls, within: HeldDirectory, name: str, *, owner: int, close: Callable[[int], object]
+        cls, within: OpenDirectory, name: str, *, owner: int, close: Callable[[int], object]
     ) -> CacheFile:
-        """Open a file that exists and is ``owner``'s. Raises :class:`NotOurs`,
-        :class:`~rangeserver.cache.header.Foreign` and ``OSError``.
+        """Open a file that exists and is ``owner``'s. Raises :class:`InvalidCacheFile`,
+        :class:`ForeignFile` and ``OSError``.
         """
         try:
             descriptor = within.open_file(name, os.O_RDWR)
             writable = True
         except OSError as error:
             if error.errno in _NO_FILE:
-                raise Foreign(_NOT_A_FILE) from None
+                raise ForeignFile(_NOT_A_FILE) from None
             if not is_read_only(error):
                 raise
             descriptor = within.open_file(name, os.O_RDONLY)
@@ -110,11 +104,11 @@ class CacheFile:
         try:
             stat = os.fstat(descriptor)
             if (problem := _foreign(stat, owner)) is not None:
-                raise Foreign(problem)
+                raise ForeignFile(problem)
             header = _header_of(descriptor)
             if stat.st_size != header.layout.file_bytes:
                 msg = "wrong length"
-                raise NotOurs(msg)
+                raise InvalidCacheFile(msg)
         except BaseException:
             os.close(descriptor)
             raise
@@ -122,7 +116,7 @@ class CacheFile:
 
     @classmethod
     def created(
-        cls, within: HeldDirectory, name: str, header: Header, *, close: Callable[[int], object]
+        cls, within: OpenDirectory, name: str, header: Header, *, close: Callable[[int], object]
     ) -> CacheFile:
         """Make a file. Raises ``OSError``; ``ValueError`` if the header does not fit."""
         packed = _packed(header)
@@ -180,7 +174,7 @@ class CacheFile:
 
     def change_header(self, change: Callable[[Header], Header]) -> None:
         """Replace the header, as others have left it, by one of the same layout. Raises
-        :class:`NotOurs`, ``OSError`` and ``ValueError``.
+        :class:`InvalidCacheFile`, ``OSError`` and ``ValueError``.
         """
         header = change(_header_of(self._descriptor))
         packed = _packed(header)
@@ -188,7 +182,7 @@ class CacheFile:
         self.header = header
 
     def reread_header(self) -> Header:
-        """The header as others have left it. Raises :class:`NotOurs` and ``OSError``."""
+        """The header as others have left it. Raises :class:`InvalidCacheFile` and ``OSError``."""
         self.header = _header_of(self._descriptor)
         return self.header
 
@@ -232,7 +226,7 @@ class CacheFile:
         locks.unlock(self._descriptor, start, (run[1] - run[0]) * RECORD_BYTES)
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Write bytes of the object at their place. Raises ``OSError``, also if somebody has cut
+        """Write bytes of the object at their offset. Raises ``OSError``, also if somebody has cut
         the file: it is given up, for behind the cut it would have its length again, and a hole.
         """
         if os.fstat(self._descriptor).st_size != self.layout.file_bytes and not self.gone:
@@ -333,7 +327,7 @@ def _packed(header: Header) -> bytes:
     return packed
 
 
-def is_ours(within: HeldDirectory, name: str, *, owner: int) -> bool:
+def is_ours(within: OpenDirectory, name: str, *, owner: int) -> bool:
     """Whether a file proves to be of a cache: ``owner``'s, a file, and begins as ours do."""
     try:
         descriptor = within.open_file(name, os.O_RDONLY)
@@ -357,9 +351,9 @@ def _foreign(stat: os.stat_result, owner: int) -> str | None:
 
 
 def _header_of(descriptor: int) -> Header:
-    """The header of an open file. Raises :class:`NotOurs` and ``OSError``."""
+    """The header of an open file. Raises :class:`InvalidCacheFile` and ``OSError``."""
     for _ in range(_HEADER_READS - 1):
-        with suppress(NotOurs):
+        with suppress(InvalidCacheFile):
             return read_header(os.pread(descriptor, HEADER_BYTES, 0))
     return read_header(os.pread(descriptor, HEADER_BYTES, 0))
 

@@ -18,13 +18,13 @@ from functools import partial
 
 from rangeserver import lru
 from rangeserver.cache.cache import Cache
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.fill import Fill
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metadata import MAX_OBJECTS
-from rangeserver.cache.places import place_of
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.cache.reading_rights import ReadingRights
@@ -74,7 +74,7 @@ class CachingOrigin:
         self._rights = ReadingRights(reader(config, whose), inner, cache)
         self._worth = Worth(cache)
         self._checks = Checks(cache.tasks, config.response_seconds * _CHECK_PART)
-        self._places = place_of(config.endpoint_url, config.bucket, config.prefix)
+        self._key_prefix = cache_key_of(config.endpoint_url, config.bucket, config.prefix)
         self._gives_what_is_gone = config.use_version_ids
         """Then a file may have been removed because its object is gone, and nothing shows it when
         another is made for the same version: no more is noted of that than was told just now."""
@@ -86,7 +86,7 @@ class CachingOrigin:
         """The facts of the current version; while the origin cannot be asked, those of the
         version in the cache.
         """
-        entry = await self.cache.find(self.place(key))
+        entry = await self.cache.find(self.cache_key(key))
         return (await self._checked(key, entry)).facts
 
     @asynccontextmanager
@@ -107,7 +107,7 @@ class CachingOrigin:
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
         """The bytes of ``span``, if all of them are in the cache and the first in memory."""
-        entry = self.cache.kept(self.place(facts.key), seen_within=_SEEN_SECONDS)
+        entry = self.cache.find_open(self.cache_key(facts.key), seen_within=_SEEN_SECONDS)
         if entry is None or not _is_of(entry, facts) or not self._rights.may_read(entry):
             return None
         held = HeldSpan(self.cache, entry, span, report)
@@ -116,15 +116,15 @@ class CachingOrigin:
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
     ) -> Opened[Part]:
-        place = self.place(key)
-        entry = await self.cache.find(place)
+        cache_key = self.cache_key(key)
+        entry = await self.cache.find(cache_key)
         if entry is None and key in self._not_kept:
             return await self._asked_past(stack, key, wanted)
         if entry is None:
-            async with self.cache.fetch_lock(place):
-                entry = await self.cache.find(place)
+            async with self.cache.fetch_lock(cache_key):
+                entry = await self.cache.find(cache_key)
                 if entry is None:
-                    return await self._first(stack, key, place, wanted)
+                    return await self._first(stack, key, cache_key, wanted)
         if self.cache.config.ttl_seconds:
             await self.cache.reread(entry)
             known = self._rights.believed(entry)
@@ -133,18 +133,20 @@ class CachingOrigin:
         return await self._checked(key, entry, proving=not self._rights.may_read(entry))
 
     async def _first(
-        self, stack: AsyncExitStack, key: ObjectKey, place: str, wanted: AskedRange
+        self, stack: AsyncExitStack, key: ObjectKey, cache_key: str, wanted: AskedRange
     ) -> Opened[Part]:
         """Ask for an object of which nothing is in the cache."""
         around = self._whole_blocks(wanted)
-        if not (self.cache.may_keep(place) and self._worth.of_unknown(place, wanted, around)):
+        if not (
+            self.cache.may_keep(cache_key) and self._worth.of_unknown(cache_key, wanted, around)
+        ):
             return await self._asked_past(stack, key, wanted)
         inner = await stack.enter_async_context(AsyncExitStack())
         opened = await inner.enter_async_context(self.inner.begin(key, around))
         if opened.parts is None:
             return opened
         if self._may_be_kept(opened.facts):
-            entry = await self._rights.create(place, opened.facts)
+            entry = await self._rights.create(cache_key, opened.facts)
             if entry is not None and _is_of(entry, opened.facts):
                 if not self._rights.may_read(entry):  # somebody else was faster
                     await self._rights.checked(entry, opened.facts)
@@ -251,7 +253,7 @@ class CachingOrigin:
 
     async def _version_withdrawn(self, facts: ObjectFacts, error: ObjectWithdrawn) -> None:
         """Something of a version was refused that may be in the cache."""
-        entry = await self.cache.find(self.place(facts.key))
+        entry = await self.cache.find(self.cache_key(facts.key))
         if entry is not None and _is_of(entry, facts):
             await self._rights.withdrawn(entry, error)
 
@@ -259,7 +261,7 @@ class CachingOrigin:
         """What may be told of an object while the origin cannot be asked. Other processes may have
         learned meanwhile that it is gone.
         """
-        entry = await self.cache.find(self.place(key))
+        entry = await self.cache.find(self.cache_key(key))
         if entry is None:
             return None
         await self.cache.reread(entry)
@@ -267,23 +269,23 @@ class CachingOrigin:
 
     async def _entry_for(self, facts: ObjectFacts, span: ByteSpan) -> Entry | None:
         """The entry to read a span of just this version from, if that is worth it."""
-        place = self.place(facts.key)
-        entry = await self.cache.find(place)
+        cache_key = self.cache_key(facts.key)
+        entry = await self.cache.find(cache_key)
         if entry is not None and not _is_of(entry, facts):
             return None
-        worth = await self._worth.of(place, facts.size, span, entry)
+        worth = await self._worth.of(cache_key, facts.size, span, entry)
         return await self._entry(facts) if worth else None
 
     async def _entry(self, facts: ObjectFacts) -> Entry | None:
         """The entry of just this version, if there is or can be one."""
         if not facts.size or not may_be_stored(facts.cache_control):
             return None
-        place = self.place(facts.key)
-        entry = await self.cache.find(place)
+        cache_key = self.cache_key(facts.key)
+        entry = await self.cache.find(cache_key)
         if entry is None:
             if self._gives_what_is_gone and facts.age(time.monotonic()) > 0:
                 facts = replace(facts, told_at=-math.inf)
-            entry = await self._rights.create(place, facts)
+            entry = await self._rights.create(cache_key, facts)
         if entry is None or not _is_of(entry, facts):
             # Another version: somebody knows better than we do, or will have noticed by the next
             # time the origin is asked.
@@ -292,9 +294,9 @@ class CachingOrigin:
             await self._rights.prove(entry, facts)
         return entry
 
-    def place(self, key: ObjectKey) -> str:
-        """Where the cache has an object."""
-        return self._places + key
+    def cache_key(self, key: ObjectKey) -> str:
+        """Its key in the cache."""
+        return self._key_prefix + key
 
     def _whole_blocks(self, wanted: AskedRange) -> AskedRange:
         """A range of whole blocks around what is wanted, or around its beginning."""

@@ -29,12 +29,13 @@ from weakref import ReferenceType, ref
 from rangeserver.cache import locks
 from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile, is_ours
-from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
-from rangeserver.cache.held_directory import HeldDirectory
-from rangeserver.cache.places import lock_byte, name_of
+from rangeserver.cache.cache_key import file_name, lock_byte
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile, UnreadableFile
+from rangeserver.cache.header import Header
+from rangeserver.cache.open_directory import OpenDirectory
 from rangeserver.cache.purge_mark import read_mark, renew_mark
-from rangeserver.cache.tally import Tally
-from rangeserver.cache.tree import OBJECTS, Tree, refuse_others, strangers, temporary_name
+from rangeserver.cache.tree import OBJECTS, Tree, foreign_paths, refuse_others, temporary_name
+from rangeserver.cache.usage import SharedUsage
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _NAME = re.compile(r"[0-9a-f]{40}\.rsc")
@@ -47,12 +48,12 @@ _ABANDONED_SECONDS = 60.0
 _OF_THE_FILE = {errno.EIO, errno.EACCES, errno.EPERM}
 """Why one file cannot be opened though the directory is well."""
 
-_JANITOR = 1 << 62
-"""The byte of the mark whose lock makes a process the janitor; keys have those below."""
+_SCAN_LOCK = 1 << 62
+"""The byte of the mark whose lock is held by the process that counts the files; objects have those below."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileInfo:
     """A file that is named as those of the cache are: bytes it takes on the disk, when it was last
     used, and whether for more than the reads that had it made.
     """
@@ -96,16 +97,16 @@ class Directory:
             return False
 
     @property
-    def tally(self) -> Tally:
+    def usage(self) -> SharedUsage:
         """What all files take, as all processes keep it together."""
-        return self._tree.tally
+        return self._tree.usage
 
     def held_bytes(self) -> int:
         """What removed files take of the disk because processes have them open. Raises
         ``OSError``.
         """
-        self.tally.forget_the_dead()
-        taken = self.tally.read()
+        self.usage.forget_the_dead()
+        taken = self.usage.read()
         return taken.held if taken is not None else 0
 
     def open_files(self) -> list[CacheFile]:
@@ -134,82 +135,85 @@ class Directory:
         """What other users could do to it, in words; ``None`` if nothing. Raises ``OSError``."""
         return self._tree.exposure()
 
-    def find(self, place: str) -> CacheFile | None:
-        """The file of an object, if there is one. Raises ``OSError`` and :class:`NotOurs`, which
-        removes what was found instead, unless it is :class:`Foreign`.
+    def find(self, cache_key: str) -> CacheFile | None:
+        """The file of an object, if there is one.
+
+        Raises ``OSError`` and :class:`InvalidCacheFile`; a file that causes the latter is removed,
+        unless it is a :class:`ForeignFile`.
         """
-        tree, name = self._tree, name_of(place)
+        tree, name = self._tree, file_name(cache_key)
         try:
             found = self._opened(tree, name)
-            if found.header.place != place:
+            if found.header.cache_key != cache_key:
                 msg = "of another object"
-                raise NotOurs(msg)
+                raise InvalidCacheFile(msg)
         except FileNotFoundError:
             return None
-        except NotOurs:
+        except InvalidCacheFile:
             _remove(tree, name)
             raise
         except OSError as error:
             if error.errno not in _OF_THE_FILE:
                 raise
             msg = f"not to be read ({error.strerror})"
-            raise Unreadable(msg) from error
+            raise UnreadableFile(msg) from error
         return found
 
     def create(self, header: Header) -> CacheFile:
         """A file for a version of an object; if another process was faster, that of its making.
 
-        Raises ``OSError``, :class:`NotOurs`, and ``ValueError`` for facts that no header can hold.
+        Raises ``OSError``, :class:`InvalidCacheFile`, and ``ValueError`` for facts that no header
+        can hold.
         """
-        tree, temporary, name = self._tree, temporary_name(), name_of(header.place)
+        tree, temporary, name = self._tree, temporary_name(), file_name(header.cache_key)
         try:
             made = self._known(CacheFile.created(tree.new, temporary, header, close=self._close))
             try:
                 tree.new.link(temporary, _group(tree, name, make=True), name)
             except FileExistsError:
                 del made  # whoever keeps an error keeps this call, and would keep the file open
-                existing = self.find(header.place)
+                existing = self.find(header.cache_key)
                 # Where it was removed in the meantime there is room for one of ours.
                 return existing if existing is not None else self.create(header)
             return made
         finally:
             tree.new.unlink(temporary)
 
-    def remove(self, found: Found) -> bool:
+    def remove(self, found: FileInfo) -> bool:
         """Take a file's name away; whether it had it still, and proved to be ours. Raises
         ``OSError``.
         """
         return _remove(self._tree, found.name)
 
-    def remove_file(self, place: str, file: CacheFile) -> bool:
+    def remove_file(self, cache_key: str, file: CacheFile) -> bool:
         """Remove the file of an object if it is still this one; whether it was. Raises
         ``OSError``.
         """
-        tree, name = self._tree, name_of(place)
+        tree, name = self._tree, file_name(cache_key)
         try:
             group = _group(tree, name)
-        except (FileNotFoundError, Foreign):
+        except (FileNotFoundError, ForeignFile):
             return False
         stat = os.fstat(file.fileno())
         removed = group.holds(name, stat) and group.unlink(name)
         if removed:
-            tree.tally.removed(_disk_bytes(stat))
+            tree.usage.removed(_disk_bytes(stat))
         return removed
 
-    def evict(self, found: Found) -> int | None:
+    def evict(self, found: FileInfo) -> int | None:
         """Remove one of :meth:`files` if it was not used since; the bytes that it took. Raises
         ``OSError``.
         """
         tree = self._tree
         try:
             stat = _group(tree, found.name).stat_of(found.name)
-        except (FileNotFoundError, Foreign):
+        except (FileNotFoundError, ForeignFile):
             return None
         if stat.st_mtime > found.used or not _remove(tree, found.name):
             return None
         return _disk_bytes(stat)
 
-    def files(self) -> Iterator[Found]:
+    def files(self) -> Iterator[FileInfo]:
         """Every file that is named as an object's. What is gone by the time it is looked at is
         left out.
         """
@@ -220,18 +224,18 @@ class Directory:
                 if found is not None:
                     yield found
 
-    def found(self, place: str) -> Found | None:
+    def found(self, cache_key: str) -> FileInfo | None:
         """The file of an object, by its name alone. Raises ``OSError``."""
-        tree, name = self._tree, name_of(place)
+        tree, name = self._tree, file_name(cache_key)
         try:
             return _look(_group(tree, name), name, tree.owner)
-        except (FileNotFoundError, Foreign):
+        except (FileNotFoundError, ForeignFile):
             return None
 
-    def strangers(self) -> Iterator[str]:
+    def foreign_paths(self) -> Iterator[str]:
         """The paths of what no cache has put there; a directory of them counts once."""
         tree, objects = self._tree, f"{self.path}/{OBJECTS}"
-        yield from (f"{self.path}/{name}" for name in strangers(tree.root))
+        yield from (f"{self.path}/{name}" for name in foreign_paths(tree.root))
         ours = set()
         for group, held in _groups(tree):
             ours.add(group)
@@ -249,8 +253,8 @@ class Directory:
             if found is not None and found.used < long_ago:
                 _remove_proven(tree.new, name, tree.owner)
 
-    def opened(self, found: Found) -> CacheFile:
-        """Open one of :meth:`files`. Raises :class:`NotOurs` and ``OSError``."""
+    def opened(self, found: FileInfo) -> CacheFile:
+        """Open one of :meth:`files`. Raises :class:`InvalidCacheFile` and ``OSError``."""
         return self._opened(self._tree, found.name)
 
     def try_out(self) -> None:
@@ -270,7 +274,7 @@ class Directory:
     def refuse_others(self) -> None:
         """Raise ``OSError`` if it is there and would not be made a cache for what it holds."""
         with suppress(FileNotFoundError):
-            refuse_others(HeldDirectory.at(self.path, close=self._close))
+            refuse_others(OpenDirectory.at(self.path, close=self._close))
 
     def size_bytes(self) -> int:
         """All bytes of the file system. Raises ``OSError``."""
@@ -282,29 +286,29 @@ class Directory:
         stat = os.fstatvfs(self._tree.root.fileno())
         return stat.f_bavail * stat.f_frsize
 
-    def try_lock_place(self, place: str) -> bool:
+    def try_lock_object(self, cache_key: str) -> bool:
         """Become the one process that makes a file for this object. Raises ``OSError``."""
-        return locks.try_lock(self._tree.mark, lock_byte(place), 1)
+        return locks.try_lock(self._tree.mark, lock_byte(cache_key), 1)
 
-    def is_place_free(self, place: str) -> bool:
+    def is_object_unlocked(self, cache_key: str) -> bool:
         """Whether no other process has it locked. Raises ``OSError``."""
-        return locks.first_locked(self._tree.mark, lock_byte(place), 1) is None
+        return locks.first_locked(self._tree.mark, lock_byte(cache_key), 1) is None
 
-    def unlock_place(self, place: str) -> None:
+    def unlock_object(self, cache_key: str) -> None:
         """Be it no longer; does not block."""
-        locks.unlock(self._tree.mark, lock_byte(place), 1)
+        locks.unlock(self._tree.mark, lock_byte(cache_key), 1)
 
-    def try_become_janitor(self) -> bool:
+    def try_lock_scan(self) -> bool:
         """Become the one process that removes what is too much. Raises ``OSError``."""
-        return locks.try_lock(self._tree.mark, _JANITOR, 1)
+        return locks.try_lock(self._tree.mark, _SCAN_LOCK, 1)
 
-    def be_janitor_no_longer(self) -> None:
+    def unlock_scan(self) -> None:
         """Let others."""
-        locks.unlock(self._tree.mark, _JANITOR, 1)
+        locks.unlock(self._tree.mark, _SCAN_LOCK, 1)
 
-    def path_of(self, place: str) -> str:
+    def path_of(self, cache_key: str) -> str:
         """Where the file of an object is, or would be, for people: nothing is opened by it."""
-        return self.path_to(name_of(place))
+        return self.path_to(file_name(cache_key))
 
     def path_to(self, name: str) -> str:
         """The same of a file that was found."""
@@ -324,7 +328,7 @@ class Directory:
         self._close_later(descriptor)
 
 
-def used_now(file: CacheFile) -> None:
+def touch(file: CacheFile) -> None:
     """Note that a file is of use: what was not for longest goes first. Raises ``OSError``."""
     os.utime(file.fileno())
 
@@ -334,35 +338,35 @@ def reused(file: CacheFile) -> None:
 
     The bit for it once told a system to keep a program in memory, and means nothing for files now.
     """
-    used_now(file)
+    touch(file)
     os.fchmod(file.fileno(), S_IRUSR | S_IWUSR | S_ISVTX)
 
 
-def is_of(found: Found, place: str) -> bool:
+def is_of(found: FileInfo, cache_key: str) -> bool:
     """Whether a file has the name that belongs to an object."""
-    return found.name == name_of(place)
+    return found.name == file_name(cache_key)
 
 
-def _groups(tree: Tree) -> Iterator[tuple[str, HeldDirectory]]:
+def _groups(tree: Tree) -> Iterator[tuple[str, OpenDirectory]]:
     """The directories of files, by the two digits that the names in them begin with."""
     for group in tree.objects.names():
         if _GROUP.fullmatch(group) is not None:
-            with suppress(FileNotFoundError, NotADirectoryError, Foreign):
+            with suppress(FileNotFoundError, NotADirectoryError, ForeignFile):
                 yield group, _owned(tree, tree.objects.child(group))
 
 
-def _group(tree: Tree, name: str, *, make: bool = False) -> HeldDirectory:
-    """The directory that a file belongs into. Raises :class:`Foreign` and ``OSError``."""
+def _group(tree: Tree, name: str, *, make: bool = False) -> OpenDirectory:
+    """The directory that a file belongs into. Raises :class:`ForeignFile` and ``OSError``."""
     objects = tree.objects
     try:
         return _owned(tree, objects.made(name[:2]) if make else objects.child(name[:2]))
     except NotADirectoryError:
-        raise Foreign(_NOT_OURS) from None
+        raise ForeignFile(_NOT_OURS) from None
 
 
-def _owned(tree: Tree, group: HeldDirectory) -> HeldDirectory:
+def _owned(tree: Tree, group: OpenDirectory) -> OpenDirectory:
     if group.stat().st_uid != tree.owner:
-        raise Foreign(_NOT_OURS)
+        raise ForeignFile(_NOT_OURS)
     return group
 
 
@@ -370,7 +374,7 @@ def _belongs(name: str, group: str) -> bool:
     return _NAME.fullmatch(name) is not None and name.startswith(group)
 
 
-def _look(within: HeldDirectory, name: str, owner: int) -> Found | None:
+def _look(within: OpenDirectory, name: str, owner: int) -> FileInfo | None:
     """What can be told of a file without opening it; ``None`` if it is gone, or not ours."""
     try:
         stat = within.stat_of(name)
@@ -378,7 +382,7 @@ def _look(within: HeldDirectory, name: str, owner: int) -> Found | None:
         return None
     if not S_ISREG(stat.st_mode) or stat.st_uid != owner:
         return None
-    return Found(name, _disk_bytes(stat), stat.st_mtime, bool(stat.st_mode & S_ISVTX))
+    return FileInfo(name, _disk_bytes(stat), stat.st_mtime, bool(stat.st_mode & S_ISVTX))
 
 
 def _disk_bytes(stat: os.stat_result) -> int:
@@ -390,12 +394,12 @@ def _remove(tree: Tree, name: str) -> bool:
         group = _group(tree, name)
         stat = group.stat_of(name)
         removed = _remove_proven(group, name, tree.owner)
-    except (FileNotFoundError, Foreign):
+    except (FileNotFoundError, ForeignFile):
         return False
     if removed:
-        tree.tally.removed(_disk_bytes(stat))
+        tree.usage.removed(_disk_bytes(stat))
     return removed
 
 
-def _remove_proven(within: HeldDirectory, name: str, owner: int) -> bool:
+def _remove_proven(within: OpenDirectory, name: str, owner: int) -> bool:
     return is_ours(within, name, owner=owner) and within.unlink(name)

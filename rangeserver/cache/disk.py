@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from rangeserver.cache.errors import DiskStuck
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,13 +30,6 @@ STUCK_SECONDS = 0.5
 
 CALL_SECONDS = 10.0
 """How long one call is waited for though others end: a part of the disk may be bad."""
-
-
-class DiskStuck(OSError):
-    """The disk does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__(0, "the disk does not answer")
 
 
 class Disk:

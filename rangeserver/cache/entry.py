@@ -26,8 +26,8 @@ class Entry:
     will find it there.
     """
 
-    def __init__(self, place: str, file: CacheFile, *, new: bool = False) -> None:
-        self.place = place
+    def __init__(self, cache_key: str, file: CacheFile, *, new: bool = False) -> None:
+        self.cache_key = cache_key
         self.file = file
         self.layout = file.layout
         self.etag = file.header.facts.etag

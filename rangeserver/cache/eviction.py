@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory, FileInfo
 
 ONCE_SHARE = 0.25
 """Part of a full cache that files may take which were not reused; enough to be read again in it."""
@@ -28,13 +28,13 @@ the smallest files there are, they take half a gibibyte."""
 _FILES_AT_A_TIME = 128
 
 
-class Oldest:
+class EvictionCandidates:
     """The files of a directory that were not used for longest when they were counted last."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._once: deque[Found] = deque()
-        self._reused: deque[Found] = deque()
+        self._once: deque[FileInfo] = deque()
+        self._reused: deque[FileInfo] = deque()
         self._reused_bytes = 0
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Oldest:
             self._reused_bytes -= file.disk_bytes
         return removed
 
-    def _next(self, taken: int) -> deque[Found]:
+    def _next(self, taken: int) -> deque[FileInfo]:
         if not (self._once and self._reused):
             return self._once or self._reused
         if self._is_too_much_once(taken) or self._once[0].used <= self._reused[0].used:
@@ -86,15 +86,15 @@ class _Few:
     """As many files as are to be remembered, of those that are added: the oldest."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Found]] = []
+        self._heap: list[tuple[float, int, FileInfo]] = []
         self._numbers = count()
 
-    def add(self, file: Found) -> None:
+    def add(self, file: FileInfo) -> None:
         item = (-file.used, next(self._numbers), file)
         if len(self._heap) < REMEMBERED:
             heapq.heappush(self._heap, item)
         else:
             heapq.heappushpop(self._heap, item)
 
-    def oldest(self) -> deque[Found]:
+    def oldest(self) -> deque[FileInfo]:
         return deque(file for _, _, file in sorted(self._heap, reverse=True))

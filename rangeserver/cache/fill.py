@@ -21,8 +21,8 @@ from typing import Any
 
 from rangeserver.cache.block_lock import BlockLock
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.means import CacheFailed, Means
-from rangeserver.cache.space import NoRoom
+from rangeserver.cache.errors import CacheFailed, NoRoom
+from rangeserver.cache.means import Means
 from rangeserver.errors import OriginError, OriginProtocolError, OriginRecalled
 from rangeserver.origin.base import ReadReport, current_client, current_report, reporting
 from rangeserver.origin.retrying import RESUMABLE
@@ -177,7 +177,7 @@ class Fill:
         except (CacheFailed, NoRoom) as error:
             self.error = CacheFailed(str(error))
         except Exception as error:  # readers would wait, or begin the same again
-            log.exception("cache: a fetch of %s failed", self._entry.place)
+            log.exception("cache: a fetch of %s failed", self._entry.cache_key)
             self.error = CacheFailed(str(error))
         finally:
             self._end()

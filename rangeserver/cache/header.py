@@ -18,6 +18,7 @@ from rangeserver.cache.blocks import (
     MIN_BLOCK_BYTES,
     Layout,
 )
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 FORMAT = 1
@@ -25,14 +26,6 @@ FORMAT = 1
 
 _FIXED = struct.Struct("<8sIIQII")  # magic, format, block bytes, size, JSON length, CRC-32
 _MAGIC = b"rangesrv"
-
-
-class NotOurs(Exception):
-    """A file that is no cache file of this format, or no longer one."""
-
-
-class Foreign(NotOurs):
-    """A file of which nothing shows that it ever was one, whatever its name: it is left alone."""
 
 
 MAX_READERS = 8
@@ -44,12 +37,14 @@ NEVER = 0.0
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``place`` names the object among all buckets. ``readers`` are those whom the origin has given
-    bytes of this version, and when it last told each that it is the current one, in seconds since
-    the epoch. Nobody else is served from the file before he has asked.
+    """Which version of which object a file holds, and who may read it.
+
+    ``readers`` are the identities that the origin has given bytes of this version, each with the
+    time when the origin last said to it that this version is current, in seconds since the epoch.
+    Any other identity must ask the origin before it is served from the file.
     """
 
-    place: str
+    cache_key: str
     facts: ObjectFacts
     block_bytes: int
     readers: Mapping[str, float]
@@ -83,14 +78,10 @@ def _stored(facts: ObjectFacts) -> dict[str, object]:
     return {name: value for name, value in named if value is not None and name not in left_out}
 
 
-class Unreadable(Foreign):
-    """A file of which nothing can be learned: the disk or its rights do not let us."""
-
-
 def pack_header(header: Header) -> bytes | None:
     """The header as bytes; ``None`` if the facts are too many to be kept."""
     described = {
-        "place": header.place,
+        "place": header.cache_key,
         "checked": header.checked,  # all that earlier versions look for
         "readers": header.readers,
         "facts": _stored(header.facts),
@@ -115,38 +106,38 @@ def is_of_ours(raw: bytes) -> bool:
 
 
 def read_header(raw: bytes) -> Header:
-    """The header in the first bytes of a file. Raises :class:`NotOurs` and :class:`Foreign`."""
+    """The header in the first bytes of a file. Raises :class:`InvalidCacheFile`."""
     if not is_of_ours(raw):
         msg = "not a cache file"
-        raise Foreign(msg)
+        raise ForeignFile(msg)
     if len(raw) < HEADER_BYTES:
         msg = "too short"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     magic, version, block_bytes, size, length, checksum = _FIXED.unpack_from(raw)
     if magic != _MAGIC:
         msg = "without a header"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     if version != FORMAT:
         msg = f"format {version}, not {FORMAT}"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     text = raw[_FIXED.size : _FIXED.size + length]
     fixed = _FIXED.pack(magic, version, block_bytes, size, length, 0)
     if len(text) != length or zlib.crc32(text, zlib.crc32(fixed)) != checksum:
         msg = "damaged header"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     try:
         described = json.loads(text)
         facts = described["facts"]
         header = Header(
-            place=described["place"],
+            cache_key=described["place"],
             facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
             block_bytes=block_bytes,
             readers=_readers(described.get("readers", {})),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         msg = "facts of another kind"
-        raise NotOurs(msg) from None
+        raise InvalidCacheFile(msg) from None
     if header.facts.size != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:
         msg = "contradicts itself"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     return header

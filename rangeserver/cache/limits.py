@@ -13,15 +13,15 @@ _FREE_MARGIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class DiskSpace:
     """What a disk is used for: the cache takes ``taken`` bytes of it, ``free`` are free."""
 
     taken: int
     free: int
 
-    def plus(self, count: int) -> Use:
+    def plus(self, count: int) -> DiskSpace:
         """The use once the cache has written so many bytes more."""
-        return Use(self.taken + count, self.free - count)
+        return DiskSpace(self.taken + count, self.free - count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class Limits:
     max_bytes: int
     min_free_bytes: int
 
-    def distance(self, use: Use) -> int:
+    def distance(self, use: DiskSpace) -> int:
         """How many bytes may still be written; negative beyond a limit."""
         return min(self.max_bytes - use.taken, use.free - self.min_free_bytes)
 
-    def is_pressed(self, use: Use) -> bool:
+    def is_pressed(self, use: DiskSpace) -> bool:
         """Whether it is time to evict, before anybody has to wait for it."""
         margin = int(use.taken * _FREE_MARGIN / 2)
         return use.taken > self.max_bytes * HIGH_WATER or use.free < self.min_free_bytes + margin
 
-    def excess(self, use: Use) -> int:
+    def excess(self, use: DiskSpace) -> int:
         """How many bytes to evict when it is time: so many that it is not soon time again."""
         margin = int(use.taken * _FREE_MARGIN)
         too_much = use.taken - int(self.max_bytes * LOW_WATER)

@@ -17,15 +17,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class CacheFailed(Exception):
-    """The disk did not do what was needed: read past the cache."""
-
-
 class Means(Protocol):
     """What fills have in common."""
 
     disk: Disk
-    others: Poller
+    poller: Poller
     budget: Budget
     metrics: CacheMetrics
     wait_seconds: float

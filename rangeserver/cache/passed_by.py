@@ -25,27 +25,27 @@ _OF_THE_FILE = {errno.EFBIG, errno.EOVERFLOW}
 
 
 class PassedBy:
-    """The places of such objects; ``clock`` is monotonic."""
+    """The cache keys of such objects; ``clock`` is monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
 
-    def __contains__(self, place: str) -> bool:
-        until = self._until.get(place)
+    def __contains__(self, cache_key: str) -> bool:
+        until = self._until.get(cache_key)
         if until is None:
             return False
         if self._clock() < until:
             return True
-        del self._until[place]
+        del self._until[cache_key]
         return False
 
-    def add(self, place: str, reason: str) -> None:
+    def add(self, cache_key: str, reason: str) -> None:
         """Go past an object from now on."""
         text = "cache: the object %s is read past it for %g s: %s"
-        log.warning(text, place, PASSED_BY_SECONDS, reason)
+        log.warning(text, cache_key, PASSED_BY_SECONDS, reason)
         until = self._clock() + PASSED_BY_SECONDS
-        lru.put(self._until, place, until, max_entries=_MAX_OBJECTS)
+        lru.put(self._until, cache_key, until, max_entries=_MAX_OBJECTS)
 
 
 def is_of_the_file(error: OSError) -> bool:

@@ -1,16 +1,16 @@
-"""That something was purged, told to all servers that share the cache.
+"""A mark that tells all servers of a cache that something was purged.
 
-Of a purged object they may have facts in memory, and answer out of these alone: a HEAD, a 304. So
-each purge leaves eight bytes that no other has left, in the file that marks the cache, where they
-are looked for before facts are believed. They lie behind the tally, which is read every second, and
-so in memory.
+A server may have the facts of a purged object in memory and answer from these alone (a HEAD, a
+304). So each purge writes eight random bytes into the file that marks the cache, and servers
+compare them before they use facts from memory. The bytes lie behind the usage counters, which are
+read every second, and are therefore in the page cache.
 """
 
 from __future__ import annotations
 
 import os
 
-from rangeserver.cache.tally import END
+from rangeserver.cache.usage import END
 
 _BYTES = 8
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from rangeserver.cache.directory import Directory, Found
-from rangeserver.cache.header import NotOurs
+from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.errors import InvalidCacheFile
 from rangeserver.cache.inspection import open_in_place
 
 
@@ -23,21 +23,21 @@ class Purged:
     disk_bytes: int = 0
 
 
-def purge_place(directory: Directory, place: str) -> Purged:
+def purge_object(directory: Directory, cache_key: str) -> Purged:
     """Remove one object. Raises ``OSError``."""
-    found = directory.found(place)
+    found = directory.found(cache_key)
     return _removed(directory, [found] if found is not None else [])
 
 
 def purge_where(directory: Directory, wanted: Callable[[str], bool]) -> Purged:
-    """Remove the objects whose places are ``wanted``. Raises ``OSError``."""
+    """Remove the objects whose cache keys are ``wanted``. Raises ``OSError``."""
 
-    def is_wanted(found: Found) -> bool:
+    def is_wanted(found: FileInfo) -> bool:
         try:
             file = open_in_place(directory, found)
-        except NotOurs:
+        except InvalidCacheFile:
             return False  # whose it was cannot be told, and nobody will use it
-        return file is not None and wanted(file.header.place)
+        return file is not None and wanted(file.header.cache_key)
 
     return _removed(directory, filter(is_wanted, directory.files()))
 
@@ -47,7 +47,7 @@ def purge_all(directory: Directory) -> Purged:
     return _removed(directory, directory.files())
 
 
-def _removed(directory: Directory, files: Iterable[Found]) -> Purged:
+def _removed(directory: Directory, files: Iterable[FileInfo]) -> Purged:
     objects = disk_bytes = 0
     for found in files:
         if directory.remove(found):

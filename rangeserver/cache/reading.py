@@ -8,8 +8,9 @@ from typing import Protocol, Self
 
 from rangeserver.cache.demand import Demand
 from rangeserver.cache.entry import Entry
+from rangeserver.cache.errors import CacheFailed
 from rangeserver.cache.fill import Fill, Source
-from rangeserver.cache.means import CacheFailed, Means
+from rangeserver.cache.means import Means
 from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
 from rangeserver.cache.residency import is_resident
 from rangeserver.errors import OriginError

@@ -49,9 +49,9 @@ class ReadingRights:
         limit = may.if_error if failing else may.fresh
         return as_told(known.facts, told) if seconds_since(told) < limit else None
 
-    async def create(self, place: str, facts: ObjectFacts) -> Entry | None:
+    async def create(self, cache_key: str, facts: ObjectFacts) -> Entry | None:
         """The entry of a version that we were told of, if there can be one."""
-        return await self._cache.create(place, facts, self._reader())
+        return await self._cache.create(cache_key, facts, self._reader())
 
     async def checked(self, entry: Entry, facts: ObjectFacts) -> None:
         """Note that we were told these facts of an entry's version."""
@@ -78,7 +78,7 @@ class ReadingRights:
         """Have the origin give us a byte of a version that it has given to others. Raises
         :class:`~rangeserver.errors.OriginError`.
         """
-        proving = self._proving.setdefault(entry.place, asyncio.Lock())
+        proving = self._proving.setdefault(entry.cache_key, asyncio.Lock())
         async with proving:
             if not self.may_read(entry):
                 async with self._origin.read(facts, ByteSpan(0, 1)) as parts:

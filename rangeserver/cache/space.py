@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rangeserver.cache.directory import Directory
-from rangeserver.cache.eviction import Oldest
-from rangeserver.cache.limits import LOW_WATER, Limits, Use
+from rangeserver.cache.errors import NoRoom
+from rangeserver.cache.eviction import EvictionCandidates
+from rangeserver.cache.limits import LOW_WATER, DiskSpace, Limits
 
 NEW_FILE_BYTES = 16 * 1024
 """What an empty file takes, its name included."""
@@ -35,10 +36,6 @@ _PAUSE_SECONDS = 0.001
 
 _EVICTION_FACTOR = 4
 """... or for this part, and without pauses, where that is what evictions wait for."""
-
-
-class NoRoom(Exception):
-    """A write would go beyond a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +62,11 @@ class Space:
         self.on_pressure: Callable[[], object] = bool
         self._directory = directory
         self._lock = threading.Lock()
-        self._use: Use | None = None
+        self._use: DiskSpace | None = None
         self._taken: int | None = None
         self._looked = 0.0
         self._writing = 0
-        self._oldest = Oldest(directory)
+        self._oldest = EvictionCandidates(directory)
         self._counting = threading.Lock()
         self._counted = -math.inf
         self._count_seconds = 0.0
@@ -110,7 +107,7 @@ class Space:
             use = self._look()
             return self.limits.distance(use.plus(self._writing + count)) >= 0
 
-    def look(self) -> Use:
+    def look(self) -> DiskSpace:
         """What the disk is used for now. Raises ``OSError``."""
         with self._lock:
             return self._look()
@@ -118,15 +115,15 @@ class Space:
     def count_if_due(self) -> None:
         """Look at every file now and then, whoever of all processes did so last."""
         with self._counting:
-            taken = self._directory.tally.read()
+            taken = self._directory.usage.read()
             interval = max(_COUNT_SECONDS, self._count_seconds * _COUNT_FACTOR)
             if taken is not None and 0 <= time.time() - taken.counted < interval:
                 return
-            if self._directory.try_become_janitor():
+            if self._directory.try_lock_scan():
                 try:
                     self._count()
                 finally:
-                    self._directory.be_janitor_no_longer()
+                    self._directory.unlock_scan()
 
     def relieve(self, count: int = 0, *, full: bool = False) -> Relief:
         """Evict files if it is time to, or if ``count`` bytes have no room. Raises ``OSError``.
@@ -149,7 +146,7 @@ class Space:
                 files += 1
                 disk_bytes += removed
         held, more = self._settle_held(count, full=full)
-        self._directory.tally.forget_the_dead()
+        self._directory.usage.forget_the_dead()
         short = self.look().free < self.limits.min_free_bytes and not len(self._oldest)
         return Relief(files, disk_bytes, held, given_up + more, short)
 
@@ -162,18 +159,18 @@ class Space:
         too much, with ``count`` bytes to come; how many were accounted for, and given up.
         """
         files = [file for file in self._directory.open_files() if file.nameless]
-        tally = self._directory.tally
+        usage = self._directory.usage
         held = sum(file.held_bytes() for file in files)
-        use = self.look().plus(held - tally.held)
+        use = self.look().plus(held - usage.held)
         if files and (full or self._is_too_much(use, count)):
             for file in files:
                 file.give_up()
-            tally.hold(0)
+            usage.hold(0)
             return 0, len(files)
-        tally.hold(held)
+        usage.hold(held)
         return len(files), 0
 
-    def _is_too_much(self, use: Use, count: int) -> bool:
+    def _is_too_much(self, use: DiskSpace, count: int) -> bool:
         return self.limits.is_pressed(use) or self.limits.distance(use.plus(count)) < 0
 
     def _recount(self) -> bool:
@@ -187,7 +184,7 @@ class Space:
 
     def _count(self) -> None:
         began = time.monotonic()
-        self._directory.tally.recount(lambda: self._oldest.count(self._pause))
+        self._directory.usage.recount(lambda: self._oldest.count(self._pause))
         self._counted = time.monotonic()
         self._count_seconds = self._counted - began
         self.look()
@@ -199,7 +196,7 @@ class Space:
         if not self._hurry:
             time.sleep(_PAUSE_SECONDS)
 
-    def _now(self, count: int) -> Use:
+    def _now(self, count: int) -> DiskSpace:
         """What the disk is used for, as exactly as it matters for a write."""
         use = self._use
         if (
@@ -210,14 +207,14 @@ class Space:
             use = self._look()
         return use
 
-    def _look(self) -> Use:
-        taken = self._directory.tally.read()
+    def _look(self) -> DiskSpace:
+        taken = self._directory.usage.read()
         self._taken = taken.total if taken is not None else None
-        self._use = Use(self._taken or 0, self._directory.free_bytes())
+        self._use = DiskSpace(self._taken or 0, self._directory.free_bytes())
         self._looked = time.monotonic()
         return self._use
 
     def _grow(self, count: int) -> None:
-        self._directory.tally.add(count)
+        self._directory.usage.add(count)
         if self._use is not None:
             self._use = self._use.plus(count)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_IWGRP, S_IWOTH
 
-from rangeserver.cache.held_directory import HeldDirectory
-from rangeserver.cache.tally import FULL, Tally
+from rangeserver.cache.open_directory import OpenDirectory
+from rangeserver.cache.usage import FULL, SharedUsage
 
 MARK = "rangeserver-cache-1"
 OBJECTS = "objects"
@@ -34,14 +34,14 @@ _OF_FILE_SYSTEMS = "lost+found"
 class Tree:
     """A cache directory and what is always in it, held open. ``owner`` is whose files are ours."""
 
-    def __init__(self, root: HeldDirectory, mark: int, close: Callable[[int], object]) -> None:
+    def __init__(self, root: OpenDirectory, mark: int, close: Callable[[int], object]) -> None:
         self.root = root
         self.mark = mark
         self._close = close
         self.owner = os.fstat(mark).st_uid
-        self.tally = Tally(mark)
-        self.objects: HeldDirectory
-        self.new: HeldDirectory
+        self.usage = SharedUsage(mark)
+        self.objects: OpenDirectory
+        self.new: OpenDirectory
 
     def __del__(self) -> None:
         self._close(self.mark)
@@ -56,7 +56,7 @@ class Tree:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except FileExistsError:  # a file, or a symbolic link to nothing
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-        root = HeldDirectory.at(path, close=close)
+        root = OpenDirectory.at(path, close=close)
         tree = cls(root, _marked(root), close)
         # Asked second: some file systems say of our files that they are somebody else's.
         if tree.owner != os.geteuid() and tree.owner != _own_uid(root):
@@ -71,7 +71,7 @@ class Tree:
         """A cache that was made by whomever. Raises ``FileNotFoundError`` if there is none, and
         ``OSError``.
         """
-        root = HeldDirectory.at(path, close=close)
+        root = OpenDirectory.at(path, close=close)
         try:
             mark = _existing_mark(root, os.O_RDWR)
         except OSError as error:
@@ -121,12 +121,12 @@ def exposure_of(stat: os.stat_result, owner: int, what: str = "it") -> str | Non
     return None
 
 
-def strangers(root: HeldDirectory) -> list[str]:
+def foreign_paths(root: OpenDirectory) -> list[str]:
     """What is in a directory and none of ours. Raises ``OSError``."""
     return [name for name in root.names() if name not in PARTS and not _is_lost_found(root, name)]
 
 
-def _marked(root: HeldDirectory) -> int:
+def _marked(root: OpenDirectory) -> int:
     """The mark, open; made in a directory that holds nothing. Raises ``OSError``."""
     try:
         descriptor = _existing_mark(root, os.O_RDWR)
@@ -146,7 +146,7 @@ def _marked(root: HeldDirectory) -> int:
     return descriptor
 
 
-def refuse_others(root: HeldDirectory) -> None:
+def refuse_others(root: OpenDirectory) -> None:
     """Raise ``OSError`` for a directory without a mark that holds anything."""
     held = [name for name in root.names() if not _is_lost_found(root, name)]
     if held and MARK not in held:
@@ -154,7 +154,7 @@ def refuse_others(root: HeldDirectory) -> None:
         raise FileExistsError(errno.EEXIST, msg)
 
 
-def _existing_mark(root: HeldDirectory, flags: int) -> int:
+def _existing_mark(root: OpenDirectory, flags: int) -> int:
     """Raises ``FileNotFoundError``, and ``OSError`` for what only has its name."""
     if not S_ISREG(root.stat_of(MARK).st_mode):
         raise FileExistsError(errno.EEXIST, _NO_MARK)
@@ -170,11 +170,11 @@ def _existing_mark(root: HeldDirectory, flags: int) -> int:
 
 
 def _text(descriptor: int) -> bytes:
-    """The beginning of a mark; nothing if only the tally was written to it."""
+    """The beginning of a mark; nothing if only usage was written to it."""
     return os.pread(descriptor, len(_MARKED), 0).rstrip(b"\0")
 
 
-def _is_lost_found(root: HeldDirectory, name: str) -> bool:
+def _is_lost_found(root: OpenDirectory, name: str) -> bool:
     """Whether this is what some file systems have at their root."""
     try:
         return name == _OF_FILE_SYSTEMS and S_ISDIR(root.stat_of(name).st_mode)
@@ -182,7 +182,7 @@ def _is_lost_found(root: HeldDirectory, name: str) -> bool:
         return False
 
 
-def _own_uid(root: HeldDirectory) -> int:
+def _own_uid(root: OpenDirectory) -> int:
     """Whose our files are here. Raises ``OSError``."""
     name = temporary_name()
     descriptor = root.open_file(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)

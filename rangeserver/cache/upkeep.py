@@ -19,7 +19,7 @@ from rangeserver.cache.disk import Disk
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.space import Space
-from rangeserver.cache.tally import FULL
+from rangeserver.cache.usage import FULL
 from rangeserver.sparing import sparing
 
 log = logging.getLogger(__name__)

@@ -11,33 +11,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found
-from rangeserver.cache.header import NotOurs
-from rangeserver.cache.inspection import Kept, look_at, open_in_place
+from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.errors import InvalidCacheFile
+from rangeserver.cache.inspection import CachedObject, look_at, open_in_place
 from rangeserver.cache.residency import is_resident
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that is not what it says; ``place`` is its object's, if that much can be read."""
+    """A file that is not what it says; ``cache_key`` is its object's, if that much can be read."""
 
-    found: Found
+    found: FileInfo
     reason: str
-    place: str | None = None
+    cache_key: str | None = None
 
 
 def verify(
-    directory: Directory, found: Found, *, on_bytes: Callable[[int], object]
+    directory: Directory, found: FileInfo, *, on_bytes: Callable[[int], object]
 ) -> Damaged | None:
     """Read all recorded blocks of a file; ``None`` if they are good, or if the file is gone or goes
     meanwhile. ``on_bytes`` is told how many bytes were read.
     """
-    place = None
+    cache_key = None
     try:
         file = open_in_place(directory, found)
         if file is None:
             return None
-        place = file.header.place
+        cache_key = file.header.cache_key
         recorded = file.present()
         blocks = damaged = 0
         for block in recorded.members():
@@ -46,11 +46,11 @@ def verify(
             on_bytes(file.layout.span(block, block + 1).length)
         if not damaged or not file.is_current():
             return None
-    except NotOurs as error:
+    except InvalidCacheFile as error:
         return Damaged(found, str(error))
     except OSError as error:
-        return Damaged(found, f"cannot be read: {error.strerror}", place)
-    return Damaged(found, f"{damaged} of {blocks} blocks damaged", place)
+        return Damaged(found, f"cannot be read: {error.strerror}", cache_key)
+    return Damaged(found, f"{damaged} of {blocks} blocks damaged", cache_key)
 
 
 def remove(directory: Directory, damaged: Damaged) -> bool:
@@ -58,12 +58,12 @@ def remove(directory: Directory, damaged: Damaged) -> bool:
     return directory.remove(damaged.found)
 
 
-def files_to_verify(directory: Directory) -> Iterator[tuple[Found, int]]:
+def files_to_verify(directory: Directory) -> Iterator[tuple[FileInfo, int]]:
     """Every file, and how many bytes :func:`verify` will read of it. Raises ``OSError``."""
     for found in directory.files():
         looked_at = look_at(directory, found)
         if looked_at is not None:
-            yield found, looked_at.cached_bytes if isinstance(looked_at, Kept) else 0
+            yield found, looked_at.cached_bytes if isinstance(looked_at, CachedObject) else 0
 
 
 def _is_damaged(file: CacheFile, block: int) -> bool:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from rangeserver.cache.blocks import Layout
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import reused
+from rangeserver.cache.errors import NotCached
 from rangeserver.cache.inspection import cached_bytes
 from rangeserver.cache.limits import HIGH_WATER
 from rangeserver.protocol.cache_control import may_be_stored
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-
-
-class NotKept(Exception):
-    """An object cannot be had in the cache; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +32,18 @@ class Plan:
 async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange) -> Plan:
     """Ask the origin for the current version, and look what is missing of it.
 
-    Raises :class:`~rangeserver.errors.OriginError` and :class:`NotKept`.
+    Raises :class:`~rangeserver.errors.OriginError` and :class:`NotCached`.
     """
     cache = origin.cache
     facts = await origin.describe(key)
     if not may_be_stored(facts.cache_control):
         msg = f"its Cache-Control does not allow to keep it: {facts.cache_control}"
-        raise NotKept(msg)
+        raise NotCached(msg)
     span = wanted.span(facts.size)
     if facts.size and not span.length:
         msg = f"the range lies outside the object, which has {facts.size} bytes"
-        raise NotKept(msg)
-    entry = await cache.find(origin.place(key))
+        raise NotCached(msg)
+    entry = await cache.find(origin.cache_key(key))
     if entry is not None and entry.etag != facts.etag:
         entry = None
     layout = (
@@ -55,7 +52,7 @@ async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange
     span = layout.span(*layout.blocks_of(span))
     if span.length > cache.config.max_bytes * HIGH_WATER:
         msg = f"{span.length} bytes are more than cache.max_bytes has room for"
-        raise NotKept(msg)
+        raise NotCached(msg)
     there = await cache.disk.run(cached_bytes, entry.file, span) if entry is not None else 0
     return Plan(facts, span, there)
 
@@ -64,7 +61,7 @@ async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], 
     """Have all of it in the cache; ``on_bytes`` is told of what is there, piece by piece.
 
     What was there is read too, and fetched anew if it is damaged. Raises
-    :class:`~rangeserver.errors.OriginError` and :class:`NotKept`; what has come until then stays.
+    :class:`~rangeserver.errors.OriginError` and :class:`NotCached`; what has come until then stays.
     """
     if not plan.span.length:
         return
@@ -72,10 +69,10 @@ async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], 
         async for part in parts:
             if isinstance(part, bytes):  # past the cache, which could not take it
                 msg = "the cache cannot be written to"
-                raise NotKept(msg)
+                raise NotCached(msg)
             on_bytes(len(part))
     cache = origin.cache
-    entry = await cache.find(origin.place(plan.facts.key))
+    entry = await cache.find(origin.cache_key(plan.facts.key))
     kept = 0
     if entry is not None and entry.etag == plan.facts.etag:
         kept = await cache.disk.run(cached_bytes, entry.file, plan.span)
@@ -85,4 +82,4 @@ async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], 
             f"{plan.span.length - kept} bytes of it are gone again: purged, replaced, or removed "
             "to make room (cache.max_bytes, cache.min_free_bytes)"
         )
-        raise NotKept(msg)
+        raise NotCached(msg)

@@ -17,7 +17,7 @@ class Worth:
         self._admits = cache.admission.admits
         self._block_bytes = int(cache.config.block_bytes)
 
-    def of_unknown(self, place: str, wanted: AskedRange, around: AskedRange) -> bool:
+    def of_unknown(self, cache_key: str, wanted: AskedRange, around: AskedRange) -> bool:
         """Of an object of which nothing is there, not even its size: whether to fetch ``around``
         what is wanted.
         """
@@ -30,9 +30,9 @@ class Worth:
         fetched = (around.last or 0) + 1 - (around.first or 0)
         if not is_small(stop - start, fetched):
             return True
-        return self._admits(place, start, stop, fetched=fetched, expected=not stop)
+        return self._admits(cache_key, start, stop, fetched=fetched, expected=not stop)
 
-    async def of(self, place: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
+    async def of(self, cache_key: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
         """Of an object of this size, which has this entry; also if nothing has to be fetched."""
         layout = Layout(size, self._block_bytes) if entry is None else entry.layout
         fetched = layout.span(*layout.blocks_of(span)).length
@@ -44,4 +44,4 @@ class Worth:
                 return True
             before = max(span.start - 1, 0) // layout.block_bytes
             expected = expected or entry.is_coming(before, before + 1)
-        return self._admits(place, span.start, span.stop, fetched=fetched, expected=expected)
+        return self._admits(cache_key, span.start, span.stop, fetched=fetched, expected=expected)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from rangeserver.cache.addresses import Addresses, mounted_place
-from rangeserver.cache.purging import Purged, purge_all, purge_place, purge_where
+from rangeserver.cache.addresses import Addresses, mounted_cache_key
+from rangeserver.cache.purging import Purged, purge_all, purge_object, purge_where
 from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
 from rangeserver.cli.cache_access import ELSEWHERE, Names, mounted_key, opened_directory
 from rangeserver.cli.cache_contents import list_objects, stats
@@ -56,7 +56,7 @@ def verify_all(*, removing: bool, **options: Any) -> None:
         finally:
             for each in damaged:
                 shown = directory.path_to(each.found.name)
-                what = names.shown(each.place) if each.place else shown
+                what = names.shown(each.cache_key) if each.cache_key else shown
                 click.echo(f"{what}: {each.reason}")
         removed = sum(remove(directory, each) for each in damaged) if removing else 0
     click.echo(f"checked {count_text(len(files), 'object')}, {size_text(total)}: ", nl=False)
@@ -97,8 +97,8 @@ def purge(*, keys: tuple[str, ...], everything: bool, **options: Any) -> None:
             if key.endswith("/") or key.startswith(ELSEWHERE):
                 purged = purge_where(directory, partial(names.selects, key))
             else:
-                place = mounted_place(*mounted_key(addresses, config, key))
-                purged = purge_place(directory, place)
+                cache_key = mounted_cache_key(*mounted_key(addresses, config, key))
+                purged = purge_object(directory, cache_key)
             _tell_purged(printable(key), purged)
 
 

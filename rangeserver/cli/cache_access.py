@@ -11,9 +11,9 @@ from typing import NoReturn
 import click
 
 from rangeserver.cache.addresses import Addresses
+from rangeserver.cache.cache_key import split_cache_key
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.location import cache_directory
-from rangeserver.cache.places import read_place
 from rangeserver.cli.options import exit_with_problems
 from rangeserver.cli.words import printable
 from rangeserver.config import Config, Mount
@@ -68,31 +68,31 @@ class Names:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
 
-    def name(self, place: str) -> str | None:
+    def name(self, cache_key: str) -> str | None:
         """The KEY of an object, if it is served."""
-        return next(self._addresses.names(place), None)
+        return next(self._addresses.names(cache_key), None)
 
-    def shown(self, place: str) -> str:
+    def shown(self, cache_key: str) -> str:
         """Its KEY, or in what bucket it is."""
-        return printable(self.name(place) or _elsewhere(place))
+        return printable(self.name(cache_key) or _elsewhere(cache_key))
 
-    def selects(self, wanted: str, place: str) -> bool:
+    def selects(self, wanted: str, cache_key: str) -> bool:
         """Whether an object has the name ``wanted``, or one below it if that is a PREFIX/.
 
         The prefix ``/`` is all that is served, and nothing else.
         """
         if wanted.startswith(ELSEWHERE):
-            names = iter((_elsewhere(place),))
+            names = iter((_elsewhere(cache_key),))
         else:
-            names = self._addresses.names(place)
+            names = self._addresses.names(cache_key)
         plain = wanted.removeprefix("/")
         if wanted.endswith("/"):
             return any(name.startswith(plain) for name in names)
         return plain in names
 
 
-def _elsewhere(place: str) -> str:
-    _, bucket, key = read_place(place)
+def _elsewhere(cache_key: str) -> str:
+    _, bucket, key = split_cache_key(cache_key)
     return f"{ELSEWHERE}{bucket}/{key}"
 
 

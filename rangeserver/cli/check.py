@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
+from rangeserver.cache.directory_check import check_directory
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.location import cache_directory
-from rangeserver.cache.trial import try_directory
 from rangeserver.cli.options import (
     CACHE_DIRECTORY,
     LISTENERS,
@@ -102,7 +102,7 @@ def _cache(settings: CacheConfig) -> Finding:
     try:
         path = cache_directory(settings.directory)
         where = str(path)
-        tried = try_directory(path, Limits(int(settings.max_bytes), int(settings.min_free_bytes)))
+        tried = check_directory(path, Limits(int(settings.max_bytes), int(settings.min_free_bytes)))
     except OSError as error:
         return Finding(
             "cache",

@@ -14,7 +14,8 @@ import click
 
 from rangeserver.app import cache_alone
 from rangeserver.cache.addresses import Addresses
-from rangeserver.cache.warming import NotKept, Plan, fetch, plan_warming
+from rangeserver.cache.errors import NotCached
+from rangeserver.cache.warming import Plan, fetch, plan_warming
 from rangeserver.cli.cache_access import INTERRUPTED, fail, mounted_key, one_line_errors
 from rangeserver.cli.options import (
     CACHE_DIRECTORY,
@@ -76,7 +77,7 @@ def warm(key: str, wanted: AskedRange, **options: Any) -> None:
         except (OriginError, RequestError) as error:
             detail = f" ({error.detail})" if error.detail else ""
             fail(f"{shown}: {error.message}{detail}")
-        except NotKept as error:
+        except NotCached as error:
             reason = f" ({warnings[-1]})" if warnings else ""
             fail(f"{shown}: {error}{reason}")
         except KeyboardInterrupt:

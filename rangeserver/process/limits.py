@@ -26,7 +26,7 @@ class OpenFiles:
     per_client: int
     """With the cache, a response sends from a file that nobody else may have open any more."""
     cache: int
-    """Kept open by the cache for the next readers."""
+    """CachedObject open by the cache for the next readers."""
     origins: int
     others: int
 

@@ -17,13 +17,13 @@ def admits(
     start: int,
     stop: int,
     *,
-    place: str = "a",
+    cache_key: str = "a",
     client: str = "",
     expected: bool = False,
 ) -> bool:
     fetched = ((stop - 1) // BLOCK + 1 - start // BLOCK) * BLOCK
     with reporting(ReadReport(client=client)):
-        return admission.admits(place, start, stop, fetched=fetched, expected=expected)
+        return admission.admits(cache_key, start, stop, fetched=fetched, expected=expected)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_second_of_a_block_is_admitted(admission: Admission) -> None:
 def test_of_another_block_or_object_it_is_the_first(admission: Admission) -> None:
     assert not admits(admission, 0, 20_000)
     assert not admits(admission, BLOCK, BLOCK + 20_000)
-    assert not admits(admission, 0, 20_000, place="b")
+    assert not admits(admission, 0, 20_000, cache_key="b")
 
 
 def test_of_two_blocks_either_counts(admission: Admission) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from rangeserver.cache import cache_file
 from rangeserver.cache.cache_file import CacheFile, Claim
-from rangeserver.cache.header import Header, NotOurs, read_header
+from rangeserver.cache.errors import InvalidCacheFile
+from rangeserver.cache.header import Header, read_header
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK, DATA, FACTS, fill_block, header, new_file, open_file
 
@@ -117,7 +118,7 @@ def test_a_header_seen_while_it_is_rewritten_is_seen_again(
     def torn_once(raw: bytes) -> Header:
         reads.append(1)
         if len(reads) == 1:
-            raise NotOurs
+            raise InvalidCacheFile
         return read_header(raw)
 
     monkeypatch.setattr(cache_file, "read_header", torn_once)
@@ -146,16 +147,16 @@ def test_rewriting_without_a_pause_throws_no_file_away(file: CacheFile, tmp_path
 def test_what_is_no_cache_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"something else")
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidCacheFile):
         again(tmp_path)
     path.unlink()
     file = new_file(path)
     os.ftruncate(file.fileno(), file.layout.file_bytes - 1)
     assert not file.is_current()
-    with pytest.raises(NotOurs, match="wrong length"):
+    with pytest.raises(InvalidCacheFile, match="wrong length"):
         again(tmp_path)
     (tmp_path / "link").symlink_to(path)
-    with pytest.raises(NotOurs, match="not a file"):
+    with pytest.raises(InvalidCacheFile, match="not a file"):
         open_file(tmp_path / "link")
 
 

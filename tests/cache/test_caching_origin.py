@@ -15,8 +15,8 @@ import pytest
 
 from rangeserver.cache import fill
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.places import place_of
-from rangeserver.cache.purging import purge_place
+from rangeserver.cache.cache_key import cache_key_of
+from rangeserver.cache.purging import purge_object
 from rangeserver.errors import (
     AccessDenied,
     ObjectChanged,
@@ -34,7 +34,7 @@ from tests.support import eventually
 
 KEY = ObjectKey("a")
 DATA = random.Random(3).randbytes(2_500_000)
-PLACE = place_of("", "films", "a")
+PLACE = cache_key_of("", "films", "a")
 
 
 def kept(directory: Path) -> list[Path]:
@@ -255,7 +255,7 @@ async def test_a_reader_whose_file_was_removed_goes_on(one: Setting) -> None:
     async with one.origin.read(facts, ByteSpan(0, len(DATA))) as parts:
         async for part in parts:
             if not got:
-                purge_place(one.cache.directory, PLACE)
+                purge_object(one.cache.directory, PLACE)
             got += os.pread(part.file.fileno(), part.length, part.offset)  # type: ignore[union-attr]
     assert bytes(got) == DATA
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.directory import Directory, Found, reused, used_now
-from rangeserver.cache.header import Foreign, NotOurs, pack_header
+from rangeserver.cache.directory import Directory, FileInfo, reused, touch
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile
+from rangeserver.cache.header import pack_header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.purging import purge_all
 from rangeserver.cache.space import Space
@@ -50,8 +51,8 @@ def test_the_first_who_makes_it_is_followed_by_all(directory: Directory) -> None
     assert other.header.facts.etag == '"v1"'
 
 
-def the_file(directory: Directory, place: str = PLACE) -> Path:
-    return Path(directory.path_of(place))
+def the_file(directory: Directory, cache_key: str = PLACE) -> Path:
+    return Path(directory.path_of(cache_key))
 
 
 def the_files(directory: Path) -> list[str]:
@@ -75,7 +76,7 @@ def cut_off(path: Path) -> None:
 
 def of_another_object(path: Path) -> None:
     directory = opened(path.parents[2])
-    directory.create(header(place="other"))
+    directory.create(header(cache_key="other"))
     shutil.copy(the_file(directory, "other"), path)
 
 
@@ -85,7 +86,7 @@ def test_what_was_ours_and_is_damaged_is_removed(
 ) -> None:
     directory.create(header())
     change(the_file(directory))
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidCacheFile):
         directory.find(PLACE)
     assert directory.find(PLACE) is None
     directory.create(header())
@@ -101,7 +102,7 @@ def a_directory(path: Path) -> None:
 
 def a_link_to_another_of_ours(path: Path) -> None:
     directory = opened(path.parents[2])
-    directory.create(header(place="other"))
+    directory.create(header(cache_key="other"))
     path.symlink_to(the_file(directory, "other"))
 
 
@@ -115,7 +116,7 @@ def a_pipe(path: Path) -> None:
 
 def another_users(path: Path) -> None:
     directory = opened(path.parents[2])
-    directory.create(header(place="other"))
+    directory.create(header(cache_key="other"))
     shutil.copy(the_file(directory, "other"), path)
     os.chown(path, 4242, -1)
 
@@ -134,12 +135,12 @@ def test_what_was_never_ours_stays(directory: Directory, change: Callable[[Path]
     path.unlink()
     change(path)
     before = path.lstat()
-    with pytest.raises(Foreign):
+    with pytest.raises(ForeignFile):
         directory.find(PLACE)
-    with pytest.raises(Foreign):
+    with pytest.raises(ForeignFile):
         directory.create(header())
     assert not directory.remove_file(PLACE, made)
-    assert not directory.remove(Found(path.name, 0, 0.0))
+    assert not directory.remove(FileInfo(path.name, 0, 0.0))
     purge_all(directory)
     Space(directory, Limits(0, 1 << 60)).relieve()
     assert os.path.samestat(path.lstat(), before)
@@ -158,7 +159,7 @@ def test_only_the_very_file_is_removed(directory: Directory) -> None:
 
 def test_files_that_are_not_ours_are_neither_listed_nor_removed(directory: Directory) -> None:
     made = directory.create(header())
-    used_now(made)
+    touch(made)
     (directory.path / "objects" / "notes").write_text("mine")
     (directory.path / "objects" / "ab").mkdir(exist_ok=True)
     (directory.path / "objects" / "ab" / "notes.rsc").write_text("mine")
@@ -211,13 +212,13 @@ def test_linked_groups_are_gone_past(directory: Directory, tmp_path: Path) -> No
     path.parent.rename(elsewhere)
     path.parent.symlink_to(elsewhere)
     (directory.path / "objects" / "zz").symlink_to(elsewhere)
-    with pytest.raises(Foreign):
+    with pytest.raises(ForeignFile):
         directory.find(PLACE)
-    with pytest.raises(Foreign):
+    with pytest.raises(ForeignFile):
         directory.create(header())
     assert list(directory.files()) == []
     assert not directory.remove_file(PLACE, made)
-    assert not directory.remove(Found(path.name, 0, 0.0))
+    assert not directory.remove(FileInfo(path.name, 0, 0.0))
     assert (elsewhere / path.name).exists()
 
 
@@ -243,21 +244,21 @@ def test_it_is_made_whole_again(directory: Directory) -> None:
     for each in (directory, other):
         each.open()
     directory.create(header())
-    assert directory.try_lock_place("a")
-    assert not other.try_lock_place("a")
+    assert directory.try_lock_object("a")
+    assert not other.try_lock_object("a")
 
 
 def test_one_process_at_a_time(directory: Directory) -> None:
     other = opened(directory.path)
-    assert directory.try_lock_place("a")
-    assert not other.try_lock_place("a")
-    assert other.try_lock_place("b")
-    assert directory.try_become_janitor()
-    assert not other.try_become_janitor()
-    directory.be_janitor_no_longer()
-    assert other.try_become_janitor()
-    directory.unlock_place("a")
-    assert other.try_lock_place("a")
+    assert directory.try_lock_object("a")
+    assert not other.try_lock_object("a")
+    assert other.try_lock_object("b")
+    assert directory.try_lock_scan()
+    assert not other.try_lock_scan()
+    directory.unlock_scan()
+    assert other.try_lock_scan()
+    directory.unlock_object("a")
+    assert other.try_lock_object("a")
     other.close()
-    assert directory.try_become_janitor()
+    assert directory.try_lock_scan()
     assert directory.free_bytes() > 0

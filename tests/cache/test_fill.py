@@ -13,8 +13,8 @@ import pytest
 
 from rangeserver.cache import fill as module
 from rangeserver.cache.entry import Entry
+from rangeserver.cache.errors import CacheFailed
 from rangeserver.cache.fill import Fill
-from rangeserver.cache.means import CacheFailed
 from rangeserver.errors import (
     ObjectChanged,
     OriginBodyError,

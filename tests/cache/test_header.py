@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rangeserver.cache.blocks import HEADER_BYTES
-from rangeserver.cache.header import FORMAT, MAX_READERS, NotOurs, pack_header, read_header
+from rangeserver.cache.errors import InvalidCacheFile
+from rangeserver.cache.header import FORMAT, MAX_READERS, pack_header, read_header
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.cache.files import BLOCK, FACTS, header
 
@@ -39,7 +40,7 @@ def test_facts_that_do_not_fit() -> None:
 def test_no_byte_can_change_unnoticed(at: int, change: int) -> None:
     packed = bytearray(pack_header(header()) or b"")
     packed[at % len(packed.rstrip(b"\0"))] ^= change
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidCacheFile):
         read_header(bytes(packed))
 
 
@@ -90,5 +91,5 @@ def test_the_readers_that_were_told_last_are_noted() -> None:
 )
 def test_what_is_none_of_ours(raw: bytes) -> None:
     assert read_header(packed_by_hand(GOOD)).facts == FACTS
-    with pytest.raises(NotOurs):
+    with pytest.raises(InvalidCacheFile):
         read_header(raw)

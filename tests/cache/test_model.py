@@ -26,13 +26,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.places import place_of
-from rangeserver.cache.purging import purge_place
+from rangeserver.cache.purging import purge_object
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.space import Space
 from rangeserver.config import CacheConfig, OriginConfig
@@ -355,7 +355,7 @@ class Model(RuleBasedStateMachine):
     @rule(key=keys)
     def file_is_removed(self, key: str) -> None:
         directory = self.processes[0].cache.directory
-        purge_place(directory, place_of("", "films", key))
+        purge_object(directory, cache_key_of("", "films", key))
 
     @rule(process=processes)
     def all_is_evicted(self, process: int) -> None:

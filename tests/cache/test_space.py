@@ -10,9 +10,10 @@ import pytest
 
 from rangeserver.cache import space as module
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.errors import NoRoom
 from rangeserver.cache.limits import Limits
-from rangeserver.cache.space import NoRoom, Space
+from rangeserver.cache.space import Space
 from tests.cache.files import FACTS, fill_block, header
 
 KIB = 1024
@@ -24,7 +25,7 @@ def directory(tmp_path: Path) -> Directory:
     """Ten files, the later the younger."""
     made = opened(tmp_path)
     for number in range(10):
-        file = made.create(header(FACTS, place=str(number)))
+        file = made.create(header(FACTS, cache_key=str(number)))
         for block in range(4):
             fill_block(file, block)
         os.utime(file.fileno(), (1000 + number, 1000 + number))
@@ -145,7 +146,7 @@ def test_two_processes_do_not_both_make_the_same_room(
     one, other = space_of(directory, limit), space_of(opened(directory.path), limit)
     evict = directory.evict
 
-    def both(found: Found) -> int | None:
+    def both(found: FileInfo) -> int | None:
         other.relieve()
         return evict(found)
 
@@ -173,7 +174,7 @@ def test_files_are_counted_when_those_remembered_are_gone(
     assert space.relieve(total + 1).files == 3
     for number in range(3):
         with space.writing(total // 10):
-            file = directory.create(header(FACTS, place=f"new{number}"))
+            file = directory.create(header(FACTS, cache_key=f"new{number}"))
             for block in range(4):
                 fill_block(file, block)
     assert len(space._oldest) == 7
@@ -239,4 +240,4 @@ def test_a_count_ends_when_the_cache_is_closed(directory: Directory) -> None:
     space.stop()
     with pytest.raises(OSError, match="closed"):
         space.count_if_due()
-    assert directory.try_become_janitor()
+    assert directory.try_lock_scan()

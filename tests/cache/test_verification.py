@@ -16,7 +16,7 @@ def verified(directory: Directory) -> tuple[list[Damaged], int]:
     files = list(files_to_verify(directory))
     found = [verify(directory, file, on_bytes=read.append) for file, _ in files]
     damaged = [each for each in found if each is not None]
-    if not any(each.place is None for each in damaged):
+    if not any(each.cache_key is None for each in damaged):
         assert sum(read) == sum(count for _, count in files)
     return damaged, sum(read)
 
@@ -37,7 +37,7 @@ def test_damage_is_told_and_left(tmp_path: Path) -> None:
         damage(path, block)
     ((bad,), _) = verified(directory)
     assert bad.found.name == path.name
-    assert bad.place == "aws films bad"
+    assert bad.cache_key == "aws films bad"
     assert bad.reason == "2 of 6 blocks damaged"
     assert path.stat().st_mtime == used  # looking is no use
     assert remove(directory, bad)
@@ -50,7 +50,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path) -> None:
     path = keep(directory, "film")
     path.write_bytes(b"x" * 10_000)
     ((bad,), read) = verified(directory)
-    assert (bad.reason, bad.place, read) == ("not a cache file", None, 0)
+    assert (bad.reason, bad.cache_key, read) == ("not a cache file", None, 0)
 
 
 def test_a_file_that_goes_meanwhile_is_not_damaged(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ async def test_stats(way: Way, tmp_path: Path) -> None:
 
 async def test_stats_tell_what_servers_hold_of_removed_objects(tmp_path: Path) -> None:
     directory = opened(tmp_path)
-    directory.tally.recount(lambda: 0)
-    directory.tally.hold(5 << 20)
+    directory.usage.recount(lambda: 0)
+    directory.usage.hold(5 << 20)
     held = "held       5.0 MiB of removed objects that are still being sent"
     assert held in (await command(tmp_path, "stats")).out.splitlines()
     directory.close()

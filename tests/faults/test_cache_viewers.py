@@ -102,7 +102,7 @@ def most_readers(watch: Watch) -> int:
 
 
 def films(watch: Watch) -> list[Entry]:
-    return [each for each in watch.cache._entries.values() if each.place.endswith(" film")]
+    return [each for each in watch.cache._entries.values() if each.cache_key.endswith(" film")]
 
 
 async def test_b10_all_leave(fake: FakeS3) -> None:

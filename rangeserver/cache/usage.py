@@ -41,7 +41,7 @@ _LOCKS = 1 << 61
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Usage:
     """Bytes of the disk, as of a moment ago: ``named`` of files with a name, ``held`` of files that
     were removed and are still open. ``counted`` is when the files were counted last.
     """
@@ -56,8 +56,8 @@ class Taken:
         return self.named + self.held
 
 
-class Tally:
-    """The tally in an open file, and this process's slot in it."""
+class SharedUsage:
+    """The counters in an open file, and this process's slot in it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -98,7 +98,7 @@ class Tally:
             ):
                 self._written = now
 
-    def read(self) -> Taken | None:
+    def read(self) -> Usage | None:
         """What is taken now; ``None`` if that was never counted. Raises ``OSError``."""
         self.flush()
         mark, base, counted, *slots = self._all()
@@ -106,10 +106,10 @@ class Tally:
             return None
         with self._lock:  # what could not be written counts for us at least
             grown, held = self._grown - self._written[0], self._held - self._written[1]
-        return Taken(max(base + sum(slots[::2]) + grown, 0), sum(slots[1::2]) + held, counted)
+        return Usage(max(base + sum(slots[::2]) + grown, 0), sum(slots[1::2]) + held, counted)
 
     def recount(self, count: Callable[[], int]) -> int:
-        """Correct the tally by what ``count`` finds in the files with a name."""
+        """Correct the counters by what ``count`` finds in the files with a name."""
         before = self._grown_in_all()
         found = count()
         # Of what came meanwhile, half was seen in the files: they were looked at one by one.

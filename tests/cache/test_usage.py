@@ -10,10 +10,10 @@ from typing import IO
 
 import pytest
 
-from rangeserver.cache import tally as module
-from rangeserver.cache.tally import Tally
+from rangeserver.cache import usage as module
+from rangeserver.cache.usage import SharedUsage
 
-Opening = Callable[[], tuple[Tally, IO[bytes]]]
+Opening = Callable[[], tuple[SharedUsage, IO[bytes]]]
 
 
 @pytest.fixture
@@ -21,32 +21,32 @@ def opened(tmp_path: Path) -> Iterator[Opening]:
     """Opens the file as another process would; with the file, whose closing ends that."""
     with ExitStack() as stack:
 
-        def opened() -> tuple[Tally, IO[bytes]]:
+        def opened() -> tuple[SharedUsage, IO[bytes]]:
             (tmp_path / "mark").touch()
             file = stack.enter_context((tmp_path / "mark").open("r+b", buffering=0))
-            return Tally(file.fileno()), file
+            return SharedUsage(file.fileno()), file
 
         yield opened
 
 
-def named(tally: Tally) -> int:
-    taken = tally.read()
+def named(usage: SharedUsage) -> int:
+    taken = usage.read()
     assert taken is not None
     return taken.named
 
 
-def held(tally: Tally) -> int:
-    taken = tally.read()
+def held(usage: SharedUsage) -> int:
+    taken = usage.read()
     assert taken is not None
     return taken.held
 
 
 def test_nothing_is_known_before_the_first_count(opened: Opening) -> None:
-    tally, _ = opened()
-    tally.add(5)
-    assert tally.read() is None
-    assert tally.recount(lambda: 100) == 100
-    assert named(tally) == 100  # what was found has the 5 in it
+    usage, _ = opened()
+    usage.add(5)
+    assert usage.read() is None
+    assert usage.recount(lambda: 100) == 100
+    assert named(usage) == 100  # what was found has the 5 in it
 
 
 def test_what_each_adds_all_see(opened: Opening) -> None:
@@ -115,7 +115,7 @@ def test_one_who_may_only_read_can(opened: Opening, tmp_path: Path) -> None:
     one, _ = opened()
     one.recount(lambda: 100)
     descriptor = os.open(tmp_path / "mark", os.O_RDONLY)
-    assert named(Tally(descriptor)) == 100
+    assert named(SharedUsage(descriptor)) == 100
     os.close(descriptor)
 
 

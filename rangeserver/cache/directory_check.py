@@ -14,7 +14,7 @@ from rangeserver.cache.tree import exposure_of
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class CheckedDirectory:
     """A directory that can be used. The cache can have ``room_bytes`` of the ``size_bytes`` of its
     file system, with what it has already; ``exposure`` is what other users could do to it.
     """
@@ -24,14 +24,14 @@ class Tried:
     exposure: str | None
 
 
-def try_directory(path: Path, limits: Limits) -> Tried:
+def check_directory(path: Path, limits: Limits) -> CheckedDirectory:
     """Do what a server does when it starts, or what comes nearest without a trace: a cache that is
     not there is made beside where it would be, and removed again. Raises ``OSError``.
     """
     directory = Directory(path)
     if directory.is_there():
         directory.open()
-        return _tried(directory, limits)
+        return _checked(directory, limits)
     directory.refuse_others()
     above = path
     while not os.path.lexists(above):
@@ -41,13 +41,13 @@ def try_directory(path: Path, limits: Limits) -> Tried:
     with TemporaryDirectory(prefix=".rangeserver-check-", dir=above) as trial:
         beside = Directory(Path(trial) / "cache")
         beside.open()
-        tried = _tried(beside, limits)
+        tried = _checked(beside, limits)
     exposure = exposure_of(path.stat(), os.geteuid()) if path.exists() else None
     return replace(tried, exposure=exposure)
 
 
-def _tried(directory: Directory, limits: Limits) -> Tried:
+def _checked(directory: Directory, limits: Limits) -> CheckedDirectory:
     directory.try_out()
     own = sum(found.disk_bytes for found in directory.files())
     room = directory.free_bytes() + own - limits.min_free_bytes
-    return Tried(max(room, 0), directory.size_bytes(), directory.exposure())
+    return CheckedDirectory(max(room, 0), directory.size_bytes(), directory.exposure())

@@ -14,7 +14,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
 
 
-class HeldDirectory:
+class OpenDirectory:
     """An open directory, closed with the last that refers to it: its descriptor can never come to
     mean another one in the middle of a call.
     """
@@ -44,7 +44,7 @@ class HeldDirectory:
         """That of the directory itself."""
         return os.fstat(self._descriptor)
 
-    def child(self, name: str) -> HeldDirectory:
+    def child(self, name: str) -> OpenDirectory:
         """A directory in it. Raises ``NotADirectoryError`` also for a symbolic link, and
         ``OSError``.
         """
@@ -55,9 +55,9 @@ class HeldDirectory:
                 msg = f"{name} in it is not a directory"
                 raise NotADirectoryError(errno.ENOTDIR, msg) from None
             raise
-        return HeldDirectory(descriptor, self._close)
+        return OpenDirectory(descriptor, self._close)
 
-    def made(self, name: str) -> HeldDirectory:
+    def made(self, name: str) -> OpenDirectory:
         """The same, for its owner alone, made if it is not there."""
         try:
             return self.child(name)
@@ -96,7 +96,7 @@ class HeldDirectory:
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         return os.open(name, flags, 0o600, dir_fd=self._descriptor)
 
-    def link(self, name: str, other: HeldDirectory, new_name: str) -> None:
+    def link(self, name: str, other: OpenDirectory, new_name: str) -> None:
         """Give a file of it a name in another directory, if that is free. Raises ``OSError``."""
         os.link(
             *(name, new_name),
