@@ -14,10 +14,10 @@ import functools
 import logging
 import time
 
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_file import CacheFile, Claim
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.errors import CacheFailed
-from rangeserver.cache.means import Means
 from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
@@ -30,8 +30,8 @@ time left to ask before a client's deadline for the first byte."""
 class BlockLock:
     """One fill's lock on blocks of an entry."""
 
-    def __init__(self, means: Means, entry: Entry) -> None:
-        self._means = means
+    def __init__(self, cache: Cache, entry: Entry) -> None:
+        self._cache = cache
         self._entry = entry
         self._run: tuple[int, int] | None = None
 
@@ -39,16 +39,16 @@ class BlockLock:
         """Lock ``first`` and those of the blocks after it that are missing: which they are, or
         ``None`` if ``first`` is here. Raises :class:`CacheFailed`.
         """
-        means, entry = self._means, self._entry
+        cache, entry = self._cache, self._entry
         until = time.monotonic() + _OTHERS_SECONDS
         locking = True
         while True:
-            fetch = means.may_write() and entry.file.writable
+            fetch = cache.may_write() and entry.file.writable
             claim = await self._claim(first, stop, fetch=fetch, locking=locking)
             if entry.file.gone:
                 msg = "the file was given up"
                 raise CacheFailed(msg)
-            means.found(entry, claim)
+            cache.found(entry, claim)
             if claim.good:
                 return None
             if claim.run is not None:
@@ -58,7 +58,7 @@ class BlockLock:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
             settled = functools.partial(entry.file.is_settled, first)
-            locking = await means.poller.until(settled, within=until - time.monotonic())
+            locking = await cache.poller.until(settled, within=until - time.monotonic())
             if not locking:
                 log.warning("cache: another process takes too long over %s", entry.cache_key)
 
@@ -83,7 +83,7 @@ class BlockLock:
 
     async def _claim(self, first: int, stop: int, *, fetch: bool, locking: bool = True) -> Claim:
         file = self._entry.file
-        return await self._means.disk.run_or(
+        return await self._cache.disk.run_or(
             lambda claim: _let_go(file, claim),
             file.claim,
             first,

@@ -21,13 +21,13 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.fill import Fill
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metadata import MAX_OBJECTS
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.cache.reading_rights import ReadingRights
+from rangeserver.cache.transfer import adopt_read
 from rangeserver.cache.worth import Worth
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
@@ -214,8 +214,12 @@ class CachingOrigin:
             stop -= 1
         if first >= stop or entry.missing_run(first, stop) < stop:
             return
-        fill = Fill(self.cache, entry, (first, stop), partial(self._reads.once, opened.facts))
-        await fill.adopt(parts, opened.span.start, stack.pop_all())
+        await adopt_read(
+            *(self.cache, entry, (first, stop), partial(self._reads.once, opened.facts)),
+            parts=parts,
+            start=opened.span.start,
+            opened=stack.pop_all(),
+        )
 
     async def _checked(
         self, key: ObjectKey, entry: Entry | None, *, proving: bool = False

@@ -49,7 +49,7 @@ _OF_THE_FILE = {errno.EIO, errno.EACCES, errno.EPERM}
 """Why one file cannot be opened though the directory is well."""
 
 _SCAN_LOCK = 1 << 62
-"""The byte of the mark whose lock is held by the process that counts the files; objects have those below."""
+"""The byte of the mark that the process which counts the files locks; objects lock lower ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.fill import Fill
 from rangeserver.cache.runs import Runs
-
-if TYPE_CHECKING:
-    from rangeserver.cache.fill import Fill
 
 _TOUCH_SECONDS = 60.0
 """How often at most it is noted on the disk that an entry is in use."""
@@ -40,6 +37,17 @@ class Entry:
         """Whether enough of it was read again, as far as this process has seen."""
         self._old_at = time.monotonic() + _YOUNG_SECONDS if new else 0.0
         self._reread = 0
+
+    def add_fill(self, fill: Fill) -> None:
+        """Blocks are waited for from this fill."""
+        for block in range(fill.first, fill.stop):
+            self.filling[block] = fill
+
+    def remove_fill(self, fill: Fill, first: int) -> None:
+        """Blocks from ``first`` on are not waited for from this fill any more."""
+        for block in range(first, fill.stop):
+            if self.filling.get(block) is fill:
+                del self.filling[block]
 
     def available(self, position: int, stop: int) -> int:
         """How far the bytes from ``position`` on can be read at once, ``stop`` at most."""

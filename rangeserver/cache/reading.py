@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Protocol, Self
+from typing import Self
 
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.demand import Demand
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.errors import CacheFailed
-from rangeserver.cache.fill import Fill, Source
-from rangeserver.cache.means import Means
+from rangeserver.cache.fill import Fill
 from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
 from rangeserver.cache.residency import is_resident
+from rangeserver.cache.transfer import Source, begin_fill
 from rangeserver.errors import OriginError
 from rangeserver.origin.attempts import Retries
 from rangeserver.origin.base import FileSlice, Part, current_client, current_report
@@ -29,16 +30,6 @@ Uncached = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]
 """Reads a span of the same version past the cache."""
 
 
-class Shared(Means, Protocol):
-    """What readers have in common."""
-
-    max_window: int
-
-    def in_use(self, entry: Entry, reread: int) -> None:
-        """Somebody reads from it, so many bytes that were here before."""
-        ...
-
-
 class CachedRead:
     """The bytes of a span, in slices of a file: an iterator that must be left in the end.
 
@@ -53,7 +44,7 @@ class CachedRead:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: Cache,
         entry: Entry,
         span: ByteSpan,
         source: Source,
@@ -206,7 +197,7 @@ class CachedRead:
             stop = fill.truncate(block)
             return self._begin(block, stop, ahead=False) or self._fetch_alone(block)
         if fill.broken:
-            fill.again()
+            fill.retry()
         return fill
 
     async def _failed(self, fill: Fill) -> None:
@@ -250,15 +241,15 @@ class CachedRead:
         needed = self._entry.layout.span(first, stop).length
         if not self._shared.budget.try_take(current_client(), needed):
             return None
-        fill = Fill(self._shared, self._entry, (first, stop), self._source, ahead=ahead)
-        fill.begin(reserved=needed)
-        return fill
+        run = (first, stop)
+        return begin_fill(
+            *(self._shared, self._entry, run, self._source), reserved=needed, ahead=ahead
+        )
 
     def _fetch_alone(self, block: int) -> Fill:
         """Fetch the block that is needed now, alone, when there was no room for more."""
-        fill = Fill(self._shared, self._entry, (block, block + 1), self._source)
-        fill.begin(reserved=0)
-        return fill
+        run = (block, block + 1)
+        return begin_fill(self._shared, self._entry, run, self._source, reserved=0)
 
     def _want(self, fill: Fill) -> None:
         if fill not in self._fills:

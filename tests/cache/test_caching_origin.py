@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache import fill
+from rangeserver.cache import transfer
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.purging import purge_object
@@ -400,7 +400,7 @@ async def test_a_read_that_nobody_takes_over_is_closed_at_once(
 async def test_one_who_opens_and_leaves_stops_the_fetch(
     one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill, "_FIRST_READER_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "_FIRST_READER_SECONDS", 0.05)
     one.inner.hold()
     await one.open()
     assert one.inner.open_now == 1

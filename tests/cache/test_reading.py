@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.fill import Fill
 from rangeserver.cache.reading import TURN_BYTES
+from rangeserver.cache.transfer import begin_fill
 from rangeserver.errors import OriginBusy
 from rangeserver.origin.base import FileSlice, ReadReport
 from rangeserver.protocol.ranges import ByteSpan
@@ -113,9 +113,9 @@ async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> N
     one.inner.part_bytes = block
     one.inner.hold()
     source = partial(one.inner.once, facts)
-    large = Fill(one.cache, entry, (0, entry.layout.blocks - 1), source)
+    run = (0, entry.layout.blocks - 1)
+    large = begin_fill(one.cache, entry, run, source, reserved=0)
     large.attach(object())
-    large.begin(reserved=0)
     await eventually(lambda: large.filled_to == block)
     start = 80 * block + 5
     assert await one.read(facts, ByteSpan(start, start + 10)) == DATA[start : start + 10]
