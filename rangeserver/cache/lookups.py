@@ -12,15 +12,15 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Generic, TypeAlias
 
 from rangeserver.errors import OriginBusy, OriginError
-from rangeserver.origin.base import Opened, P, current_report, reporting
+from rangeserver.origin.base import P, Representation, current_report, reporting
 
 LINGER_SECONDS = 0.05
 """How long one goes on that nobody waits for any more."""
 
-Asking: TypeAlias = Callable[[], AbstractAsyncContextManager[Opened[P]]]
+Asking: TypeAlias = Callable[[], AbstractAsyncContextManager[Representation[P]]]
 """Asks the origin; its answer may bring along a read that has begun."""
 
-Outcome: TypeAlias = Opened[P] | OriginError | None
+Outcome: TypeAlias = Representation[P] | OriginError | None
 """The facts, or why there are none; ``None``: whoever wants to know has to ask anew."""
 
 
@@ -47,7 +47,7 @@ class Lookup(Generic[P]):
         self.task = asyncio.get_running_loop().create_task(self._ask(asking))
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Opened[P]]:
+    async def opened(self) -> AsyncIterator[Representation[P]]:
         """What came of it, for the one who began it: the read that has begun is his. Raises what
         the origin said, and whatever else went wrong.
         """

@@ -3,7 +3,8 @@ all requests that need them at the same time.
 
 Cached facts may be out of date, but no wrong byte is sent because of them: every read names the
 version of its facts, so the first read of a replaced object fails and the facts are dropped. A
-request is not refused because of cached facts either (:class:`~rangeserver.origin.base.Opened`).
+request is not refused because of cached facts either: they are unvalidated
+(:class:`~rangeserver.origin.base.Representation`).
 
 Lookups are single-flight (:mod:`rangeserver.cache.lookups`): all requests get the facts, and the
 one that began the lookup may get bytes as well.
@@ -26,7 +27,7 @@ from dataclasses import astuple, dataclass
 from typing import Generic
 
 from rangeserver import lru
-from rangeserver.cache.invalidating import Invalidating
+from rangeserver.cache.known_representation import KnownRepresentation
 from rangeserver.cache.lookups import Asking, Lookup, Outcome
 from rangeserver.errors import (
     ObjectNotFound,
@@ -35,7 +36,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Held, Holding, Opened, Origin, P, ReadReport
+from rangeserver.origin.base import Held, Holding, Objects, P, ReadReport, Representation
 from rangeserver.protocol.freshness import BeliefRules, belief
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -58,7 +59,7 @@ class MetadataCache(Generic[P]):
 
     def __init__(
         self,
-        inner: Origin[P],
+        inner: Objects[P],
         rules: BeliefRules,
         *,
         clock: Callable[[], float],
@@ -94,37 +95,39 @@ class MetadataCache(Generic[P]):
         async with self._look_up(key, lambda: self._described(key)).opened() as opened:
             return opened.facts
 
-    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
+    def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AbstractAsyncContextManager[Representation[P]]:
         """Facts alone if they are cached, else facts and bytes."""
         cached = self._cached(key)
         if cached is None:
             return self._look_up_and_open(key, wanted)
-        opened: Opened[P] = Opened(cached, believed=True)
-        return Invalidating(self.forget, cached, nullcontext(opened))
+        return nullcontext(self.representation(cached, unvalidated=True))
 
     @asynccontextmanager
     async def _look_up_and_open(
         self, key: ObjectKey, wanted: AskedRange
-    ) -> AsyncIterator[Opened[P]]:
+    ) -> AsyncIterator[Representation[P]]:
         shared, facts_only = await self._shared(key)
         if shared is not None:
-            async with Invalidating(self.forget, shared.facts, nullcontext(shared)):
-                yield shared
+            yield shared
         elif facts_only:
-            yield Opened(await self.describe(key))
+            yield self.representation(await self.describe(key))
         else:
             lookup = self._look_up(key, lambda: self.inner.open(key, wanted))
-            async with (
-                lookup.opened() as opened,
-                Invalidating(self.forget, opened.facts, nullcontext(opened)),
-            ):
-                yield opened
+            async with lookup.opened() as opened:
+                yield KnownRepresentation(opened, self)
+
+    def representation(self, facts: ObjectFacts, *, unvalidated: bool = False) -> Representation[P]:
+        """The version that these facts describe."""
+        inner = self.inner.representation(facts, unvalidated=unvalidated)
+        return KnownRepresentation(inner, self)
 
     def read(
         self, facts: ObjectFacts, span: ByteSpan
     ) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         """The bytes of ``span``; facts of a version that is gone are dropped."""
-        return Invalidating(self.forget, facts, self.inner.read(facts, span))
+        return self.representation(facts).read(span)
 
     def known(self, key: ObjectKey) -> ObjectFacts | None:
         """The cached facts of a key, if they are fresh."""
@@ -211,10 +214,10 @@ class MetadataCache(Generic[P]):
         return lookup
 
     @asynccontextmanager
-    async def _described(self, key: ObjectKey) -> AsyncIterator[Opened[P]]:
-        yield Opened(await self.inner.describe(key))
+    async def _described(self, key: ObjectKey) -> AsyncIterator[Representation[P]]:
+        yield self.inner.representation(await self.inner.describe(key))
 
-    async def _shared(self, key: ObjectKey) -> tuple[Opened[P] | None, bool]:
+    async def _shared(self, key: ObjectKey) -> tuple[Representation[P] | None, bool]:
         """The facts from a lookup that is running, if there is one; if not, whether to ask for
         facts alone, as many may still wait after a lookup whose range was unsatisfiable.
 
@@ -233,10 +236,11 @@ class MetadataCache(Generic[P]):
                 raise outcome.again()
             elif outcome is not None:
                 self._metrics.facts("shared")
-                return Opened(outcome.facts, believed=outcome.believed), False
+                unvalidated = outcome.unvalidated
+                return self.representation(outcome.facts, unvalidated=unvalidated), False
             cached = self._cached(key)
             if cached is not None:  # a request that did not wait has found them meanwhile
-                return Opened(cached, believed=True), False
+                return self.representation(cached, unvalidated=True), False
         return None, facts_only
 
     def _store(self, key: ObjectKey, outcome: Outcome[P]) -> None:
@@ -252,7 +256,7 @@ class MetadataCache(Generic[P]):
             if isinstance(outcome, ObjectNotFound) and self._missing_seconds and not outdated:
                 until = now + self._missing_seconds
                 lru.put(self._missing, key, (outcome.detail, until), max_entries=MAX_OBJECTS)
-        elif isinstance(outcome, Opened) and not outdated:
+        elif isinstance(outcome, Representation) and not outdated:
             self._missing.pop(key, None)
             entry = self._entry_from(outcome.facts, now)
             if entry.usable_until > now and _size(entry.facts) <= MAX_FACTS_BYTES:

@@ -69,8 +69,8 @@ class ReadingRights:
     async def first_byte(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version, told with a byte of it."""
         async with self._origin.open(key, _FIRST_BYTE) as opened:
-            if opened.parts is not None:
-                async for _ in opened.parts:
+            if opened.begun is not None:
+                async for _ in opened.begun.parts:
                     pass  # read to its end, the connection can be used again
         return opened.facts
 

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from rangeserver.errors import OriginBodyError, OriginBusy, OriginError
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Opened, Origin, ReadReport, Reads
+from rangeserver.origin.base import Begun, Origin, ReadReport, Reads, Representation
 from rangeserver.origin.retrying import (
     NOT_SENT,
     PROGRESS_BYTES,
@@ -192,12 +192,14 @@ class AttemptedOrigin(Origin[bytes], AttemptedReads, Protocol):
 
     def begin(
         self, key: ObjectKey, wanted: AskedRange
-    ) -> AbstractAsyncContextManager[Opened[bytes]]:
+    ) -> AbstractAsyncContextManager[Representation[bytes]]:
         """Like ``open``, but a body that breaks is not continued."""
         ...
 
-    def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
-        """The bytes of a body that has begun, which closing ``stack`` closes, and of whatever
+    def resumed(
+        self, facts: ObjectFacts, begun: Begun[bytes], stack: AsyncExitStack
+    ) -> AsyncGenerator[bytes]:
+        """The bytes of a read that has begun, which closing ``stack`` closes, and of whatever
         continues it.
         """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
@@ -119,22 +119,60 @@ def is_read_ahead() -> bool:
     return report is not None and report.ahead
 
 
-_NO_SPAN = ByteSpan(0, 0)
-
-
 @dataclass(frozen=True, slots=True)
-class Opened(Generic[P]):
-    """An object of which facts are known, and perhaps a read that has begun.
-
-    ``parts`` yields the bytes of ``span`` and ends cleanly only after the last of them; without
-    ``parts`` nothing is open. ``believed`` facts are of a moment ago: whoever would refuse a
-    request because of them raises ObjectChanged instead, which has them forgotten.
+class Begun(Generic[P]):
+    """A read that has begun: ``parts`` yields the bytes of ``span``, and ends cleanly only after
+    the last of them.
     """
 
-    facts: ObjectFacts
-    span: ByteSpan = _NO_SPAN
-    parts: AsyncIterator[P] | None = None
-    believed: bool = False
+    span: ByteSpan
+    parts: AsyncIterator[P]
+
+
+class Representation(Generic[P]):
+    """One version of an object: its facts, and reads of its bytes. Opened once, read for each span.
+
+    ``unvalidated`` facts are those of a moment ago. A request is answered with them but never
+    refused because of them: call :meth:`revalidate` first.
+
+    ``begun`` is the read that the opening has brought along. Set it to ``None`` if that is closed.
+    """
+
+    __slots__ = ("_origin", "begun", "facts", "unvalidated")
+
+    def __init__(
+        self,
+        facts: ObjectFacts,
+        origin: Origin[P],
+        begun: Begun[P] | None = None,
+        *,
+        unvalidated: bool = False,
+    ) -> None:
+        self.facts = facts
+        self.begun = begun
+        self.unvalidated = unvalidated
+        self._origin = origin
+
+    def read(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[P]]:
+        """The bytes of ``span`` of exactly this version: the read that has begun, if it is of just
+        that span, or a new one.
+
+        Raises :class:`~rangeserver.errors.ObjectChanged` when the version is gone.
+        """
+        begun = self.begun
+        if begun is None or begun.span != span:
+            return self._open(span)
+        self.begun = None
+        return nullcontext(begun.parts)
+
+    async def revalidate(self) -> None:
+        """Ask the origin what is current. The facts, and what is read, are of that version then."""
+        self.facts = await self._origin.describe(self.facts.key)
+        self.unvalidated = False
+
+    def _open(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[P]]:
+        """A new read."""
+        return self._origin.read(self.facts, span)
 
 
 class Held(Protocol):
@@ -200,10 +238,20 @@ class Origin(Reads[P], Protocol[P]):
         """The facts of the object's current version."""
         ...
 
-    def open(self, key: ObjectKey, wanted: AskedRange) -> AbstractAsyncContextManager[Opened[P]]:
-        """The facts of the object's current version and, where one answer of the origin brings
-        both, a read of what ``wanted`` means for it.
+    def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AbstractAsyncContextManager[Representation[P]]:
+        """The object's current version and, where one answer of the origin brings both, a read of
+        what ``wanted`` means for it.
 
         Raises :class:`~rangeserver.errors.RangeUnsatisfiable` if it is known to mean nothing.
         """
+        ...
+
+
+class Objects(Origin[P], Protocol[P]):
+    """An origin that requests are answered from."""
+
+    def representation(self, facts: ObjectFacts, *, unvalidated: bool = False) -> Representation[P]:
+        """The version that these facts describe, without asking for it."""
         ...

@@ -19,13 +19,12 @@ from contextlib import (
     asynccontextmanager,
     nullcontext,
 )
-from dataclasses import replace
 from typing import TypeVar
 
 from rangeserver.errors import OriginError, OriginRecalled, OriginTimeout
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.attempts import Retries
-from rangeserver.origin.base import Opened, Origin, current_report
+from rangeserver.origin.base import Begun, Origin, Representation, current_report
 from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.origin.pool import over_a_new_connection
 from rangeserver.origin.retrying import (
@@ -73,15 +72,18 @@ class ResumingOrigin:
         return facts
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         """Facts and bytes; the body that they come with is continued like any other."""
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(self.begin(key, wanted))
-            if opened.parts is None:
+            facts, begun = opened.facts, opened.begun
+            if begun is None:
                 yield opened
                 return
-            async with aclosing(self.resumed(opened, stack)) as parts:
-                yield replace(opened, parts=parts)
+            async with aclosing(self.resumed(facts, begun, stack)) as parts:
+                yield Representation(facts, self, Begun(begun.span, parts))
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -90,23 +92,31 @@ class ResumingOrigin:
             parts, _ = await self._persistently(
                 lambda after: stack.enter_async_context(self.once(facts, span, after))
             )
-            async with aclosing(self.resumed(Opened(facts, span, parts), stack)) as resumed:
+            async with aclosing(self.resumed(facts, Begun(span, parts), stack)) as resumed:
                 yield resumed
 
+    def representation(
+        self, facts: ObjectFacts, *, unvalidated: bool = False
+    ) -> Representation[bytes]:
+        """The version that these facts describe."""
+        return Representation(facts, self, unvalidated=unvalidated)
+
     @asynccontextmanager
-    async def begin(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def begin(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         """Facts and bytes; whoever wants all of them continues the body himself if it breaks."""
         async with AsyncExitStack() as stack:
             opened, after = await self._persistently(
                 lambda _: stack.enter_async_context(self.inner.open(key, wanted))
             )
-            if opened.parts is None:
+            facts, begun = opened.facts, opened.begun
+            if begun is None:
                 self.retries.tokens.succeeded(after)
-                yield opened
+                yield self.representation(facts)
                 return
-            earning = self._earning(opened.parts, opened.span.length, after)
-            async with aclosing(earning) as parts:
-                yield replace(opened, parts=parts)
+            async with aclosing(self._earning(begun.parts, begun.span.length, after)) as parts:
+                yield Representation(facts, self, Begun(begun.span, parts))
 
     @asynccontextmanager
     async def once(
@@ -119,13 +129,16 @@ class ResumingOrigin:
         async with reading as parts, aclosing(self._earning(parts, span.length, after)) as earning:
             yield earning
 
-    async def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
-        """The bytes of a body that has begun, then of whatever continues it.
+    async def resumed(
+        self, facts: ObjectFacts, begun: Begun[bytes], stack: AsyncExitStack
+    ) -> AsyncGenerator[bytes]:
+        """The bytes of a read that has begun, then of whatever continues it.
 
         Invariant: the bytes yielded are those of ``[span.start, position)``, and ``stack`` holds
         what is open at the origin. One that is asked for the next part has taken the one before.
         """
-        facts, span, parts = opened.facts, opened.span, opened.parts
+        span = begun.span
+        parts: AsyncIterator[bytes] | None = begun.parts
         report = current_report()
         position = span.start
         piece: int | None = None

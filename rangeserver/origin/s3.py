@@ -27,7 +27,7 @@ from rangeserver.errors import (
 from rangeserver.origin import answers
 from rangeserver.origin.answers import Carried
 from rangeserver.origin.asking import Answer, Ask
-from rangeserver.origin.base import Opened
+from rangeserver.origin.base import Begun, Representation
 from rangeserver.origin.comparison import Comparison
 from rangeserver.origin.health import PROBE_KEY, OriginHealth, is_proof
 from rangeserver.origin.translate import RETRY_AFTER, body_errors
@@ -83,18 +83,20 @@ class S3Origin:
         return facts
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         """Facts and bytes of the current version, from one GetObject where that can be."""
         async with AsyncExitStack() as stack:
             opened = await self._opened(stack, key, wanted)
             if opened is None:  # empty, or the answer leaves something open: its facts settle it
                 await stack.aclose()
-                opened = Opened(await self.describe(key))
+                opened = Representation(await self.describe(key), self)
             yield opened
 
     async def _opened(
         self, stack: AsyncExitStack, key: ObjectKey, wanted: AskedRange
-    ) -> Opened[bytes] | None:
+    ) -> Representation[bytes] | None:
         asked = None if wanted == WHOLE else wanted
         header = asked.range_header() if asked is not None else None
         try:
@@ -109,8 +111,8 @@ class S3Origin:
             return None
         facts = answers.facts_of(key, answer.headers, carried.size)
         self._proved()
-        parts = self._parts(answer, carried)
-        return Opened(facts, carried.span, await stack.enter_async_context(aclosing(parts)))
+        parts = await stack.enter_async_context(aclosing(self._parts(answer, carried)))
+        return Representation(facts, self, Begun(carried.span, parts))
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:

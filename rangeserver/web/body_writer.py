@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 
 from rangeserver.errors import StreamAborted
-from rangeserver.origin.base import FileSlice, Opened, Origin, Part
+from rangeserver.origin.base import FileSlice, Part, Representation
 from rangeserver.protocol.multipart import Segment
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.web.exchange import Exchange
@@ -170,29 +170,21 @@ class BodyWriter:
 
 
 async def send_body(
-    writer: BodyWriter, segments: Sequence[Segment], origin: Origin[Part], opened: Opened[Part]
+    writer: BodyWriter, segments: Sequence[Segment], representation: Representation[Part]
 ) -> None:
-    """Send a planned body, span after span, with one origin read open at a time.
+    """Send a planned body, span after span, with one read open at a time.
 
-    What ``opened`` yields is taken for the first span if it is just that. Framing is held for the
-    bytes that follow it, so that nothing is sent, not even the head, before the origin has
-    answered for the first span.
+    Framing is held for the bytes that follow it, so that nothing is sent, not even the head, before
+    the origin has answered for the first span.
     """
-    begun = opened.parts
     for segment in segments:
         if isinstance(segment, bytes):
             writer.hold(segment)
             continue
-        reading: AbstractAsyncContextManager[AsyncIterator[Part]]
-        if begun is not None and segment == opened.span:
-            reading = nullcontext(begun)
-        else:
-            reading = origin.read(opened.facts, segment)
-        begun = None
-        rest = await _send_span(writer, segment, reading)
+        rest = await _send_span(writer, segment, representation.read(segment))
         while rest.length:
             before = rest
-            rest = await _send_span(writer, rest, origin.read(opened.facts, rest))
+            rest = await _send_span(writer, rest, representation.read(rest))
             if rest == before:
                 msg = "a cache file cannot be read"
                 raise StreamAborted(msg)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from rangeserver.origin.base import Held, Opened, Origin, Part, reporting
+from rangeserver.origin.base import Held, Objects, Part, reporting
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.web.body_writer import BodyWriter, send_body
@@ -35,7 +35,7 @@ class Delivery:
         exchanges: Exchanges,
         client: Client,
         writer: BodyWriter,
-        origin: Origin[Part],
+        origin: Objects[Part],
         facts: ObjectFacts,
         span: ByteSpan,
         held: Held | None,
@@ -112,9 +112,9 @@ class Delivery:
         exchange = self.exchange
         try:
             with reporting(exchange.origin):
-                opened: Opened[Part] = Opened(self._facts, rest)
                 segments = (rest,) if rest.length else ()
-                await send_body(self._writer, segments, self._origin, opened)
+                representation = self._origin.representation(self._facts, unvalidated=True)
+                await send_body(self._writer, segments, representation)
                 await self._writer.finish()
         except Exception as error:  # noqa: BLE001 (logged, and the connection is reset)
             cut_off(exchange, error)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
@@ -18,14 +17,15 @@ from rangeserver.errors import (
     OriginTimeout,
     RangeUnsatisfiable,
 )
-from rangeserver.origin.base import Opened, Origin, Part, reporting
+from rangeserver.origin.base import Objects, Part, Representation, reporting
 from rangeserver.origin.deadlines import Deadline
 from rangeserver.protocol.object_keys import named_by
 from rangeserver.protocol.preconditions import Conditions
-from rangeserver.protocol.representation import ObjectKey
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
     PlanRules,
+    ResponsePlan,
     opening_range,
     plan_response,
 )
@@ -42,12 +42,7 @@ from rangeserver.web.sendfile import Room
 from rangeserver.web.targets import Target, Targets
 
 _VERSIONS_TRIED = 3
-"""How often an answer is planned when the object is replaced before a byte of it was sent; once
-of these, facts of a moment ago may be to blame."""
-
-
-class _RefusedOnBelief(ObjectChanged):
-    """The origin is to be asked before a request is refused."""
+"""How often an answer is begun when the object is replaced before a byte of it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +68,15 @@ class ObjectHandler:
         asked = ObjectRequest(request.method, conditions, target.download)
         first_byte = target.mounted.first_byte
         exchange.deadline = deadline = Deadline(first_byte)
-        sure = False
         try:
             with deadline, reporting(exchange.origin):
                 for left in reversed(range(_VERSIONS_TRIED)):
                     try:
-                        return await self._answer(request, exchange, target, asked, sure=sure)
-                    except ObjectChanged as error:
+                        return await self._answer(request, exchange, target, asked)
+                    except ObjectChanged:
                         # Before the first byte all can still be decided anew.
                         if not left or exchange.response_begun:
                             raise
-                        sure = isinstance(error, _RefusedOnBelief)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -92,33 +85,20 @@ class ObjectHandler:
         raise AssertionError
 
     async def _answer(
-        self,
-        request: web.Request,
-        exchange: Exchange,
-        target: Target,
-        asked: ObjectRequest,
-        *,
-        sure: bool,
+        self, request: web.Request, exchange: Exchange, target: Target, asked: ObjectRequest
     ) -> web.StreamResponse:
-        origin, rules = target.mounted.origin, target.mounted.rules
-        opening = _Opening(origin, target.key, asked, rules, facts_alone=sure)
-        async with opening as opened:
-            plan = plan_response(
-                asked,
-                opened.facts,
-                rules,
-                now=int(time.time()),
-                age=opened.facts.age(time.monotonic()),
-                new_boundary=new_boundary,
-            )
-            if opened.parts is not None and opened.span not in plan.body:
-                await opening.close()
-                opened = Opened(opened.facts)
+        rules = target.mounted.rules
+        async with AsyncExitStack() as opening:
+            representation = await _open(opening, target.mounted.origin, target.key, asked, rules)
+            plan = _plan(asked, representation.facts, rules)
+            if plan.status in _REFUSALS and representation.unvalidated:
+                # Another process may have told this client of a newer version.
+                await representation.revalidate()
+                plan = _plan(asked, representation.facts, rules)
+            if representation.begun is not None and representation.begun.span not in plan.body:
+                await opening.aclose()
+                representation.begun = None
             if plan.status in _REFUSALS:
-                if opened.believed:
-                    # Another process may have told this client of a newer version.
-                    msg = "refused because of facts of a moment ago"
-                    raise _RefusedOnBelief(msg)
                 return error_response(
                     plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
                 )
@@ -127,59 +107,40 @@ class ObjectHandler:
             exchange.from_object = True
             response = RangeResponse(plan, exchange, self.room)
             await response.prepare(request)
-            await send_body(response.writer, plan.body, origin, opened)
+            await send_body(response.writer, plan.body, representation)
             await response.write_eof()
             return response
 
 
-class _Opening(AbstractAsyncContextManager[Opened[Part]]):
-    """The object's facts and, where one request brings both, the read that will be needed."""
+async def _open(
+    opening: AsyncExitStack,
+    origin: Objects[Part],
+    key: ObjectKey,
+    asked: ObjectRequest,
+    rules: PlanRules,
+) -> Representation[Part]:
+    """The object and, where one request brings both, the read that will be needed. Closing
+    ``opening`` closes that read; the facts are still good.
+    """
+    wanted = opening_range(asked, rules)
+    if wanted is not None:
+        try:
+            return await opening.enter_async_context(origin.open(key, wanted))
+        except RangeUnsatisfiable:
+            if not asked.conditions.any_but_range():
+                raise  # the size is all that a 416 needs
+    return origin.representation(await origin.describe(key))
 
-    __slots__ = ("_asked", "_entered", "_facts_alone", "_key", "_origin", "_rules")
 
-    def __init__(
-        self,
-        origin: Origin[Part],
-        key: ObjectKey,
-        asked: ObjectRequest,
-        rules: PlanRules,
-        *,
-        facts_alone: bool,
-    ) -> None:
-        self._origin = origin
-        self._key = key
-        self._asked = asked
-        self._rules = rules
-        self._facts_alone = facts_alone
-        self._entered: AbstractAsyncContextManager[Opened[Part]] | None = None
-
-    async def __aenter__(self) -> Opened[Part]:
-        # To be sure, facts alone: what was believed is forgotten, and these a cache asks for.
-        wanted = None if self._facts_alone else opening_range(self._asked, self._rules)
-        if wanted is not None:
-            opening = self._origin.open(self._key, wanted)
-            try:
-                opened = await opening.__aenter__()
-            except RangeUnsatisfiable:
-                if not self._asked.conditions.any_but_range():
-                    raise  # the size is all that a 416 needs
-            else:
-                self._entered = opening
-                return opened
-        return Opened(await self._origin.describe(self._key))
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        entered, self._entered = self._entered, None
-        return await entered.__aexit__(kind, error, trace) if entered is not None else None
-
-    async def close(self) -> None:
-        """Give up the read; the facts are still good."""
-        await self.__aexit__(None, None, None)
+def _plan(asked: ObjectRequest, facts: ObjectFacts, rules: PlanRules) -> ResponsePlan:
+    return plan_response(
+        asked,
+        facts,
+        rules,
+        now=int(time.time()),
+        age=facts.age(time.monotonic()),
+        new_boundary=new_boundary,
+    )
 
 
 _METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}

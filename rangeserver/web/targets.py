@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from rangeserver.errors import BadRequest, ObjectNotFound
-from rangeserver.origin.base import AtHand, Origin, Part
+from rangeserver.origin.base import AtHand, Objects, Part
 from rangeserver.origin.deadlines import Deadlines
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
@@ -31,7 +31,7 @@ class MountedOrigin:
     asking it, if anything can.
     """
 
-    origin: Origin[Part]
+    origin: Objects[Part]
     prefix: str
     rules: PlanRules
     first_byte: Deadlines

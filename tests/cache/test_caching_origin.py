@@ -29,7 +29,7 @@ from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectKey
 from tests.cache.files import BLOCK
 from tests.cache.model_origin import MemoryOrigin
-from tests.cache.setting import Setting, setting
+from tests.cache.setting import Setting, content, setting
 from tests.support import eventually
 
 KEY = ObjectKey("a")
@@ -51,7 +51,7 @@ def stored() -> Mapping[str, bytes]:
 
 async def test_the_first_request_brings_facts_and_bytes(one: Setting) -> None:
     opened = await one.open()
-    assert (opened.facts, opened.parts, opened.believed) == (one.inner.current["a"], None, False)
+    assert (opened.facts, opened.begun, opened.unvalidated) == (one.inner.current["a"], None, False)
     report = ReadReport()
     assert await one.read(opened.facts, report=report) == DATA
     assert (report.cached, report.fetched) == (0, len(DATA))
@@ -119,9 +119,10 @@ async def test_what_one_process_gives_up_the_other_fetches(tmp_path: Path, one: 
 async def test_what_must_not_be_kept_is_not(one: Setting, tmp_path: Path, directive: str) -> None:
     facts = one.inner.put("a", DATA, cache_control=directive)
     async with one.origin.open(KEY, AskedRange(5, 9)) as opened:
-        assert opened.span == ByteSpan(5, 10)
-        assert opened.parts is not None
-        assert b"".join([bytes(part) async for part in opened.parts]) == DATA[5:10]  # type: ignore[arg-type]
+        assert opened.begun is not None
+        async with opened.read(ByteSpan(5, 10)) as parts:
+            assert b"".join([content(part) async for part in parts]) == DATA[5:10]
+        assert opened.begun is None
     assert await one.read(facts) == DATA
     assert not kept(tmp_path)
     assert one.counted("bypassed_total") == 2
@@ -284,7 +285,7 @@ async def test_what_another_process_was_told_is_believed_for_its_time(
     ):
         first = await one.open()
         opened = await other.open()
-        assert (opened.believed, len(inner.requests)) == (True, 1)
+        assert (opened.unvalidated, len(inner.requests)) == (True, 1)
         # As old as they are, whoever tells them.
         assert opened.facts.told_at == pytest.approx(first.facts.told_at, abs=0.1)
         await other.origin.describe(KEY)
@@ -299,8 +300,8 @@ async def test_a_file_made_late_does_not_make_facts_young(
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         facts = await one.origin.describe(KEY)
         await one.read(replace(facts, told_at=facts.told_at - age))
-        assert (await one.open()).believed is believed
-        assert (await one.open()).believed
+        assert (await one.open()).unvalidated is believed
+        assert (await one.open()).unvalidated
 
 
 @pytest.mark.fault("C11")
@@ -311,9 +312,9 @@ async def test_a_clock_that_was_set_back_makes_nothing_young(
         await one.open()
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now - 10)
-        assert not (await one.open()).believed
+        assert not (await one.open()).unvalidated
         inner.refusals = 1000
-        assert (await one.open()).believed  # noted a moment ago, by the clock as it is now
+        assert (await one.open()).unvalidated  # noted a moment ago, by the clock as it is now
         monkeypatch.setattr(time, "time", lambda: now - 20)
         with pytest.raises(OriginUnreachable):
             await one.open()
@@ -323,7 +324,7 @@ async def test_no_cache_is_always_asked(tmp_path: Path, inner: MemoryOrigin) -> 
     inner.put("a", DATA, cache_control="max-age=60, no-cache")
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         for number in range(1, 4):
-            assert not (await one.open()).believed
+            assert not (await one.open()).unvalidated
             assert len(inner.requests) == number
         inner.refusals = 1
         with pytest.raises(OriginUnreachable):
@@ -338,7 +339,7 @@ async def test_what_is_known_is_told_while_the_origin_cannot_be_asked(
         assert await one.read(facts) == DATA
         inner.refusals = 1000
         opened = await one.open()
-        assert (opened.facts, opened.believed) == (facts, True)
+        assert (opened.facts, opened.unvalidated) == (facts, True)
         assert await one.origin.describe(KEY) == facts
         assert await one.read(facts) == DATA
         assert one.counted("stale_answers_total") == 2

@@ -11,11 +11,13 @@ import pytest
 from rangeserver.cache import lookups
 from rangeserver.cache.lookups import Lookup, Outcome
 from rangeserver.errors import OriginBusy, OriginError, OriginUnreachable
-from rangeserver.origin.base import Opened, ReadReport, current_report, reporting
+from rangeserver.origin.base import ReadReport, Representation, current_report, reporting
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
+from tests.cache.model_origin import MemoryOrigin
 from tests.support import eventually
 
 FACTS = ObjectFacts(ObjectKey("a"), 10, '"v1"')
+OPENED: Representation[bytes] = Representation(FACTS, MemoryOrigin())
 
 
 class Origin:
@@ -29,14 +31,14 @@ class Origin:
         self.asked_for: ReadReport | None = None
 
     @asynccontextmanager
-    async def asking(self) -> AsyncIterator[Opened[bytes]]:
+    async def asking(self) -> AsyncIterator[Representation[bytes]]:
         self.asked_for = current_report()
         await self.answers.wait()
         if self.error is not None:
             raise self.error
         self.open += 1
         try:
-            yield Opened(FACTS)
+            yield OPENED
         finally:
             self.open -= 1
 
@@ -78,7 +80,7 @@ async def test_it_outlasts_the_one_who_began_it(origin: Origin) -> None:
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     origin.answers.set()
-    assert await other == Opened(FACTS)
+    assert await other == OPENED
 
 
 async def test_it_ends_when_nobody_waits_any_more(origin: Origin) -> None:
@@ -100,7 +102,7 @@ async def test_but_not_at_once(origin: Origin, monkeypatch: pytest.MonkeyPatch) 
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     origin.answers.set()
-    assert await lookup.outcome() == Opened(FACTS)
+    assert await lookup.outcome() == OPENED
 
 
 async def test_one_in_the_background_needs_nobody(
@@ -115,7 +117,7 @@ async def test_one_in_the_background_needs_nobody(
     assert not lookup.task.done()
     origin.answers.set()
     await lookup.task
-    assert origin.settled == [Opened(FACTS)]
+    assert origin.settled == [OPENED]
 
 
 async def test_an_error_is_raised_to_one_and_told_to_the_others(origin: Origin) -> None:

@@ -21,7 +21,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.metrics import Metrics
-from rangeserver.origin.base import Opened, Part
+from rangeserver.origin.base import Begun, Part, Representation
 from rangeserver.protocol.freshness import BeliefRules
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -76,7 +76,9 @@ class Inner:
         return await self._answer(key)
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         self.opened.append((key, wanted))
         facts = await self._answer(key)
         if self.range_error is not None:
@@ -85,7 +87,7 @@ class Inner:
         async with aclosing(self._parts()) as parts:
             self.open_now += 1
             try:
-                yield Opened(facts, span, parts)
+                yield Representation(facts, self, Begun(span, parts))
             finally:
                 self.open_now -= 1
 
@@ -94,6 +96,11 @@ class Inner:
         del facts, span
         async with aclosing(self._parts()) as parts:
             yield parts
+
+    def representation(
+        self, facts: ObjectFacts, *, unvalidated: bool = False
+    ) -> Representation[bytes]:
+        return Representation(facts, self, unvalidated=unvalidated)
 
     async def _parts(self) -> AsyncGenerator[bytes]:
         if self.read_error is not None:
@@ -121,15 +128,16 @@ class Course:
     async def describe(self, key: ObjectKey = KEY) -> ObjectFacts:
         return await self.known.describe(key)
 
-    async def open(self, key: ObjectKey = KEY, wanted: AskedRange = WHOLE) -> Opened[bytes]:
+    async def open(self, key: ObjectKey = KEY, wanted: AskedRange = WHOLE) -> Representation[bytes]:
         """Open and leave again."""
         async with self.known.open(key, wanted) as opened:
             return opened
 
     async def open_and_read(self) -> list[Part]:
         async with self.known.open(KEY, WHOLE) as opened:
-            assert opened.parts is not None
-            return [part async for part in opened.parts]
+            assert opened.begun is not None
+            async with opened.read(opened.begun.span) as parts:
+                return [part async for part in parts]
 
     async def read(self, facts: ObjectFacts) -> list[Part]:
         async with self.known.read(facts, ByteSpan(0, 4)) as parts:
@@ -145,6 +153,11 @@ class Course:
             return await asking()
 
         return [asyncio.create_task(ask()) for _ in range(times)]
+
+
+def outcome(answer: object) -> object:
+    """What can be compared: facts, and of what was opened whether they are unvalidated."""
+    return (answer.facts, answer.unvalidated) if isinstance(answer, Representation) else answer
 
 
 @pytest.fixture
@@ -173,9 +186,10 @@ async def test_facts_are_believed_for_their_time_and_no_longer(course: Course) -
 
 async def test_what_is_known_opens_nothing(course: Course) -> None:
     opened = await course.open()
-    assert (opened.facts, opened.span, opened.parts is not None) == (FACTS, ByteSpan(0, 10), True)
+    assert opened.begun is not None
+    assert (opened.facts, opened.begun.span) == (FACTS, ByteSpan(0, 10))
     again = await course.open()
-    assert again == Opened(FACTS, believed=True)
+    assert (again.facts, again.begun, again.unvalidated) == (FACTS, None, True)
     assert course.inner.asked == 1
 
 
@@ -213,6 +227,17 @@ async def test_a_version_that_is_gone_is_forgotten(
         with pytest.raises(kind):
             await course.open_and_read()
     await course.describe()
+    assert course.inner.asked == 2
+
+
+async def test_what_is_revalidated_is_asked_for_though_it_is_known(course: Course) -> None:
+    await course.describe()
+    async with course.known.open(KEY, WHOLE) as opened:
+        assert opened.unvalidated
+        course.inner.facts = replace(FACTS, etag='"v2"')
+        await opened.revalidate()
+        assert (opened.facts, opened.unvalidated) == (course.inner.facts, False)
+    assert await course.describe() == course.inner.facts
     assert course.inner.asked == 2
 
 
@@ -265,8 +290,8 @@ async def test_many_at_a_time_ask_once(course: Course, leader: str) -> None:
     await asyncio.sleep(0.01)
     assert course.inner.asked == 1
     course.inner.release()
-    results = list(await asyncio.gather(*first, *others))
-    assert results[1:] == [FACTS] * 50 + [Opened(FACTS)] * 50
+    results = await asyncio.gather(*first, *others)
+    assert [outcome(each) for each in results[1:]] == [FACTS] * 50 + [(FACTS, False)] * 50
     assert course.inner.asked == 1
     assert (course.counted("asked"), course.counted("shared")) == (1, 100)
 
@@ -310,9 +335,9 @@ async def test_nothing_that_was_told_before_a_purge_is_believed(course: Course) 
 
 async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None:
     async with course.known.open(KEY, WHOLE) as opened:
-        assert opened.parts is not None
+        assert opened.begun is not None
         assert await course.describe() == FACTS
-        assert await course.open() == Opened(FACTS, believed=True)
+        assert outcome(await course.open()) == (FACTS, True)
     assert course.inner.asked == 1
 
 
@@ -363,7 +388,8 @@ async def test_a_leader_that_leaves_takes_nothing_from_the_others(
     with pytest.raises(asyncio.CancelledError):
         await first
     course.inner.release()
-    assert list(await asyncio.gather(*others)) == [FACTS] * 5 + [Opened(FACTS)] * 5
+    results = await asyncio.gather(*others)
+    assert [outcome(each) for each in results] == [FACTS] * 5 + [(FACTS, False)] * 5
     assert course.inner.asked == 1
 
 
@@ -401,7 +427,7 @@ async def test_a_body_that_comes_when_its_asker_has_left_is_closed(course: Cours
     await eventually(lambda: course.inner.waiting == 1)
     first.cancel()
     course.inner.release()
-    assert await other == Opened(FACTS)
+    assert outcome(await other) == (FACTS, False)
     await asyncio.gather(first, return_exceptions=True)
     assert course.inner.open_now == 0
 
@@ -469,7 +495,7 @@ async def test_a_range_that_means_nothing_is_no_answer_to_others(course: Course)
         await first
     *opened, a, b, c, d, e = await asyncio.gather(*others)
     assert [a, b, c, d, e] == [FACTS] * 5
-    assert {each.facts for each in opened if isinstance(each, Opened)} == {FACTS}
+    assert {each.facts for each in opened if isinstance(each, Representation)} == {FACTS}
     assert (len(course.inner.opened), len(course.inner.described)) == (1, 1)
 
 
@@ -528,7 +554,7 @@ async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: C
     lenient.inner.hold()
     for _ in range(5):
         assert await lenient.describe() == FACTS
-        assert await lenient.open() == Opened(FACTS, believed=True)
+        assert outcome(await lenient.open()) == (FACTS, True)
         await asyncio.sleep(0)
     assert (lenient.inner.asked, lenient.inner.waiting) == (2, 1)
     lenient.inner.release()
@@ -635,9 +661,11 @@ class Aged(Inner):
     """Tells facts of some seconds ago."""
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         self.opened.append((key, wanted))
-        yield Opened(await self._answer(key), believed=True)
+        yield Representation(await self._answer(key), self, unvalidated=True)
 
 
 @pytest.mark.parametrize(("age", "asked"), [(3.0, 1), (TTL, 2)])
@@ -703,5 +731,5 @@ async def test_all_are_told_that_it_was_but_believed(course: Course) -> None:
     await eventually(lambda: course.inner.waiting == 1)
     course.inner.release()
     results = await asyncio.gather(*tasks)
-    assert [each.believed for each in results if isinstance(each, Opened)] == [True] * 3
+    assert [each.unvalidated for each in results if isinstance(each, Representation)] == [True] * 3
     assert course.inner.asked == 1

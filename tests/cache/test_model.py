@@ -224,17 +224,14 @@ class Model(RuleBasedStateMachine):
             try:
                 async with origin.open(ObjectKey(key), wanted) as opened:
                     facts = opened.facts
-                    if not opened.believed:
+                    if not opened.unvalidated:
                         assert facts == self.inner.current[key]
                     span = wanted.span(facts.size)
                     if not span.length:
                         return
                     data = self.inner.versions[facts.etag][span.start : span.stop]
-                    if opened.parts is not None and opened.span == span:
-                        got = [content(part) async for part in opened.parts]
-                    else:
-                        async with origin.read(facts, span) as parts:
-                            got = [content(part) async for part in parts]
+                    async with opened.read(span) as parts:
+                        got = [content(part) async for part in parts]
             except ObjectChanged:
                 if attempt == 2:
                     raise

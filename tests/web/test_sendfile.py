@@ -19,7 +19,7 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from rangeserver.origin.base import FileSlice, Opened, Origin, Part
+from rangeserver.origin.base import Begun, FileSlice, Origin, Part, Representation
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import ResponsePlan
@@ -79,8 +79,8 @@ class Served:
         response = RangeResponse(plan, request[EXCHANGE], self.room)
         await response.prepare(request)
         async with aclosing(self._slices()) as parts:
-            opened = Opened(facts, ByteSpan(0, promised), parts)
-            await send_body(response.writer, plan.body, origin, opened)
+            begun = Begun(ByteSpan(0, promised), parts)
+            await send_body(response.writer, plan.body, Representation(facts, origin, begun))
             await response.write_eof()
         return response
 

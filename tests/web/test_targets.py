@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from rangeserver.errors import BadRequest, ObjectNotFound
-from rangeserver.origin.base import Origin, Part
+from rangeserver.origin.base import Objects, Part
 from rangeserver.origin.deadlines import Deadlines
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
@@ -17,7 +17,7 @@ from rangeserver.web.targets import MountedOrigin, Targets
 
 def mounted() -> MountedOrigin:
     rules = PlanRules(5, ())
-    return MountedOrigin(cast("Origin[Part]", None), "", rules, cast("Deadlines", None))
+    return MountedOrigin(cast("Objects[Part]", None), "", rules, cast("Deadlines", None))
 
 
 @pytest.fixture
