@@ -155,7 +155,7 @@ async def _open_mounts(
         cached = _cached(resuming, cache, origin, upstream.whose)
         known = MetadataCache(
             cached or resuming,
-            config.cache.belief_rules,
+            config.cache.freshness_rules,
             clock=time.monotonic,
             metrics=metrics,
             missing_seconds=config.cache.missing_seconds,

@@ -23,7 +23,7 @@ from rangeserver.cache.errors import ForeignFile, InvalidCacheFile, NoRoom, Unre
 from rangeserver.cache.header import Header
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.moments import noted
+from rangeserver.cache.moments import moment_of
 from rangeserver.cache.passed_by import PassedBy, is_of_the_file
 from rangeserver.cache.polling import Poller
 from rangeserver.cache.space import NEW_FILE_BYTES
@@ -224,7 +224,7 @@ class Cache:
         """
         if not self.may_keep(cache_key):
             return None
-        header = Header(cache_key, facts, int(self.config.block_bytes), {reader: noted(facts)})
+        header = Header(cache_key, facts, int(self.config.block_bytes), {reader: moment_of(facts)})
         try:
             file = await self.write(NEW_FILE_BYTES, self.directory.create, header)
         except NoRoom:
@@ -243,7 +243,7 @@ class Cache:
     async def checked(self, entry: Entry, facts: ObjectFacts, reader: str) -> None:
         """Note that the origin told ``reader`` these facts of the version of ``entry``."""
         known = entry.file.header
-        moment = noted(facts)
+        moment = moment_of(facts)
         passed = moment - known.readers.get(reader, -math.inf)
         if facts == known.facts and 0 <= passed < _NOTED_SECONDS:
             return

@@ -137,9 +137,9 @@ class CachingOrigin:
                     return await self._opened_first(stack, key, cache_key, wanted)
         if self.cache.config.ttl_seconds:
             await self.cache.reread(entry)
-            known = self._rights.believed(entry)
-            if known is not None:
-                return self._represented(known, entry=entry, unvalidated=True)
+            facts = self._rights.fresh_facts(entry)
+            if facts is not None:
+                return self._represented(facts, entry=entry, unvalidated=True)
         return await self._revalidated(key, entry, proving=not self._rights.may_read(entry))
 
     async def _opened_first(
@@ -219,7 +219,7 @@ class CachingOrigin:
         ``proving``, the origin also has to give a byte of it.
         """
         asking = partial(self._asked, key, entry, proving=proving)
-        may_be_stale = entry is not None and self._rights.believed(entry, failing=True) is not None
+        may_be_stale = entry is not None and self._rights.facts_if_error(entry) is not None
         try:
             facts = await (self._checks.facts(key, asking) if may_be_stale else asking())
         except _NO_ANSWER as error:
@@ -260,7 +260,7 @@ class CachingOrigin:
         if entry is None:
             return None
         await self.cache.reread(entry)
-        facts = self._rights.believed(entry, failing=True)
+        facts = self._rights.facts_if_error(entry)
         if facts is None:
             return None
         return self._represented(facts, entry=entry, unvalidated=True)

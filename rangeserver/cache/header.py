@@ -73,7 +73,7 @@ class Header:
 
 def _stored(facts: ObjectFacts) -> dict[str, object]:
     """Facts but for those that are at their default, or are noted otherwise."""
-    left_out = {"told_at"} if facts.upstream_age else {"told_at", "upstream_age"}
+    left_out = {"validated_at"} if facts.upstream_age else {"validated_at", "upstream_age"}
     named = asdict(facts).items()
     return {name: value for name, value in named if value is not None and name not in left_out}
 

@@ -37,7 +37,12 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Held, Holding, Objects, P, ReadReport, Representation
-from rangeserver.protocol.freshness import BeliefRules, belief
+from rangeserver.protocol.freshness import (
+    Freshness,
+    FreshnessLimits,
+    FreshnessRules,
+    freshness_limits,
+)
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.sparing import sparing
@@ -60,7 +65,7 @@ class MetadataCache(Generic[P]):
     def __init__(
         self,
         inner: Objects[P],
-        rules: BeliefRules,
+        rules: FreshnessRules,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
@@ -133,7 +138,7 @@ class MetadataCache(Generic[P]):
         """The cached facts of a key, if they are fresh."""
         self._drop_purged()
         entry = self._entries.get(key)
-        return entry.facts if entry is not None and entry.fresh_until > self._clock() else None
+        return entry.facts if entry is not None and entry.is_fresh(self._clock()) else None
 
     def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
         """The bytes of ``span``, if all of them are in the cache of bytes and resident."""
@@ -171,8 +176,8 @@ class MetadataCache(Generic[P]):
         if entry is None:
             self._raise_if_missing(key, now)
             return None
-        if entry.fresh_until <= now:
-            if entry.usable_until <= now:
+        if not entry.is_fresh(now):
+            if not entry.is_usable(now):
                 return None
             self._revalidate(key)
         self._entries.move_to_end(key)
@@ -259,30 +264,33 @@ class MetadataCache(Generic[P]):
         elif isinstance(outcome, Representation) and not outdated:
             self._missing.pop(key, None)
             entry = self._entry_from(outcome.facts, now)
-            if entry.usable_until > now and _size(entry.facts) <= MAX_FACTS_BYTES:
+            if entry.is_usable(now) and _size(entry.facts) <= MAX_FACTS_BYTES:
                 lru.put(self._entries, key, entry, max_entries=MAX_OBJECTS)
             else:
                 self._entries.pop(key, None)
 
     def _entry_from(self, facts: ObjectFacts, now: float) -> _Entry:
-        """An entry of facts that a lookup has just returned, with its times on our clock."""
-        age = max(now - facts.told_at, 0.0)
-        allowed = belief(facts, self._rules, date=max(self._wall_clock() - age, 0.0))
-        if age < allowed.while_asking:
-            return _Entry(facts, now - age + allowed.fresh, now - age + allowed.while_asking)
-        # They were stale on arrival: the origin cannot be asked, or allows no time. The next
-        # request need not find that out again at once.
-        last = now - age + allowed.if_error
-        return _Entry(facts, min(now + allowed.fresh, last), min(now + allowed.while_asking, last))
+        """An entry of facts that a lookup has just returned."""
+        age = max(now - facts.validated_at, 0.0)
+        limits = freshness_limits(facts, self._rules, date=max(self._wall_clock() - age, 0.0))
+        entry = _Entry(facts, limits)
+        # Stale on arrival: the origin could not be asked.
+        return entry if entry.is_usable(now) else _Entry(facts, limits.after_error(age))
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Facts, until when they are fresh, and until when they may be used while being revalidated."""
-
     facts: ObjectFacts
-    fresh_until: float
-    usable_until: float
+    limits: FreshnessLimits
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the facts may be used without asking the origin."""
+        return now - self.facts.validated_at < self.limits.fresh
+
+    def is_usable(self, now: float) -> bool:
+        """Whether they may be used at least while they are revalidated."""
+        usable = (Freshness.FRESH, Freshness.STALE_WHILE_REVALIDATE)
+        return self.limits.at(now - self.facts.validated_at) in usable
 
 
 def _size(facts: ObjectFacts) -> int:

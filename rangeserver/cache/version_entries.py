@@ -73,7 +73,7 @@ class VersionEntries:
             if self._use_version_ids and facts.age(time.monotonic()) > 0:
                 # The origin may give a version whose object is gone, and the file may have been
                 # removed for that. It is not noted as current now, only as known.
-                facts = replace(facts, told_at=-math.inf)
+                facts = replace(facts, validated_at=-math.inf)
             entry = await self._rights.create(self.cache_key(facts.key), facts)
         if entry is None or not is_of(entry, facts):
             # Another version: who made it knows better than we do, or the next request to the

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from rangeserver.config import rules
-from rangeserver.protocol.freshness import BeliefRules
+from rangeserver.protocol.freshness import FreshnessRules
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -248,9 +248,9 @@ class CacheConfig(Section):
     )
 
     @property
-    def belief_rules(self) -> BeliefRules:
-        """For how long what the origin told is believed."""
-        return BeliefRules(
+    def freshness_rules(self) -> FreshnessRules:
+        """For how long facts may be used."""
+        return FreshnessRules(
             self.ttl_seconds, self.stale_while_revalidate_seconds, self.stale_if_error_seconds
         )
 

@@ -44,7 +44,7 @@ def facts_of(key: ObjectKey, headers: Mapping[str, str], size: int | None) -> Ob
         raise OriginProtocolError(msg)
     try:
         return facts_from_headers(
-            key, size, headers, now=int(time.time()), told_at=time.monotonic()
+            key, size, headers, now=int(time.time()), validated_at=time.monotonic()
         )
     except ValueError as error:
         raise OriginProtocolError(str(error)) from error

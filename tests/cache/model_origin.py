@@ -123,7 +123,7 @@ class MemoryOrigin:
             raise type(self.error)("refused")
         if key not in self.current:
             raise ObjectNotFound
-        return replace(self.current[key], told_at=time.monotonic())
+        return replace(self.current[key], validated_at=time.monotonic())
 
     @asynccontextmanager
     async def _body(

@@ -287,7 +287,7 @@ async def test_what_another_process_was_told_is_believed_for_its_time(
         opened = await other.open()
         assert (opened.unvalidated, len(inner.requests)) == (True, 1)
         # As old as they are, whoever tells them.
-        assert opened.facts.told_at == pytest.approx(first.facts.told_at, abs=0.1)
+        assert opened.facts.validated_at == pytest.approx(first.facts.validated_at, abs=0.1)
         await other.origin.describe(KEY)
         assert inner.requests[1:] == [("a", None)]
 
@@ -299,7 +299,7 @@ async def test_a_file_made_late_does_not_make_facts_young(
     """They are as old as they are: neither of now, nor of no time at all."""
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         facts = await one.origin.describe(KEY)
-        await one.read(replace(facts, told_at=facts.told_at - age))
+        await one.read(replace(facts, validated_at=facts.validated_at - age))
         assert (await one.open()).unvalidated is believed
         assert (await one.open()).unvalidated
 

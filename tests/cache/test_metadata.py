@@ -22,7 +22,7 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import Metrics
 from rangeserver.origin.base import Begun, Part, Representation
-from rangeserver.protocol.freshness import BeliefRules
+from rangeserver.protocol.freshness import FreshnessRules
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.exposition import scrape
@@ -69,7 +69,7 @@ class Inner:
             self.waiting -= 1
         if self.error is not None:
             raise self.error
-        return replace(self.facts, key=key, told_at=self.clock() - self.age)
+        return replace(self.facts, key=key, validated_at=self.clock() - self.age)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         self.described.append(key)
@@ -118,7 +118,7 @@ class Course:
         self._metrics = Metrics()
         self.known = MetadataCache(
             self.inner,
-            BeliefRules(ttl_seconds),
+            FreshnessRules(ttl_seconds),
             clock=self.clock,
             wall_clock=self.clock,
             metrics=self._metrics.origin,
@@ -536,7 +536,7 @@ async def lenient() -> AsyncIterator[Course]:
     driven = Course()
     driven.known = MetadataCache(
         driven.inner,
-        BeliefRules(TTL, STALE, IF_ERROR),
+        FreshnessRules(TTL, STALE, IF_ERROR),
         clock=driven.clock,
         wall_clock=driven.clock,
         metrics=driven._metrics.origin,

@@ -63,7 +63,7 @@ class Process:
     def __init__(self, directory: Path, inner: MemoryOrigin, config: CacheConfig) -> None:
         self.cache = Cache(directory, config, CacheMetrics(), wait_seconds=5.0)
         caching = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
-        self.origin = MetadataCache(caching, config.belief_rules, clock=time.monotonic)
+        self.origin = MetadataCache(caching, config.freshness_rules, clock=time.monotonic)
 
     async def die(self) -> None:
         """Leave everything as it is. The kernel closes the files, and with them go the locks."""
