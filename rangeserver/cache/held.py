@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rangeserver.cache.cached_read import TURN_BYTES
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.reading import TURN_BYTES
 from rangeserver.cache.residency import is_resident
 from rangeserver.origin.base import FileSlice, ReadReport
 from rangeserver.protocol.ranges import ByteSpan

@@ -8,8 +8,8 @@ from functools import partial
 from types import TracebackType
 
 from rangeserver.cache.cache import Cache
+from rangeserver.cache.cached_read import CachedRead
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.reading import CachedRead
 from rangeserver.origin.attempts import AttemptedReads
 from rangeserver.origin.base import Part
 from rangeserver.protocol.ranges import ByteSpan

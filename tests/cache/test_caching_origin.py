@@ -213,7 +213,7 @@ async def test_bytes_that_cannot_be_read_back_are_fetched_past_the_disk(
         looks.append(1)
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr("rangeserver.cache.reading.is_resident", fails)
+    monkeypatch.setattr("rangeserver.cache.cached_read.is_resident", fails)
     one.inner.part_bytes = 1000
     assert await one.read(facts, ByteSpan(0, 100_000)) == DATA[:100_000]
     assert 1 <= len(looks) < 30

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache.reading import TURN_BYTES
+from rangeserver.cache.cached_read import TURN_BYTES
 from rangeserver.cache.transfer import begin_fill
 from rangeserver.errors import OriginBusy
 from rangeserver.origin.base import FileSlice, ReadReport

@@ -1,4 +1,4 @@
-"""One reader's way through an entry: what is here, what is coming, what is to be fetched next."""
+"""One read of an entry: slices of its file as the bytes arrive, or reading past the cache."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from rangeserver.cache.demand import Demand
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.errors import CacheFailed
 from rangeserver.cache.fill import Fill
-from rangeserver.cache.read_ahead import PARALLEL, ReadAhead
+from rangeserver.cache.prefetch import Prefetcher
 from rangeserver.cache.residency import is_resident
-from rangeserver.cache.transfer import Source, begin_fill
+from rangeserver.cache.transfer import Source
 from rangeserver.errors import OriginError
 from rangeserver.origin.attempts import Retries
-from rangeserver.origin.base import FileSlice, Part, current_client, current_report
+from rangeserver.origin.base import FileSlice, Part, current_report
 from rangeserver.protocol.ranges import ByteSpan
 
 TURN_BYTES = 2 << 20
-"""The most that is handed on at once: no client has the event loop for longer than that takes."""
-
-_PATIENCE_BYTES = 1 << 20
-"""A fetch whose bytes are so far from those needed is not waited for."""
+"""The largest slice: no client occupies the event loop for longer than sending that takes."""
 
 
 Uncached = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]]]
@@ -31,20 +28,19 @@ Uncached = Callable[[ByteSpan], AbstractAsyncContextManager[AsyncIterator[bytes]
 
 
 class CachedRead:
-    """The bytes of a span, in slices of a file: an iterator that must be left in the end.
+    """The bytes of a span, in slices of a file: an iterator, with :meth:`leave` to call at its end.
 
-    Reading past the cache is what it falls back to, from wherever it is, when the disk fails.
+    When the disk fails, it continues past the cache from where it is.
     """
 
     __slots__ = (
-        *("_ahead", "_complete", "_demand", "_entry", "_entry_again", "_fetched", "_fills"),
-        *("_handed_on", "_opened", "_past", "_position", "_report", "_shared", "_source", "_stop"),
-        "_uncached",
+        *("_cache", "_complete", "_demand", "_entry", "_entry_again", "_fetched", "_handed_on"),
+        *("_opened", "_past", "_position", "_prefetcher", "_report", "_stop", "_uncached"),
     )
 
     def __init__(
         self,
-        shared: Cache,
+        cache: Cache,
         entry: Entry,
         span: ByteSpan,
         source: Source,
@@ -53,31 +49,28 @@ class CachedRead:
         entry_again: Callable[[], Awaitable[Entry | None]],
         uncached: Uncached,
     ) -> None:
-        self._shared = shared
+        self._cache = cache
         self._entry_again = entry_again
         self._uncached = uncached
         self._entry = entry
-        self._source = source
+        self._prefetcher = Prefetcher(cache, entry, source, span.stop)
         self._report = current_report()
         self._demand = Demand(retries, self._report)
         self._position = span.start
         self._stop = span.stop
-        self._fills: dict[Fill, int] = {}
-        """Fills that this reads from, and where their first bytes lie that were waited for."""
-        self._ahead = ReadAhead(shared.max_window)
         first, stop = entry.layout.blocks_of(span)
         self._complete = entry.next_missing(first, stop) is None
         self._past: AsyncIterator[bytes] | None = None
         self._opened: AsyncExitStack | None = None
         self._fetched = False
         self._handed_on = 0
-        """Bytes that the client has got for certain once it comes for more."""
+        """Bytes of the last slice: the client has them when it asks for the next one."""
 
     async def leave(self) -> None:
         """Give up what is being waited for."""
-        metrics = self._shared.metrics
+        metrics = self._cache.metrics
         (metrics.missed if self._fetched else metrics.hit)()
-        self._leave_fills()
+        self._prefetcher.leave()
         if self._opened is not None:
             await self._opened.aclose()
 
@@ -103,8 +96,8 @@ class CachedRead:
                 continue
             at_most = min(self._stop, self._position + TURN_BYTES)
             end = entry.available(self._position, at_most)
-            if not self._complete:
-                self._look_ahead()
+            if not (self._complete or self._demand.in_trouble):
+                self._demand.in_trouble = not self._prefetcher.prefetch(self._position)
             try:
                 if end == self._position:
                     await self._wait()
@@ -116,50 +109,41 @@ class CachedRead:
 
     def _slice(self, end: int) -> FileSlice:
         length = end - self._position
-        fetched = 0 if self._complete else self._waited_for(end)
+        fetched = 0 if self._complete else self._prefetcher.waited_for(self._position, end)
         self._report.cached += length - fetched
         self._report.fetched += fetched
         self._fetched = self._fetched or fetched > 0
         offset = self._entry.layout.data_offset + self._position
         self._position = end
         self._handed_on = length
-        self._shared.in_use(self._entry, length - fetched)
+        self._cache.in_use(self._entry, length - fetched)
         return FileSlice(self._entry.file, offset, length)
 
-    def _waited_for(self, end: int) -> int:
-        """How many of the bytes up to ``end`` came from the origin while this was waiting."""
-        came = (
-            min(fill.filled_to, end) - max(start, self._position)
-            for fill, start in self._fills.items()
-            if fill.fetching
-        )
-        # A block whose fill failed comes a second time with another.
-        return min(sum(count for count in came if count > 0), end - self._position)
-
     async def _in_memory(self, end: int) -> bool:
-        """Whether the bytes up to ``end`` can be sent without waiting for the disk. If not, they
-        are no longer said to be here. Raises :class:`CacheFailed` if they have only just come.
+        """Whether the bytes up to ``end`` can be sent without waiting for the disk, once that has
+        read them. ``False``: it cannot, and their blocks count as missing from now on. Raises
+        :class:`CacheFailed` if they have only just been written.
         """
         entry, layout = self._entry, self._entry.layout
         span = ByteSpan(self._position, end)
         try:
             if not is_resident(entry.file.fileno(), layout.data_offset + span.start, span.length):
-                await self._shared.disk.run(entry.file.warm, span)
+                await self._cache.disk.run(entry.file.warm, span)
         except OSError as error:
             if entry.file.gone:
                 return False
-            self._shared.metrics.failed("read")
+            self._cache.metrics.failed("read")
             first, stop = layout.blocks_of(span)
             entry.doubt(first, stop)
             self._complete = False
             if any(block in entry.filling for block in range(first, stop)):
-                # They count as filled until the fill ends: looking again would find no more.
+                # They count as filled until the fill ends: another look would find them again.
                 raise CacheFailed(str(error)) from error
             return False
         return True
 
     async def _wait(self) -> None:
-        """Wait for the next bytes. Raises what became of the requests for them, once the budget
+        """Wait for the next bytes. Raises the error of the last attempt at them, once the budget
         of the response is spent.
         """
         block = self._position // self._entry.layout.block_bytes
@@ -174,31 +158,12 @@ class CachedRead:
             return
         if (fill is None or fill.broken) and not await self._demand.is_paid():
             return
-        fill = self._attempted(block, fill)
-        self._want(fill)
-        self._ahead.starved(self._position)
+        fill = self._prefetcher.fill_at(self._position)
         await self._demand.wait(fill, self._position)
         if self._entry.available(self._position, self._position + 1) > self._position:
             self._demand.met()
         elif fill.over or self._demand.has_failed(fill):
             await self._failed(fill)
-
-    def _attempted(self, block: int, fill: Fill | None) -> Fill:
-        """The fill that brings the block which is needed, and that is at it."""
-        if fill is None:
-            return self._fetch_alone(block)
-        behind = self._position - fill.filled_to
-        if (
-            fill.fetching
-            and behind > _PATIENCE_BYTES
-            and self._entry.layout.start(block) > fill.filled_to
-        ):
-            # It would have to wait for all that lies before, and gets a GET of its own instead.
-            stop = fill.truncate(block)
-            return self._begin(block, stop, ahead=False) or self._fetch_alone(block)
-        if fill.broken:
-            fill.retry()
-        return fill
 
     async def _failed(self, fill: Fill) -> None:
         """Pause before another attempt, or raise what the last one failed for."""
@@ -207,64 +172,14 @@ class CachedRead:
         elif fill.error is not None and not self._entry.file.gone:
             raise CacheFailed(str(fill.error))
 
-    def _look_ahead(self) -> None:
-        """Have what comes next fetched, as far as the window goes."""
-        entry, layout = self._entry, self._entry.layout
-        if self._demand.in_trouble or not entry.file.is_current():
-            return  # what is written to a removed file, nobody will find again
-        fills = self._fills = {
-            fill: start
-            for fill, start in self._fills.items()
-            if not fill.over or fill.filled_to > self._position
-        }
-        window = ByteSpan(self._position, min(self._stop, self._position + self._ahead.window))
-        first, stop = layout.blocks_of(window)
-        block = first
-        last = layout.blocks_of(ByteSpan(self._position, self._stop))[1]
-        length = -(-self._ahead.fetch_bytes // layout.block_bytes)
-        while (missing := entry.next_missing(block, stop)) is not None:
-            fill: Fill | None = entry.filling.get(missing)
-            if fill is None:
-                if sum(not each.over for each in fills) >= PARALLEL:
-                    return
-                run = entry.missing_run(missing, min(missing + length, last))
-                fill = self._begin(missing, run, ahead=missing > first)
-            if fill is None:
-                return
-            if fill.broken:
-                self._demand.in_trouble = True
-                return
-            self._want(fill)
-            block = fill.stop
-
-    def _begin(self, first: int, stop: int, *, ahead: bool) -> Fill | None:
-        needed = self._entry.layout.span(first, stop).length
-        if not self._shared.budget.try_take(current_client(), needed):
-            return None
-        run = (first, stop)
-        return begin_fill(
-            *(self._shared, self._entry, run, self._source), reserved=needed, ahead=ahead
-        )
-
-    def _fetch_alone(self, block: int) -> Fill:
-        """Fetch the block that is needed now, alone, when there was no room for more."""
-        run = (block, block + 1)
-        return begin_fill(self._shared, self._entry, run, self._source, reserved=0)
-
-    def _want(self, fill: Fill) -> None:
-        if fill not in self._fills:
-            layout = self._entry.layout
-            self._fills[fill] = layout.start(fill.filled_to // layout.block_bytes)
-            fill.attach(self)
-
     async def _changes_entry(self) -> bool:
-        """Go on with another file, if there is one: this one was removed, to make room or by
+        """Continue with another file, if there is one: this one was removed, to make room or by
         hand.
         """
         entry = await self._entry_again()
         if entry is None:
             return False
-        self._leave_fills()
+        self._prefetcher.change(entry)
         self._entry = entry
         self._complete = False
         return True
@@ -272,16 +187,11 @@ class CachedRead:
     async def _go_past(self) -> Part:
         """Read the rest from the origin, without the cache."""
         self._fetched = True
-        self._leave_fills()
+        self._prefetcher.leave()
         self._opened = AsyncExitStack()
         rest = ByteSpan(self._position, self._stop)
         self._past = await self._opened.enter_async_context(self._uncached(rest))
         return await self._next_past()
-
-    def _leave_fills(self) -> None:
-        for fill in self._fills:
-            fill.detach(self)
-        self._fills.clear()
 
     async def _next_past(self) -> Part:
         assert self._past is not None
