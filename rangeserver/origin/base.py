@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from rangeserver.origin.deadlines import Deadline
+from rangeserver.origin.retrying import RetryBudget
 from rangeserver.protocol.client_address import client_of
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-
-if TYPE_CHECKING:
-    from rangeserver.origin.attempts import Attempts
 
 
 class HasDescriptor(Protocol):
@@ -45,12 +44,11 @@ P = TypeVar("P", bound=Part, covariant=True)
 
 @dataclass(slots=True)
 class ReadReport:
-    """What happened while the bytes of one response were read, in whatever layer: ``cached`` of
-    them were at hand, ``fetched`` ones had to be waited for. ``client`` is the address of whoever
-    asked.
+    """What one response asks of the layers that read for it, and what happens there: ``cached``
+    bytes were available, ``fetched`` ones had to be waited for. ``client`` is an address.
 
-    Work that the server does for several responses has one of its own (:meth:`shared`); ``asker``
-    is that of the response for which it was begun, and ``ahead`` says that none has waited for it.
+    Work for several responses has a report of its own (:meth:`shared`); ``asker`` is that of the
+    response that began it, and ``ahead`` says that no response has waited for it yet.
     """
 
     request_id: str = ""
@@ -59,36 +57,40 @@ class ReadReport:
     cached: int = 0
     fetched: int = 0
     begun: bool = False
-    """Whether the client has got something, so that there is no other answer any more."""
+    """Whether the client has received something, so that the answer cannot change any more."""
     ahead: bool = False
     asker: ReadReport | None = None
-    attempts: Attempts | None = None
-    """What was spent of its budget, once something was."""
+    budget: RetryBudget | None = None
+    """Its attempts, once one has failed."""
+    deadline: Deadline | None = None
+    """For the first byte of the response, if it has one."""
 
     def shared(self, *, ahead: bool = False) -> ReadReport:
-        """That of work which others may wait for as well."""
+        """A report for work that others may wait for as well."""
         asker = self.asker or self
-        return ReadReport(self.request_id, self.client, ahead=ahead, asker=asker)
+        return ReadReport(
+            self.request_id, self.client, ahead=ahead, asker=asker, deadline=self.deadline
+        )
 
     def delivered(self, count: int) -> None:
         """Bytes were handed to the client."""
         first, self.begun = not self.begun, True
-        if self.attempts is not None:
-            self.attempts.delivered(count, first=first)
+        if self.budget is not None:
+            self.budget.delivered(count, first=first)
 
     def join(self, other: ReadReport) -> None:
-        """Take part in what was done for several, and was waited for."""
-        if other.attempts is not None and other.attempts.failed:
-            if self.attempts is None:
-                self.attempts = other.attempts.anew()
-            self.attempts.failed = max(self.attempts.failed, other.attempts.failed)
+        """Charge this response for shared work that it has waited for."""
+        if other.budget is not None and other.budget.failed:
+            if self.budget is None:
+                self.budget = other.budget.unspent()
+            self.budget.failed = max(self.budget.failed, other.budget.failed)
 
 
 _report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
 
 
 class reporting:  # noqa: N801 (reads as what it does)
-    """Let the reads of this context note in ``report`` what happens to them."""
+    """Read for the response of ``report`` inside of the block."""
 
     __slots__ = ("_report", "_token")
 
@@ -103,20 +105,14 @@ class reporting:  # noqa: N801 (reads as what it does)
 
 
 def current_report() -> ReadReport:
-    """Where to note what happens to the reads of this context."""
+    """The report of the response that is read for; a new one outside of :class:`reporting`."""
     return _report.get() or ReadReport()
 
 
 def current_client() -> str:
-    """The client for whom the origin is asked, ``""`` for none, as shares are handed out."""
+    """The client that the origin is asked for, as shares are divided; ``""`` for the server."""
     report = _report.get()
     return client_of(report.client) if report is not None else ""
-
-
-def is_read_ahead() -> bool:
-    """Whether no response waits for what is asked of the origin."""
-    report = _report.get()
-    return report is not None and report.ahead
 
 
 @dataclass(frozen=True, slots=True)

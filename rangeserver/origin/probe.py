@@ -12,11 +12,12 @@ from botocore.exceptions import ClientError
 
 from rangeserver.config import OriginConfig
 from rangeserver.errors import NoCredentials, OriginError, OriginTimeout
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.obstacles import explained
 from rangeserver.origin.parameters import standing_parameters
-from rangeserver.origin.pool import closed_on_failure
+from rangeserver.origin.pool import through_botocore
 from rangeserver.origin.translate import origin_errors
 
 
@@ -50,7 +51,7 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
         wanted = key if key is not None else f".rangeserver-check-{secrets.token_hex(8)}"
         where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
         try:
-            with closed_on_failure(), origin_errors():
+            with through_botocore(Attempt()), origin_errors():
                 async with asyncio.timeout(config.response_seconds):
                     answer: Any = await client.get_object(
                         Bucket=config.bucket,

@@ -24,10 +24,11 @@ from botocore.credentials import ReadOnlyCredentials
 from multidict import CIMultiDict
 from yarl import URL
 
-from rangeserver import __version__
+from rangeserver import __version__, lru
 from rangeserver.errors import AccessDenied, CredentialsExpired, OriginError, OriginRefused
 from rangeserver.origin.asking import Answer, Ask
-from rangeserver.origin.pool import Pool, closed_on_failure
+from rangeserver.origin.attempt import Attempt
+from rangeserver.origin.pool import Pool, through_botocore
 from rangeserver.origin.translate import error_from_document, origin_errors
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _SIGNABLE = re.compile(r"[0-9]{8}/([a-z0-9-]+)/(s3[a-z0-9-]*)/aws4_request")
 class Sender(Protocol):
     """Sends a request once."""
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
         """The answer, if it is a good one.
 
         Raises a subclass of :class:`~rangeserver.errors.OriginError` for any other.
@@ -78,7 +79,7 @@ class PerRequestSender:
         self._client: Any = client
         self._fields = fields
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
         """Send ``ask`` as HeadObject or GetObject."""
         options = {
             "Range": ask.range_header,
@@ -87,7 +88,7 @@ class PerRequestSender:
         }
         params = {name: value for name, value in options.items() if value is not None}
         call = self._client.get_object if ask.method == "GET" else self._client.head_object
-        with closed_on_failure(), origin_errors():
+        with through_botocore(attempt), origin_errors():
             answer = await call(Bucket=ask.bucket, Key=ask.key, **params, **self._fields.params)
         about = answer["ResponseMetadata"]
         body = answer.get("Body")
@@ -138,36 +139,38 @@ class PerObjectSender:
         self._places: dict[str, _Place | None] = {}
         self._signed: OrderedDict[tuple[str, str, str, str | None], _Signed] = OrderedDict()
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
         """Send ``ask`` with a signature of its object; a used one that is refused is renewed."""
         place = self._places[ask.bucket] if ask.bucket in self._places else await self._find(ask)
         if place is None:
-            return await self._otherwise.send(ask)
+            return await self._otherwise.send(ask, attempt)
         signed, used_before = self._signature(ask, place)
         try:
-            return await self._send(ask, signed)
+            return await self._send(ask, attempt, signed)
         except (OriginRefused, AccessDenied) as error:
             # A HEAD's 403 does not tell a bad signature from an object that is not for us.
             denied = isinstance(error, AccessDenied) and ask.method == "GET"
             if not used_before or denied or isinstance(error, CredentialsExpired):
                 raise
-        return await self._send(ask, self._signature(ask, place)[0])
+        return await self._send(ask, attempt, self._signature(ask, place)[0])
 
-    async def _send(self, ask: Ask, signed: _Signed) -> Answer:
+    async def _send(self, ask: Ask, attempt: Attempt, signed: _Signed) -> Answer:
         headers = CIMultiDict(signed.headers)
         if ask.range_header is not None:
             headers["Range"] = ask.range_header
         if ask.if_match is not None:
             headers["If-Match"] = ask.if_match
-        with closed_on_failure(), origin_errors():
-            response = await self._pool.request(ask.method, signed.url, headers)
+        with origin_errors():
+            response = await self._pool.request(ask.method, signed.url, headers, attempt)
             if response.status >= 300:
                 raise await self._refusal(ask, signed, response)
         return Answer(response.status, response.headers, response)
 
     async def _refusal(self, ask: Ask, signed: _Signed, response: Any) -> OriginError:
-        document = await response.read()
-        response.close()
+        try:
+            document = await response.read()
+        finally:
+            response.close()
         error = error_from_document(response.status, document, response.headers)
         # A signature that may be why is not used again: that would cost a request each time.
         mistrusted = isinstance(error, (OriginRefused, AccessDenied))
@@ -184,10 +187,7 @@ class PerObjectSender:
             self._signed.move_to_end(identity)
             return known, True
         signed = self._sign(ask, place, credentials)
-        self._signed[identity] = signed
-        self._signed.move_to_end(identity)
-        if len(self._signed) > MAX_SIGNATURES:
-            self._signed.popitem(last=False)
+        lru.put(self._signed, identity, signed, max_entries=MAX_SIGNATURES)
         return signed, False
 
     def _sign(self, ask: Ask, place: _Place, credentials: ReadOnlyCredentials | None) -> _Signed:

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 
 from rangeserver.errors import OriginBusy, OriginError, OriginRecalled
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import current_client, current_report
+from rangeserver.origin.base import ReadReport
 from rangeserver.origin.fair_queue import FairQueue
 from rangeserver.origin.recalling import Lent, Line, to_recall
 from rangeserver.origin.translate import RETRY_AFTER
+from rangeserver.protocol.client_address import client_of
 
 BEGUN_SECONDS = 30.0
 """How long a body that has begun waits for a place: it cannot be told to come back later."""
@@ -97,10 +98,12 @@ class Slots:
         """Whether a request would have to wait."""
         return len(self._held) >= self.limit or bool(self._queue)
 
-    async def acquire(self) -> Slot:
-        """Take a place, or raise :class:`OriginBusy` after the deadline."""
-        client = current_client()
-        return await self._wait(client) if self.full else self._take(client)
+    async def acquire(self, report: ReadReport) -> Slot:
+        """Take a slot for a response. Raises :class:`OriginBusy` after the longest wait."""
+        client = client_of(report.client)
+        if self.full:
+            return await self._wait(client, begun=report.begun)
+        return self._take(client)
 
     def give_back(self, slot: Slot) -> None:
         """A place is free, if it was not before."""
@@ -119,8 +122,7 @@ class Slots:
         self._queue.take(client)
         return slot
 
-    async def _wait(self, client: str) -> Slot:
-        begun = current_report().begun
+    async def _wait(self, client: str, *, begun: bool) -> Slot:
         turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._queue.wait(client, turn, begun=begun)
         self._metrics.waiting += 1

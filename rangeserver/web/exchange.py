@@ -21,7 +21,6 @@ from multidict import CIMultiDictProxy
 from rangeserver.errors import OriginError, StreamAborted
 from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
-from rangeserver.origin.deadlines import Deadline
 
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -79,8 +78,6 @@ class Exchange:
     first_byte: float | None = None
     finished: float | None = None
     response_begun: bool = False
-    deadline: Deadline | None = None
-    """For the first byte, if one was set."""
     transport: asyncio.Transport | None = None
 
     def __post_init__(self) -> None:
@@ -99,8 +96,8 @@ class Exchange:
     def begin_response(self) -> None:
         """Its first bytes are about to be sent: from now on its progress counts."""
         self.response_begun = self.origin.begun = True
-        if self.deadline is not None:
-            self.deadline.lift()
+        if self.origin.deadline is not None:
+            self.origin.deadline.lift()
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""

@@ -67,7 +67,7 @@ class ObjectHandler:
         conditions = conditions_of(request.headers)
         asked = ObjectRequest(request.method, conditions, target.download)
         first_byte = target.mounted.first_byte
-        exchange.deadline = deadline = Deadline(first_byte)
+        exchange.origin.deadline = deadline = Deadline(first_byte)
         try:
             with deadline, reporting(exchange.origin):
                 for left in reversed(range(_VERSIONS_TRIED)):
