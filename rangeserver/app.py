@@ -13,11 +13,12 @@ from aiohttp.typedefs import Handler
 
 from rangeserver import __version__
 from rangeserver.background import running
-from rangeserver.cache.cache import MAX_OPEN, Cache
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
 from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.open_entries import MAX_OPEN
 from rangeserver.config import Config, Mount, OriginConfig
 from rangeserver.errors import ConfigError, NotThisHost
 from rangeserver.metrics import Metrics, OriginMetrics

@@ -15,7 +15,8 @@ import logging
 import time
 
 from rangeserver.cache.cache import Cache
-from rangeserver.cache.cache_file import CacheFile, Claim
+from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.claims import Claim, claim, is_settled, release
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.errors import CacheFailed
 from rangeserver.sparing import sparing
@@ -44,48 +45,49 @@ class BlockLock:
         locking = True
         while True:
             fetch = cache.may_write() and entry.file.writable
-            claim = await self._claim(first, stop, fetch=fetch, locking=locking)
+            found = await self._claim(first, stop, fetch=fetch, locking=locking)
             if entry.file.gone:
                 msg = "the file was given up"
                 raise CacheFailed(msg)
-            cache.found(entry, claim)
-            if claim.good:
+            cache.found(entry, found)
+            if found.good:
                 return None
-            if claim.run is not None:
-                self._run = claim.run
-                return claim.run
+            if found.run is not None:
+                self._run = found.run
+                return found.run
             if not fetch:
                 msg = "the cache is not written to at the moment"
                 raise CacheFailed(msg)
-            settled = functools.partial(entry.file.is_settled, first)
+            settled = functools.partial(is_settled, entry.file, first)
             locking = await cache.poller.until(settled, within=until - time.monotonic())
             if not locking:
                 log.warning("cache: another process takes too long over %s", entry.cache_key)
 
     async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
         """The same, but that other processes are not waited for."""
-        claim = await self._claim(first, stop, fetch=True)
-        self._run = claim.run
-        return claim.run
+        found = await self._claim(first, stop, fetch=True)
+        self._run = found.run
+        return found.run
 
     def truncate(self, block: int) -> None:
         """Free the blocks from ``block`` on."""
         assert self._run is not None
         first, stop = self._run
-        self._entry.file.release((block, stop))
+        release(self._entry.file, (block, stop))
         self._run = (first, block)
 
     def release(self) -> None:
         """Free all of them."""
         if self._run is not None:
-            self._entry.file.release(self._run)
+            release(self._entry.file, self._run)
             self._run = None
 
     async def _claim(self, first: int, stop: int, *, fetch: bool, locking: bool = True) -> Claim:
         file = self._entry.file
         return await self._cache.disk.run_or(
-            lambda claim: _let_go(file, claim),
-            file.claim,
+            lambda found: _release(file, found),
+            claim,
+            file,
             first,
             stop,
             fetch=fetch,
@@ -93,7 +95,7 @@ class BlockLock:
         )
 
 
-def _let_go(file: CacheFile, claim: Claim) -> None:
-    """Free what was locked for a fill that is over meanwhile."""
-    if claim.run is not None:
-        file.release(claim.run)
+def _release(file: CacheFile, found: Claim) -> None:
+    """Unlock what was locked for a fill that is over meanwhile."""
+    if found.run is not None:
+        release(file, found.run)

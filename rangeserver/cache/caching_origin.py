@@ -18,9 +18,11 @@ from rangeserver.cache.cache import Cache
 from rangeserver.cache.cached_representation import CachedRepresentation
 from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
+from rangeserver.cache.header_notes import reread_header
 from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metadata import MAX_OBJECTS
+from rangeserver.cache.object_lock import object_lock
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_past import read_past
 from rangeserver.cache.reading_rights import ReadingRights
@@ -131,12 +133,12 @@ class CachingOrigin:
         if entry is None and key in self._unstorable:
             return await self._opened_past(stack, key, wanted)
         if entry is None:
-            async with self.cache.fetch_lock(cache_key):
+            async with object_lock(self.cache, cache_key):
                 entry = await self.cache.find(cache_key)
                 if entry is None:
                     return await self._opened_first(stack, key, cache_key, wanted)
         if self.cache.config.ttl_seconds:
-            await self.cache.reread(entry)
+            await reread_header(self.cache, entry)
             facts = self._rights.fresh_facts(entry)
             if facts is not None:
                 return self._represented(facts, entry=entry, unvalidated=True)
@@ -259,7 +261,7 @@ class CachingOrigin:
         entry = await self._entries.find(key)
         if entry is None:
             return None
-        await self.cache.reread(entry)
+        await reread_header(self.cache, entry)
         facts = self._rights.facts_if_error(entry)
         if facts is None:
             return None

@@ -29,7 +29,7 @@ def check_directory(path: Path, limits: Limits) -> CheckedDirectory:
     not there is made beside where it would be, and removed again. Raises ``OSError``.
     """
     directory = Directory(path)
-    if directory.is_there():
+    if directory.exists():
         directory.open()
         return _checked(directory, limits)
     directory.refuse_others()

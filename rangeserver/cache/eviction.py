@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.listing import FileInfo
 
 ONCE_SHARE = 0.25
 """Part of a full cache that files may take which were not reused; enough to be read again in it."""

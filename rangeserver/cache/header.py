@@ -1,46 +1,44 @@
-"""The header of a cache file: which object's bytes it holds, and how they are laid out.
+"""The header of a cache file: which version of which object it holds, and who may read it.
 
-A file is worth something only to those who understand all of its header. Another format, a
-checksum that is wrong, a length that does not fit: it is no file of ours.
+A file with another format, a wrong checksum or facts that do not fit is not used.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from rangeserver.cache.blocks import (
-    HEADER_BYTES,
-    MAX_BLOCK_BYTES,
-    MIN_BLOCK_BYTES,
-    Layout,
-)
+from rangeserver.cache.blocks import HEADER_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, Layout
 from rangeserver.cache.errors import ForeignFile, InvalidCacheFile
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 FORMAT = 1
-"""Goes up with every change of what stands in a file; files of another format are dropped."""
+"""Incremented with every change of the file format; files of another format are dropped."""
+
+MAX_READERS = 8
+"""Readers that are noted. The one checked longest ago is forgotten first, and has to ask again."""
+
+NEVER = 0.0
+"""The time of a check that is not known."""
 
 _FIXED = struct.Struct("<8sIIQII")  # magic, format, block bytes, size, JSON length, CRC-32
 _MAGIC = b"rangesrv"
 
-
-MAX_READERS = 8
-"""Readers that are noted; who was told longest ago is forgotten first, and asks again."""
-
-NEVER = 0.0
-"""When the origin was last asked, of facts of which that is not known."""
+_READS = 3
+"""A header that another process is rewriting may be read half old, half new (on ext4 1 in 400, if
+it is rewritten all the time). That is no reason to drop the file.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Which version of which object a file holds, and who may read it.
-
-    ``readers`` are the identities that the origin has given bytes of this version, each with the
-    time when the origin last said to it that this version is current, in seconds since the epoch.
+    """``readers`` are the identities that the origin has given bytes of this version, each with the
+    time when the origin last said to it that the version is current, in seconds since the epoch.
     Any other identity must ask the origin before it is served from the file.
     """
 
@@ -51,35 +49,28 @@ class Header:
 
     @property
     def checked(self) -> float:
-        """When the origin was last asked, by whomever."""
+        """When the origin was last asked, for any reader."""
         return max(self.readers.values(), default=NEVER)
-
-    def told(self, reader: str, facts: ObjectFacts, moment: float) -> Header:
-        """As it is once a reader was told these facts."""
-        readers = {**self.readers, reader: moment}
-        latest = sorted(readers, key=readers.__getitem__)[-MAX_READERS:]
-        return replace(self, facts=facts, readers={name: readers[name] for name in latest})
-
-    def refused(self, reader: str) -> Header:
-        """As it is once a reader was told that it is not for him."""
-        left = {name: moment for name, moment in self.readers.items() if name != reader}
-        return replace(self, readers=left)
 
     @property
     def layout(self) -> Layout:
         """Where the blocks are."""
         return Layout(self.facts.size, self.block_bytes)
 
+    def with_reader(self, reader: str, facts: ObjectFacts, moment: float) -> Header:
+        """The header after the origin has given these facts to a reader."""
+        readers = {**self.readers, reader: moment}
+        latest = sorted(readers, key=readers.__getitem__)[-MAX_READERS:]
+        return replace(self, facts=facts, readers={name: readers[name] for name in latest})
 
-def _stored(facts: ObjectFacts) -> dict[str, object]:
-    """Facts but for those that are at their default, or are noted otherwise."""
-    left_out = {"validated_at"} if facts.upstream_age else {"validated_at", "upstream_age"}
-    named = asdict(facts).items()
-    return {name: value for name, value in named if value is not None and name not in left_out}
+    def without_reader(self, reader: str) -> Header:
+        """The header after the origin has refused the object to a reader."""
+        left = {name: moment for name, moment in self.readers.items() if name != reader}
+        return replace(self, readers=left)
 
 
-def pack_header(header: Header) -> bytes | None:
-    """The header as bytes; ``None`` if the facts are too many to be kept."""
+def pack_header(header: Header) -> bytes:
+    """The header as bytes. Raises ``ValueError`` if the facts are too large for it."""
     described = {
         "place": header.cache_key,
         "checked": header.checked,  # all that earlier versions look for
@@ -88,26 +79,16 @@ def pack_header(header: Header) -> bytes | None:
     }
     text = json.dumps(described, separators=(",", ":")).encode()
     if _FIXED.size + len(text) > HEADER_BYTES:
-        return None
+        msg = "its facts are too large for a header"
+        raise ValueError(msg)
     fixed = (_MAGIC, FORMAT, header.block_bytes, header.facts.size, len(text))
     checksum = zlib.crc32(text, zlib.crc32(_FIXED.pack(*fixed, 0)))
     return (_FIXED.pack(*fixed, checksum) + text).ljust(HEADER_BYTES, b"\0")
 
 
-def _readers(described: dict[str, float]) -> dict[str, float]:
-    return {str(name): float(moment) for name, moment in described.items()}
-
-
-def is_of_ours(raw: bytes) -> bool:
-    """Whether the first bytes of a file are those of a cache file, of whatever format and however
-    damaged; or nothing and zeros, which is what a machine that went down leaves of a new one.
-    """
-    return raw.startswith(_MAGIC) or not any(raw[:HEADER_BYTES])
-
-
 def read_header(raw: bytes) -> Header:
     """The header in the first bytes of a file. Raises :class:`InvalidCacheFile`."""
-    if not is_of_ours(raw):
+    if not begins_as_ours(raw):
         msg = "not a cache file"
         raise ForeignFile(msg)
     if len(raw) < HEADER_BYTES:
@@ -141,3 +122,29 @@ def read_header(raw: bytes) -> Header:
         msg = "contradicts itself"
         raise InvalidCacheFile(msg)
     return header
+
+
+def load_header(descriptor: int) -> Header:
+    """The header of an open file; blocks. Raises :class:`InvalidCacheFile` and ``OSError``."""
+    for _ in range(_READS - 1):
+        with suppress(InvalidCacheFile):
+            return read_header(os.pread(descriptor, HEADER_BYTES, 0))
+    return read_header(os.pread(descriptor, HEADER_BYTES, 0))
+
+
+def begins_as_ours(raw: bytes) -> bool:
+    """Whether these are the first bytes of a cache file, of any format and however damaged; or
+    nothing, or zeros, which is what a machine that crashed leaves of a new file.
+    """
+    return raw.startswith(_MAGIC) or not any(raw[:HEADER_BYTES])
+
+
+def _stored(facts: ObjectFacts) -> dict[str, object]:
+    """Facts except those that have their default, or are noted elsewhere in the header."""
+    left_out = {"validated_at"} if facts.upstream_age else {"validated_at", "upstream_age"}
+    named = asdict(facts).items()
+    return {name: value for name, value in named if value is not None and name not in left_out}
+
+
+def _readers(described: dict[str, float]) -> dict[str, float]:
+    return {str(name): float(moment) for name, moment in described.items()}

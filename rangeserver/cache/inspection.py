@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, FileInfo, is_of
+from rangeserver.cache.cache_key import file_name
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.errors import InvalidCacheFile
 from rangeserver.cache.header import Header
+from rangeserver.cache.listing import FileInfo
 from rangeserver.protocol.ranges import ByteSpan
 
 
@@ -88,10 +90,10 @@ def open_in_place(directory: Directory, found: FileInfo) -> CacheFile | None:
     Raises ``OSError``, and :class:`InvalidCacheFile` also if its name is that of another object.
     """
     try:
-        file = directory.opened(found)
+        file = directory.open_listed(found)
     except FileNotFoundError:
         return None
-    if not is_of(found, file.header.cache_key):
+    if found.name != file_name(file.header.cache_key):
         msg = "of another object"
         raise InvalidCacheFile(msg)
     return file

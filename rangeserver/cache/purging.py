@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.errors import InvalidCacheFile
 from rangeserver.cache.inspection import open_in_place
+from rangeserver.cache.listing import FileInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Purged:
 
 def purge_object(directory: Directory, cache_key: str) -> Purged:
     """Remove one object. Raises ``OSError``."""
-    found = directory.found(cache_key)
+    found = directory.find_listed(cache_key)
     return _removed(directory, [found] if found is not None else [])
 
 
@@ -53,5 +54,5 @@ def _removed(directory: Directory, files: Iterable[FileInfo]) -> Purged:
         if directory.remove(found):
             objects += 1
             disk_bytes += found.disk_bytes
-    directory.purged()
+    directory.note_purge()
     return Purged(objects, disk_bytes)

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.header import NEVER
+from rangeserver.cache.header_notes import note_checked, note_refused
 from rangeserver.cache.moments import age_of, validated_at
 from rangeserver.errors import AccessDenied, AccessHidden, ObjectWithdrawn
 from rangeserver.origin.base import Origin
@@ -60,14 +61,14 @@ class ReadingRights:
 
     async def checked(self, entry: Entry, facts: ObjectFacts) -> None:
         """Note that the origin gave this reader these facts of the version of an entry."""
-        await self._cache.checked(entry, facts, self._reader())
+        await note_checked(self._cache, entry, facts, self._reader())
 
     async def withdrawn(self, entry: Entry, error: ObjectWithdrawn) -> None:
         """Note that the origin refuses the version of an entry to this reader, or to all."""
         if not self.may_read(entry):
             return
         if isinstance(error, AccessDenied | AccessHidden):
-            await self._cache.refused(entry, self._reader())
+            await note_refused(self._cache, entry, self._reader())
         else:
             await self._cache.drop(entry)
 

@@ -119,11 +119,11 @@ class Space:
             interval = max(_COUNT_SECONDS, self._count_seconds * _COUNT_FACTOR)
             if taken is not None and 0 <= time.time() - taken.counted < interval:
                 return
-            if self._directory.try_lock_scan():
+            if self._directory.usage.try_lock_scan():
                 try:
                     self._count()
                 finally:
-                    self._directory.unlock_scan()
+                    self._directory.usage.unlock_scan()
 
     def relieve(self, count: int = 0, *, full: bool = False) -> Relief:
         """Evict files if it is time to, or if ``count`` bytes have no room. Raises ``OSError``.
@@ -158,9 +158,9 @@ class Space:
         """Account for the removed files that are open here, or give all of them up where they are
         too much, with ``count`` bytes to come; how many were accounted for, and given up.
         """
-        files = [file for file in self._directory.open_files() if file.nameless]
+        files = [file for file in self._directory.open_files() if file.unlinked]
         usage = self._directory.usage
-        held = sum(file.held_bytes() for file in files)
+        held = sum(file.unlinked_bytes() for file in files)
         use = self.look().plus(held - usage.held)
         if files and (full or self._is_too_much(use, count)):
             for file in files:

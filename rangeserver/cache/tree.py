@@ -10,11 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG, S_IWGRP, S_IWOTH
 
+from rangeserver.cache.errors import ForeignFile
 from rangeserver.cache.open_directory import OpenDirectory
 from rangeserver.cache.usage import FULL, SharedUsage
 
@@ -22,6 +25,9 @@ MARK = "rangeserver-cache-1"
 OBJECTS = "objects"
 NEW = "new"
 PARTS = {MARK, OBJECTS, NEW}
+
+_GROUP = re.compile(r"[0-9a-f]{2}")
+_NOT_OURS = "in a directory that is not ours"
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -97,6 +103,28 @@ class Tree:
         except FileNotFoundError:
             return False
 
+    def groups(self) -> Iterator[tuple[str, OpenDirectory]]:
+        """The directories of files, by the two digits that the names in them begin with. Raises
+        ``OSError``.
+        """
+        for group in self.objects.names():
+            if _GROUP.fullmatch(group) is not None:
+                with suppress(FileNotFoundError, NotADirectoryError, ForeignFile):
+                    yield group, self._owned(self.objects.child(group))
+
+    def group_of(self, name: str, *, make: bool = False) -> OpenDirectory:
+        """The directory that a file belongs into. Raises :class:`ForeignFile` and ``OSError``."""
+        objects = self.objects
+        try:
+            return self._owned(objects.made(name[:2]) if make else objects.child(name[:2]))
+        except NotADirectoryError:
+            raise ForeignFile(_NOT_OURS) from None
+
+    def _owned(self, group: OpenDirectory) -> OpenDirectory:
+        if group.stat().st_uid != self.owner:
+            raise ForeignFile(_NOT_OURS)
+        return group
+
     def exposure(self) -> str | None:
         """What others could do to it, in words; ``None`` if nothing."""
         parts = ((self.root, "it"), (self.objects, OBJECTS), (self.new, NEW))
@@ -121,7 +149,7 @@ def exposure_of(stat: os.stat_result, owner: int, what: str = "it") -> str | Non
     return None
 
 
-def foreign_paths(root: OpenDirectory) -> list[str]:
+def foreign_names(root: OpenDirectory) -> list[str]:
     """What is in a directory and none of ours. Raises ``OSError``."""
     return [name for name in root.names() if name not in PARTS and not _is_lost_found(root, name)]
 

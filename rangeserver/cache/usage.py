@@ -39,6 +39,9 @@ END = BEGIN + _ALL.size
 _LOCKS = 1 << 61
 """The first of the bytes that are locked for slots: beyond those for objects."""
 
+_SCAN_LOCK = 1 << 62
+"""The byte that is locked by the process that counts the files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -126,6 +129,14 @@ class SharedUsage:
             if locks.try_lock(self._descriptor, _LOCKS + slot, 1):
                 self._put(bytes(8), _offset(slot) + 8)
                 locks.unlock(self._descriptor, _LOCKS + slot, 1)
+
+    def try_lock_scan(self) -> bool:
+        """Become the one process that counts the files. Raises ``OSError``."""
+        return locks.try_lock(self._descriptor, _SCAN_LOCK, 1)
+
+    def unlock_scan(self) -> None:
+        """Let others count."""
+        locks.unlock(self._descriptor, _SCAN_LOCK, 1)
 
     def _grown_in_all(self) -> int:
         self.flush()

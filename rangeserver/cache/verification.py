@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.errors import InvalidCacheFile
 from rangeserver.cache.inspection import CachedObject, look_at, open_in_place
+from rangeserver.cache.listing import FileInfo
 from rangeserver.cache.residency import is_resident
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from rangeserver.cache.blocks import Layout
 from rangeserver.cache.caching_origin import CachingOrigin
-from rangeserver.cache.directory import reused
 from rangeserver.cache.errors import NotCached
 from rangeserver.cache.inspection import cached_bytes
 from rangeserver.cache.limits import HIGH_WATER
@@ -76,7 +75,7 @@ async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], 
     kept = 0
     if entry is not None and entry.etag == plan.facts.etag:
         kept = await cache.disk.run(cached_bytes, entry.file, plan.span)
-        await cache.disk.run(reused, entry.file)  # whoever warms it will want it again
+        await cache.disk.run(entry.file.mark_reused)  # whoever warms it will want it again
     if kept < plan.span.length:
         msg = (
             f"{plan.span.length - kept} bytes of it are gone again: purged, replaced, or removed "

@@ -57,7 +57,7 @@ def opened_directory(config: Config) -> Iterator[Directory]:
         exit_with_problems(ConfigError([f"cache.directory: {error.strerror}"]))
     with one_line_errors(path):
         directory = Directory(path)
-        if not directory.is_there():
+        if not directory.exists():
             fail(f"{path}: there is no cache here")
         yield directory
 

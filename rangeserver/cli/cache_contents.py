@@ -30,7 +30,7 @@ def stats(*, as_json: bool, **options: Any) -> None:
     config = config_from(options, needs_bucket=False, needs_secrets=False)
     with opened_directory(config) as directory:
         summary = summarize(directory)
-        disk = _Disk(directory.free_bytes(), directory.held_bytes())
+        disk = _Disk(directory.free_bytes(), directory.unlinked_bytes())
         if as_json:
             click.echo(json.dumps(_stats_fields(directory.path, summary, disk, config)))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass, replace
 
-from rangeserver.cache.cache import MAX_OPEN
+from rangeserver.cache.open_entries import MAX_OPEN
 from rangeserver.config import Config
 from rangeserver.process.monitoring import ADMIN_CONNECTIONS
 from rangeserver.process.places import MAX_REFUSALS

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rangeserver.cache import opening
 from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.cache.cache_key import cache_key_of
@@ -36,11 +37,11 @@ def header(facts: ObjectFacts = FACTS, cache_key: str = PLACE, checked: float = 
 def new_file(
     path: Path, facts: ObjectFacts = FACTS, *, close: Callable[[int], object] = os.close
 ) -> CacheFile:
-    return CacheFile.created(_directory_of(path), path.name, header(facts), close=close)
+    return opening.create_file(_directory_of(path), path.name, header(facts), close=close)
 
 
 def open_file(path: Path) -> CacheFile:
-    return CacheFile.opened(_directory_of(path), path.name, owner=os.geteuid(), close=os.close)
+    return opening.open_file(_directory_of(path), path.name, owner=os.geteuid(), close=os.close)
 
 
 def _directory_of(path: Path) -> OpenDirectory:

@@ -64,7 +64,7 @@ async def setting(directory: Path, inner: MemoryOrigin, **settings: Any) -> Asyn
         yield made
         await eventually(lambda: not made.cache.tasks)
         assert made.cache.budget.taken == 0
-        assert all(not entry.filling for entry in made.cache._entries.values())
+        assert all(not entry.filling for entry in made.cache.entries)
         await eventually(lambda: inner.open_now == 0)
     finally:
         await made.cache.close()

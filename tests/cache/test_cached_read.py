@@ -108,7 +108,7 @@ async def test_a_seek_into_a_large_fetch_waits_for_none_of_it(one: Setting) -> N
     """The block that is needed comes by a GET of its own, and the other fetch ends before it."""
     facts = one.inner.current["a"]
     await one.read(facts, ByteSpan(len(DATA) - 1, len(DATA)))  # so that there is an entry
-    (entry,) = one.cache._entries.values()
+    (entry,) = one.cache.entries
     block = entry.layout.block_bytes
     one.inner.part_bytes = block
     one.inner.hold()

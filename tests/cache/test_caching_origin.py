@@ -184,7 +184,7 @@ async def test_a_body_that_breaks_is_fetched_on_from_its_last_byte_or_fails(one:
     assert await one.read(facts) == DATA
 
 
-@pytest.mark.parametrize("method", ["write", "record", "claim"])
+@pytest.mark.parametrize("method", ["write", "record", "checksums"])
 async def test_a_disk_that_fails_is_passed_by(
     one: Setting, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

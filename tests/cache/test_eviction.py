@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import eviction as module
-from rangeserver.cache.directory import Directory, reused
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.eviction import EvictionCandidates
 from tests.cache.files import FACTS, fill_block, header
 
@@ -48,7 +48,7 @@ def reuse(directory: Directory, *numbers: int) -> None:
         file = directory.find(str(number))
         assert file is not None
         before = os.fstat(file.fileno()).st_mtime
-        reused(file)
+        file.mark_reused()
         os.utime(file.fileno(), (before, before))
 
 

@@ -54,7 +54,7 @@ SECONDS = 20.0
 
 keys = st.sampled_from(("a", "b"))
 processes = st.integers(0, 1)
-FAILING = ("claim", "write", "record", "warm", "change_header", "reread_header", "opened")
+FAILING = ("checksums", "write", "record", "warm", "change_header", "reread_header", "opened")
 
 
 class Process:
@@ -76,7 +76,7 @@ class Process:
     def check_at_rest(self) -> None:
         assert self.cache.budget.taken == 0
         assert not self.cache.tasks
-        assert all(not entry.filling for entry in self.cache._entries.values())
+        assert all(not entry.filling for entry in self.cache.entries)
 
 
 class Reader:
@@ -341,7 +341,7 @@ class Model(RuleBasedStateMachine):
         self.inner.refusals = self.inner.breaks = 0
         self.disk_fails = dict.fromkeys(FAILING, 0)
         for process in self.processes:
-            process.cache.upkeep._left_alone_until = 0.0
+            process.cache.maintenance._left_alone_until = 0.0
 
     # --- what happens on the disk
 
@@ -361,7 +361,7 @@ class Model(RuleBasedStateMachine):
     @rule(process=processes)
     def removed_files_are_given_up(self, process: int) -> None:
         for file in self.processes[process].cache.directory.open_files():
-            if file.nameless:
+            if file.unlinked:
                 file.give_up()
 
     @rule(number=processes)

@@ -52,5 +52,5 @@ def test_all_objects_and_nothing_else(tmp_path: Path) -> None:
         path.write_bytes(b"mine")
     assert purge_all(directory).objects == 2
     assert all(path.exists() for path in mine)
-    assert directory.is_there()
+    assert directory.exists()
     assert purge_all(directory) == Purged(0, 0)

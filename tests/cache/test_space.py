@@ -10,9 +10,10 @@ import pytest
 
 from rangeserver.cache import space as module
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.errors import NoRoom
 from rangeserver.cache.limits import Limits
+from rangeserver.cache.listing import FileInfo
 from rangeserver.cache.space import Space
 from tests.cache.files import FACTS, fill_block, header
 
@@ -240,4 +241,4 @@ def test_a_count_ends_when_the_cache_is_closed(directory: Directory) -> None:
     space.stop()
     with pytest.raises(OSError, match="closed"):
         space.count_if_due()
-    assert directory.try_lock_scan()
+    assert directory.usage.try_lock_scan()

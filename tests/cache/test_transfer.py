@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import fill as module
+from rangeserver.cache.claims import claim, release
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.errors import CacheFailed
 from rangeserver.cache.fill import Fill
@@ -65,7 +66,7 @@ async def test_it_is_read_as_it_comes(one: Setting) -> None:
     one.inner.release()
     await eventually(lambda: fill.over)
     assert (fill.over, fill.error, entry.available(0, len(DATA))) == (True, None, len(DATA))
-    assert entry.file.claim(0, 4, fetch=False).good == [0, 1, 2, 3]
+    assert claim(entry.file, 0, 4, fetch=False).good == [0, 1, 2, 3]
 
 
 async def test_it_ends_when_nobody_reads(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +189,7 @@ async def test_a_broken_one_keeps_what_was_written_and_goes_on_at_its_next_byte(
     assert attempts.spans == [ByteSpan(0, len(DATA)), ByteSpan(BLOCK + 1234, len(DATA))]
     assert isinstance(attempts.after[1], OriginBodyError)
     assert fill.error is None
-    assert entry.file.claim(0, 4, fetch=False).good == [0, 1, 2, 3]  # by their checksums
+    assert claim(entry.file, 0, 4, fetch=False).good == [0, 1, 2, 3]  # by their checksums
 
 
 async def test_a_broken_one_has_its_blocks_locked_until_nobody_wants_it(
@@ -198,12 +199,12 @@ async def test_a_broken_one_has_its_blocks_locked_until_nobody_wants_it(
     fill = await broken(one, entry, attempts)
     async with setting(tmp_path, one.inner) as other:
         file = (await entry_of(other)).file
-        assert file.claim(1, 4, fetch=True).run is None
+        assert claim(file, 1, 4, fetch=True).run is None
         fill.detach(one)
         await eventually(lambda: fill.over)
         assert isinstance(fill.error, OriginBodyError)
-        assert file.claim(1, 4, fetch=True).run == (1, 4)
-        file.release((1, 4))
+        assert claim(file, 1, 4, fetch=True).run == (1, 4)
+        release(file, (1, 4))
     assert entry.available(0, len(DATA)) == BLOCK
 
 
@@ -248,7 +249,7 @@ async def test_and_too_many_are_not_kept(one: Setting) -> None:
     await eventually(lambda: fill.over)
     assert (fill.filled_to, fill.error) == (2 * BLOCK, None)
     assert list(entry.file.present()) == [(0, 2)]
-    assert entry.file.claim(0, 2, fetch=False).good == [0, 1]
+    assert claim(entry.file, 0, 2, fetch=False).good == [0, 1]
 
 
 async def test_an_error_of_ours_leaves_nobody_waiting(one: Setting) -> None:
@@ -264,7 +265,7 @@ async def test_a_process_that_hangs_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("rangeserver.cache.block_lock._OTHERS_SECONDS", 0.05)
     entry = await entry_of(one)
-    assert entry.file.claim(0, 4, fetch=True).run == (0, 4)
+    assert claim(entry.file, 0, 4, fetch=True).run == (0, 4)
     async with setting(tmp_path, one.inner) as other:
         assert await other.read(one.inner.current["a"]) == DATA
 
@@ -278,5 +279,5 @@ async def test_blocks_stay_ours_until_the_look_for_them_is_over(one: Setting) ->
     fill.task.cancel()
     await asyncio.gather(fill.task, return_exceptions=True)
     assert entry.filling == {}
-    assert entry.file.claim(0, 4, fetch=True).run == (0, 4)
-    entry.file.release((0, 4))
+    assert claim(entry.file, 0, 4, fetch=True).run == (0, 4)
+    release(entry.file, (0, 4))

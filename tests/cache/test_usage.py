@@ -124,3 +124,11 @@ def test_what_else_is_in_the_file_stays(opened: Opening, tmp_path: Path) -> None
     one, _ = opened()
     one.recount(lambda: 100)
     assert (tmp_path / "mark").read_bytes().startswith(b"a cache\n")
+
+
+def test_one_process_at_a_time_counts_the_files(opened: Opening) -> None:
+    (first, _), (second, _) = opened(), opened()
+    assert first.try_lock_scan()
+    assert not second.try_lock_scan()
+    first.unlock_scan()
+    assert second.try_lock_scan()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import cache_file
+from rangeserver.cache.claims import claim
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
 from tests.cache.files import BLOCK, CONTENT, damage, keep, opened
@@ -74,8 +75,8 @@ def test_a_block_that_a_server_mends_meanwhile_is_not_damaged(
     def mended(self: cache_file.CacheFile, block: int) -> bool:
         good = looked(self, block)
         if not good:
-            server = directory.opened(found)
-            assert server.claim(3, 4, fetch=True).run == (3, 4)  # its record is gone now
+            server = directory.open_listed(found)
+            assert claim(server, 3, 4, fetch=True).run == (3, 4)  # its record is gone now
         return good
 
     monkeypatch.setattr(cache_file.CacheFile, "verify", mended)

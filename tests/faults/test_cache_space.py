@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from rangeserver.cache.directory import Directory, FileInfo
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.listing import FileInfo
 from rangeserver.config import Config
 from tests.fakes.s3 import FakeS3
 from tests.faults.forked import Forked, forked

@@ -529,7 +529,7 @@ async def test_what_is_not_at_hand_any_more_is_sent_the_usual_way(site: Site) ->
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.active) == 1)
         asked = len(site.fake.requests)
-        (entry,) = [e for e in site.app.cache._entries.values() if e.layout.size == len(FILM)]
+        (entry,) = [e for e in site.app.cache.entries if e.layout.size == len(FILM)]
         entry.doubt(entry.layout.blocks // 2, entry.layout.blocks)
         await client.send(asking(Range="bytes=0-9"))
         assert (await client.response()).body == FILM
@@ -546,7 +546,7 @@ async def test_one_who_leaves_while_the_rest_is_fetched(site: Site) -> None:
     async with await site.client() as client:
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.active) == 1)
-        (entry,) = [e for e in site.app.cache._entries.values() if e.layout.size == len(FILM)]
+        (entry,) = [e for e in site.app.cache.entries if e.layout.size == len(FILM)]
         entry.doubt(entry.layout.blocks // 2, entry.layout.blocks)
         while len(client.buffer) < len(FILM) - 3 * MIB:
             await client._fill()
@@ -580,7 +580,7 @@ async def test_what_a_file_has_no_longer_is_fetched_anew(site: Site) -> None:
     async with await site.client(receive_buffer=20_000) as client:
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.room._waiting) == 1)
-        (entry,) = [e for e in site.app.cache._entries.values() if e.layout.size == len(FILM)]
+        (entry,) = [e for e in site.app.cache.entries if e.layout.size == len(FILM)]
         (path,) = [
             p for p in site.app.cache.directory.path.rglob("*") if of(p, entry.file.fileno())
         ]

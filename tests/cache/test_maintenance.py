@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache import upkeep as module
+from rangeserver.cache import maintenance as module
 from tests.cache.model_origin import MemoryOrigin
 from tests.cache.setting import Setting, setting
 from tests.support import eventually
@@ -56,9 +56,9 @@ async def test_files_that_were_removed_are_closed(one: Setting) -> None:
     await fetched(one, "b")
     for found in one.cache.directory.files():
         assert one.cache.directory.remove(found)
-    assert len(one.cache._entries) == 2
+    assert len(one.cache.entries) == 2
     async with kept_in_order(one):
-        await eventually(lambda: not one.cache._entries)
+        await eventually(lambda: not one.cache.entries)
 
 
 async def test_a_directory_that_was_removed_is_made_anew(
@@ -130,7 +130,7 @@ async def test_a_disk_that_tells_nothing_is_told_of_once(
         await eventually(lambda: looks > 5)
         assert len([line for line in caplog.messages if "cannot look" in line]) == 1
         monkeypatch.undo()
-        await eventually(lambda: one.cache.upkeep.space.taken is not None)
+        await eventually(lambda: one.cache.maintenance.space.taken is not None)
     assert await one.read((await one.open("a")).facts) == DATA
 
 

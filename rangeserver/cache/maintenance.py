@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import ParamSpec, TypeVar
 
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.disk import Disk
+from rangeserver.cache.errors import NoRoom
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.space import Space
 from rangeserver.cache.usage import FULL
 from rangeserver.sparing import sparing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 sparing_log = sparing(log.getChild("sparing"))
@@ -42,7 +48,7 @@ _ROOM_PAUSE_SECONDS = 0.1
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
-class Upkeep:
+class Maintenance:
     """Whether the directory can be written to, and that it is within its limits.
 
     ``let_go`` is called when files may have lost their names: whoever keeps them open without
@@ -56,14 +62,14 @@ class Upkeep:
         limits: Limits,
         metrics: CacheMetrics,
         *,
-        let_go: Callable[[], object],
+        close_unlinked: Callable[[], object],
     ) -> None:
         self.space = Space(directory, limits)
         self.opened = False
         self._disk = disk
         self._directory = directory
         self._metrics = metrics
-        self._let_go = let_go
+        self._close_unlinked = close_unlinked
         self._exposure_told = False
         self._left_alone_until = 0.0
         self._open_again = 0.0
@@ -113,7 +119,23 @@ class Upkeep:
         self.opened = True
         self._open_again = time.monotonic() + _OPEN_SECONDS
 
-    async def room_for(self, count: int) -> bool:
+    async def write(self, count: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have ``call`` write ``count`` bytes, in a thread, once there is room for them. Raises
+        :class:`NoRoom` if there is none, and what ``call`` raises.
+        """
+        writing = functools.partial(call, *args, **kwargs)
+        while True:
+            try:
+                return await self._disk.run(self._within_limits, count, writing)
+            except NoRoom:
+                if not await self._room_for(count):
+                    raise
+
+    def _within_limits(self, count: int, call: Callable[[], T]) -> T:
+        with self.space.writing(count):
+            return call()
+
+    async def _room_for(self, count: int) -> bool:
         """Wait until so many bytes can be written; whether they can."""
         until = time.monotonic() + _ROOM_SECONDS
         try:
@@ -187,7 +209,7 @@ class Upkeep:
             if relief.given_up:
                 log.info("cache: gave up %d removed files that were open", relief.given_up)
             if relief.held or relief.given_up:
-                self._let_go()
+                self._close_unlinked()
         except OSError as error:
             self._cannot_look(error)
         else:
