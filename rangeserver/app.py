@@ -160,13 +160,13 @@ async def _open_mounts(
             clock=time.monotonic,
             metrics=metrics,
             missing_seconds=config.cache.missing_seconds,
-            holding=cached,
+            resident_reads=cached,
             last_purge=cache.last_purge if cache is not None else bool,
         )
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
-        at_hand = known if cached is not None else None
-        mounted = MountedOrigin(known, origin.prefix, rules, upstream.deadlines, at_hand)
+        resident = known if cached is not None else None
+        mounted = MountedOrigin(known, origin.prefix, rules, upstream.deadlines, resident)
         mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.heeding import HeedingReads
 from rangeserver.cache.read_through import ReadThrough
 from rangeserver.cache.version_entries import VersionEntries
+from rangeserver.cache.watched_reads import WatchedReads
 from rangeserver.origin.base import Begun, Origin, Part, Representation
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
@@ -27,7 +27,7 @@ class CachedRepresentation(Representation[Part]):
         facts: ObjectFacts,
         origin: Origin[Part],
         entries: VersionEntries,
-        reads: HeedingReads,
+        reads: WatchedReads,
         *,
         entry: Entry | None = None,
         begun: Begun[Part] | None = None,

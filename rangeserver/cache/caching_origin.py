@@ -16,18 +16,18 @@ from functools import partial
 from rangeserver import lru
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.cached_representation import CachedRepresentation
-from rangeserver.cache.checks import Checks
 from rangeserver.cache.entry import Entry
 from rangeserver.cache.header_notes import reread_header
-from rangeserver.cache.heeding import HeedingReads
-from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metadata import MAX_OBJECTS
 from rangeserver.cache.object_lock import object_lock
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.read_past import read_past
 from rangeserver.cache.reading_rights import ReadingRights
+from rangeserver.cache.resident_span import ResidentSpan
+from rangeserver.cache.revalidation import Revalidations
 from rangeserver.cache.transfer import adopt_read
 from rangeserver.cache.version_entries import VersionEntries, is_of
+from rangeserver.cache.watched_reads import WatchedReads
 from rangeserver.config import OriginConfig
 from rangeserver.errors import (
     ObjectWithdrawn,
@@ -50,7 +50,7 @@ log = sparing(logging.getLogger(__name__))
 _NO_ANSWER = (OriginBusy, OriginServerError, OriginThrottled, OriginTimeout, OriginUnreachable)
 """The origin could not be asked: stale facts may be used, if the configuration allows it."""
 
-_CHECK_PART = 1 / 3
+_WAIT_PART = 1 / 3
 """Part of a client's deadline for the first byte that it waits for a revalidation, where it can
 have what is cached.
 """
@@ -69,10 +69,10 @@ class CachingOrigin:
         self.cache = cache
         self._rights = ReadingRights(reader(config, whose), inner, cache)
         self._entries = VersionEntries(cache, self._rights, config)
-        self._checks = Checks(cache.tasks, config.response_seconds * _CHECK_PART)
+        self._revalidations = Revalidations(cache.tasks, config.response_seconds * _WAIT_PART)
         self._unstorable: OrderedDict[ObjectKey, None] = OrderedDict()
         """Objects whose latest facts forbid to store them."""
-        self._reads = HeedingReads(inner, self._version_withdrawn)
+        self._reads = WatchedReads(inner, self._version_withdrawn)
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version, from the origin; while that cannot be asked, those of
@@ -98,13 +98,15 @@ class CachingOrigin:
         """The bytes of ``span``, from the cache as far as they are there."""
         return self._represented(facts).read(span)
 
-    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> HeldSpan | None:
-        """The bytes of ``span``, if all of them are in the cache and the first in memory."""
+    def resident(
+        self, facts: ObjectFacts, span: ByteSpan, report: ReadReport
+    ) -> ResidentSpan | None:
+        """The bytes of ``span``, if all of them are cached, and the first in memory."""
         entry = self._entries.resident(facts)
         if entry is None:
             return None
-        held = HeldSpan(self.cache, entry, span, report)
-        return held if held.advance() else None
+        resident = ResidentSpan(self.cache, entry, span, report)
+        return resident if resident.advance() else None
 
     def cache_key(self, key: ObjectKey) -> str:
         """The key of an object in the cache."""
@@ -163,8 +165,8 @@ class CachingOrigin:
                 if not self._rights.may_read(entry):  # another process was faster
                     await self._rights.checked(entry, facts)
                 parts = self._reads.go_on(facts, begun.parts)
-                heeding = Begun(begun.span, await inner.enter_async_context(aclosing(parts)))
-                await self._take_over(entry, facts, heeding, inner)
+                watched = Begun(begun.span, await inner.enter_async_context(aclosing(parts)))
+                await self._take_over(entry, facts, watched, inner)
                 await inner.aclose()  # if it was not taken over, nobody will read it
                 return self._represented(facts, entry=entry)
         span = wanted.span(facts.size)
@@ -223,7 +225,7 @@ class CachingOrigin:
         asking = partial(self._asked, key, entry, proving=proving)
         may_be_stale = entry is not None and self._rights.facts_if_error(entry) is not None
         try:
-            facts = await (self._checks.facts(key, asking) if may_be_stale else asking())
+            facts = await (self._revalidations.facts(key, asking) if may_be_stale else asking())
         except _NO_ANSWER as error:
             stale = await self._stale(key) if entry is not None else None
             if stale is None:

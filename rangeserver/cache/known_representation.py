@@ -17,7 +17,7 @@ from rangeserver.protocol.representation import ObjectFacts
 T = TypeVar("T")
 
 
-class CachedFacts(Objects[P], Protocol[P]):
+class FactsCache(Objects[P], Protocol[P]):
     """A cache of facts in front of other objects."""
 
     @property
@@ -31,25 +31,25 @@ class CachedFacts(Objects[P], Protocol[P]):
 
 
 class KnownRepresentation(Representation[P]):
-    """``inner``, whose facts are or may come to be in ``cached_facts``."""
+    """``inner``, whose facts are or may come to be in ``facts_cache``."""
 
-    __slots__ = ("_cached_facts", "_inner")
+    __slots__ = ("_facts_cache", "_inner")
 
-    def __init__(self, inner: Representation[P], cached_facts: CachedFacts[P]) -> None:
+    def __init__(self, inner: Representation[P], facts_cache: FactsCache[P]) -> None:
         begun, inner.begun = inner.begun, None
-        super().__init__(inner.facts, cached_facts, begun, unvalidated=inner.unvalidated)
+        super().__init__(inner.facts, facts_cache, begun, unvalidated=inner.unvalidated)
         self._inner = inner
-        self._cached_facts = cached_facts
+        self._facts_cache = facts_cache
 
     def read(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         """The bytes of ``span``."""
-        return _Invalidating(self._cached_facts.forget, self.facts, super().read(span))
+        return _Invalidating(self._facts_cache.forget, self.facts, super().read(span))
 
     async def revalidate(self) -> None:
         """Ask the origin what is current, whatever is cached."""
-        self._cached_facts.forget(self.facts)
+        self._facts_cache.forget(self.facts)
         await super().revalidate()
-        self._inner = self._cached_facts.inner.representation(self.facts)
+        self._inner = self._facts_cache.inner.representation(self.facts)
 
     def _open(self, span: ByteSpan) -> AbstractAsyncContextManager[AsyncIterator[P]]:
         return self._inner.read(span)

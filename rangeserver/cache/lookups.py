@@ -1,7 +1,7 @@
-"""Single-flight: one question to the origin for all who want to know the same at the same time.
+"""Single-flight: one lookup at the origin for all requests that need the same facts at a time.
 
-A lookup is the server's and not that of the one who began it: it goes on for as long as anyone
-waits, so that clients who come and leave one after another cost the origin one request.
+A lookup belongs to the server and not to the request that began it. It continues for as long as any
+request waits, so that clients that come and leave one after another cost the origin one request.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from rangeserver.errors import OriginBusy, OriginError
 from rangeserver.origin.base import P, Representation, current_report, reporting
 
 LINGER_SECONDS = 0.05
-"""How long one goes on that nobody waits for any more."""
+"""How long a lookup continues that no request waits for any more."""
 
 Asking: TypeAlias = Callable[[], AbstractAsyncContextManager[Representation[P]]]
-"""Asks the origin; its answer may bring along a read that has begun."""
+"""Asks the origin; the answer may bring a read that has begun."""
 
 Outcome: TypeAlias = Representation[P] | OriginError | None
-"""The facts, or why there are none; ``None``: whoever wants to know has to ask anew."""
+"""The object, or why there is none. ``None``: the lookup was stopped, so ask again."""
 
 
 class Lookup(Generic[P]):
-    """One question. ``settled`` is called once, as soon as there is an outcome.
+    """One lookup. ``settled`` is called once, as soon as there is an outcome.
 
-    One ``in_background`` goes on though nobody waits for it.
+    One ``in_background`` continues though no request waits for it.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Lookup(Generic[P]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Representation[P]]:
-        """What came of it, for the one who began it: the read that has begun is his. Raises what
-        the origin said, and whatever else went wrong.
+        """The object, for the request that began the lookup, which also gets the read that has
+        begun. Raises the origin's error, or any other.
         """
         self._taker = asyncio.get_running_loop().create_future()
         try:
@@ -67,7 +67,7 @@ class Lookup(Generic[P]):
                 await begun.aclose()
 
     async def outcome(self) -> Outcome[P]:
-        """What came of it, for all others."""
+        """The outcome, for all other requests."""
         return await self._wait(asyncio.get_running_loop().create_future())
 
     async def _wait(self, waiter: asyncio.Future[Outcome[P]]) -> Outcome[P]:
@@ -96,8 +96,8 @@ class Lookup(Generic[P]):
                     self._begun = stack.pop_all()
         except OriginError as error:
             outcome = error.again()
-        except Exception as error:  # noqa: BLE001 (raised to the one who asked)
-            # Of ours, and so no answer to others.
+        except Exception as error:  # noqa: BLE001 (raised to the request that asked)
+            # A bug of ours is not the outcome for others.
             if self._taker is not None and not self._taker.done():
                 self._taker.set_exception(error)
         finally:

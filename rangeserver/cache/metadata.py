@@ -23,12 +23,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import astuple, dataclass
 from typing import Generic
 
 from rangeserver import lru
 from rangeserver.cache.known_representation import KnownRepresentation
 from rangeserver.cache.lookups import Asking, Lookup, Outcome
+from rangeserver.cache.metadata_entry import MetadataEntry, entry_of
 from rangeserver.errors import (
     ObjectNotFound,
     ObjectWithdrawn,
@@ -36,13 +36,15 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import Held, Holding, Objects, P, ReadReport, Representation
-from rangeserver.protocol.freshness import (
-    Freshness,
-    FreshnessLimits,
-    FreshnessRules,
-    freshness_limits,
+from rangeserver.origin.base import (
+    Objects,
+    P,
+    ReadReport,
+    Representation,
+    ResidentRead,
+    ResidentReads,
 )
+from rangeserver.protocol.freshness import FreshnessRules
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.sparing import sparing
@@ -58,8 +60,8 @@ class MetadataCache(Generic[P]):
     """Caches the facts that ``inner`` returns for as long as ``rules`` allow; ``clock`` is
     monotonic, ``wall_clock`` returns seconds since the epoch.
 
-    A missing key is cached for ``missing_seconds``. ``holding`` gives resident bytes, if there is
-    a cache for them. When the value of ``last_purge`` changes, every earlier entry is dropped.
+    A missing key is cached for ``missing_seconds``. ``resident_reads`` is the cache of bytes, if
+    there is one. When the value of ``last_purge`` changes, every earlier entry is dropped.
     """
 
     def __init__(
@@ -71,17 +73,17 @@ class MetadataCache(Generic[P]):
         wall_clock: Callable[[], float] = time.time,
         metrics: OriginMetrics | None = None,
         missing_seconds: float = 0.0,
-        holding: Holding | None = None,
+        resident_reads: ResidentReads | None = None,
         last_purge: Callable[[], object] = bool,
     ) -> None:
         self.inner = inner
-        self._holding = holding
+        self._resident_reads = resident_reads
         self._rules = rules
         self._missing_seconds = missing_seconds
         self._clock = clock
         self._wall_clock = wall_clock
         self._metrics = metrics or OriginMetrics()
-        self._entries: OrderedDict[ObjectKey, _Entry] = OrderedDict()
+        self._entries: OrderedDict[ObjectKey, MetadataEntry] = OrderedDict()
         self._missing: OrderedDict[ObjectKey, tuple[str, float]] = OrderedDict()
         self._in_flight: dict[ObjectKey, Lookup[P]] = {}
         self._outdated: set[Lookup[P]] = set()
@@ -134,20 +136,24 @@ class MetadataCache(Generic[P]):
         """The bytes of ``span``; facts of a version that is gone are dropped."""
         return self.representation(facts).read(span)
 
-    def known(self, key: ObjectKey) -> ObjectFacts | None:
+    def fresh_facts(self, key: ObjectKey) -> ObjectFacts | None:
         """The cached facts of a key, if they are fresh."""
         self._drop_purged()
         entry = self._entries.get(key)
         return entry.facts if entry is not None and entry.is_fresh(self._clock()) else None
 
-    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
-        """The bytes of ``span``, if all of them are in the cache of bytes and resident."""
-        held = self._holding.held(facts, span, report) if self._holding is not None else None
-        if held is not None:
-            self.told(facts)
-        return held
+    def resident(
+        self, facts: ObjectFacts, span: ByteSpan, report: ReadReport
+    ) -> ResidentRead | None:
+        """The bytes of ``span``, if all of them are cached, and the first in memory."""
+        if self._resident_reads is None:
+            return None
+        resident = self._resident_reads.resident(facts, span, report)
+        if resident is not None:
+            self.count_use(facts)
+        return resident
 
-    def told(self, facts: ObjectFacts) -> None:
+    def count_use(self, facts: ObjectFacts) -> None:
         """Count a response that was made from cached facts."""
         self._entries.move_to_end(facts.key)
         self._metrics.facts("known")
@@ -263,35 +269,8 @@ class MetadataCache(Generic[P]):
                 lru.put(self._missing, key, (outcome.detail, until), max_entries=MAX_OBJECTS)
         elif isinstance(outcome, Representation) and not outdated:
             self._missing.pop(key, None)
-            entry = self._entry_from(outcome.facts, now)
-            if entry.is_usable(now) and _size(entry.facts) <= MAX_FACTS_BYTES:
+            entry = entry_of(outcome.facts, self._rules, now=now, wall_now=self._wall_clock())
+            if entry.is_usable(now) and entry.size_bytes <= MAX_FACTS_BYTES:
                 lru.put(self._entries, key, entry, max_entries=MAX_OBJECTS)
             else:
                 self._entries.pop(key, None)
-
-    def _entry_from(self, facts: ObjectFacts, now: float) -> _Entry:
-        """An entry of facts that a lookup has just returned."""
-        age = max(now - facts.validated_at, 0.0)
-        limits = freshness_limits(facts, self._rules, date=max(self._wall_clock() - age, 0.0))
-        entry = _Entry(facts, limits)
-        # Stale on arrival: the origin could not be asked.
-        return entry if entry.is_usable(now) else _Entry(facts, limits.after_error(age))
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    facts: ObjectFacts
-    limits: FreshnessLimits
-
-    def is_fresh(self, now: float) -> bool:
-        """Whether the facts may be used without asking the origin."""
-        return now - self.facts.validated_at < self.limits.fresh
-
-    def is_usable(self, now: float) -> bool:
-        """Whether they may be used at least while they are revalidated."""
-        usable = (Freshness.FRESH, Freshness.STALE_WHILE_REVALIDATE)
-        return self.limits.at(now - self.facts.validated_at) in usable
-
-
-def _size(facts: ObjectFacts) -> int:
-    return sum(len(value) for value in astuple(facts) if isinstance(value, str))

@@ -1,8 +1,8 @@
-"""Objects that cannot be cached for a reason of their own: the cache goes past them for a while.
+"""Objects that cannot be cached for a reason of their own: for a while the cache is bypassed.
 
-Something else is in the place of their file, which cannot be opened; they are larger than a file
-may be, or their facts than its header. The directory is well, other objects are served from it, and
-it is of no use to try, and to say, the same with every request.
+Their file name is taken by something that cannot be opened, they are larger than a file may be, or
+their facts do not fit into its header. The directory works for other objects. Trying again, and
+logging the same, with every request would be of no use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = sparing(logging.getLogger(__name__))
 
 PASSED_BY_SECONDS = 60.0
 _MAX_OBJECTS = 1024
-"""Objects that are remembered; of more, some are tried again sooner."""
+"""Objects that are remembered; if there are more, some are tried again sooner."""
 
 _OF_THE_FILE = {errno.EFBIG, errno.EOVERFLOW}
 
@@ -41,7 +41,7 @@ class PassedBy:
         return False
 
     def add(self, cache_key: str, reason: str) -> None:
-        """Go past an object from now on."""
+        """Read an object past the cache from now on."""
         text = "cache: the object %s is read past it for %g s: %s"
         log.warning(text, cache_key, PASSED_BY_SECONDS, reason)
         until = self._clock() + PASSED_BY_SECONDS

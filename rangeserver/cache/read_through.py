@@ -1,4 +1,4 @@
-"""A read of one version: from the cache, or past it where it cannot be there."""
+"""A read of one version: from the cache, or past it if it cannot be cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a read is worth having whole blocks fetched: large ones are, of small ones some."""
+"""Whether a read is worth fetching whole blocks: large reads are, and some small ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Worth:
         self._block_bytes = int(cache.config.block_bytes)
 
     def of_unknown(self, cache_key: str, wanted: AskedRange, around: AskedRange) -> bool:
-        """Of an object of which nothing is there, not even its size: whether to fetch ``around``
-        what is wanted.
+        """For an object of which nothing is cached, not even its size: whether to fetch the range
+        ``around`` what is wanted.
         """
         if wanted.last is None:
             return True
@@ -33,7 +33,7 @@ class Worth:
         return self._admits(cache_key, start, stop, fetched=fetched, expected=not stop)
 
     async def of(self, cache_key: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
-        """Of an object of this size, which has this entry; also if nothing has to be fetched."""
+        """For an object of this size with this entry. ``True`` if nothing has to be fetched."""
         layout = Layout(size, self._block_bytes) if entry is None else entry.layout
         fetched = layout.span(*layout.blocks_of(span)).length
         if not is_small(span.length, fetched):

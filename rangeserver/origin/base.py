@@ -171,42 +171,42 @@ class Representation(Generic[P]):
         return self._origin.read(self.facts, span)
 
 
-class Held(Protocol):
-    """Bytes of an object that can be had at once, one slice after another."""
+class ResidentRead(Protocol):
+    """The bytes of a span that is cached whole: slices of its file, without waiting for each."""
 
     slice: FileSlice
     """The current one, at first the first."""
 
     def advance(self) -> bool:
-        """Go on to the next one. ``False``: it would have to be waited for after all. Not called
-        after the last.
-        """
+        """Go on to the next slice. ``False``: it is not in memory. Not called after the last."""
         ...
 
     def was_read(self) -> None:
-        """Count it as a span that was read; not called if what followed was read otherwise."""
+        """Count the read. Not called if the rest was read otherwise."""
         ...
 
 
-class Holding(Protocol):
-    """Has bytes of objects at hand."""
+class ResidentReads(Protocol):
+    """Reads bytes that are in memory."""
 
-    def held(self, facts: ObjectFacts, span: ByteSpan, report: ReadReport) -> Held | None:
-        """The bytes of ``span`` of just this version, if all of them are here and the first can be
-        had at once.
+    def resident(
+        self, facts: ObjectFacts, span: ByteSpan, report: ReadReport
+    ) -> ResidentRead | None:
+        """The bytes of ``span`` of just this version, if all of them are cached, and those of the
+        first slice in memory.
         """
         ...
 
 
-class AtHand(Holding, Protocol):
-    """What can be told of objects, and read of them, without waiting for anything."""
+class ResidentObjects(ResidentReads, Protocol):
+    """What can be answered without waiting for anything."""
 
-    def known(self, key: ObjectKey) -> ObjectFacts | None:
-        """The facts of the current version, if they are believed now."""
+    def fresh_facts(self, key: ObjectKey) -> ObjectFacts | None:
+        """The cached facts of an object, if they are fresh."""
         ...
 
-    def told(self, facts: ObjectFacts) -> None:
-        """An answer is made of known facts alone."""
+    def count_use(self, facts: ObjectFacts) -> None:
+        """A response is made from cached facts alone; a resident read counts by itself."""
         ...
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from rangeserver.origin.base import Held, Objects, Part, reporting
+from rangeserver.origin.base import Objects, Part, ResidentRead, reporting
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 from rangeserver.web.body_writer import BodyWriter, send_body
@@ -21,12 +21,12 @@ from rangeserver.web.flush import Client
 
 
 class Delivery:
-    """One response on its way out; only a head if ``held`` is ``None``. ``over`` is called once,
-    when all is sent or nothing more will be.
+    """One response on its way out; only a head if ``resident`` is ``None``. ``over`` is called
+    once, when all is sent or nothing more will be.
     """
 
     __slots__ = (
-        *("_client", "_exchanges", "_facts", "_handed_over", "_held", "_origin", "_over"),
+        *("_client", "_exchanges", "_facts", "_handed_over", "_resident", "_origin", "_over"),
         *("_writer", "_span", "_task", "_waits", "exchange"),
     )
 
@@ -38,7 +38,7 @@ class Delivery:
         origin: Objects[Part],
         facts: ObjectFacts,
         span: ByteSpan,
-        held: Held | None,
+        resident: ResidentRead | None,
     ) -> None:
         self._exchanges = exchanges
         self._client = client
@@ -46,7 +46,7 @@ class Delivery:
         self._origin = origin
         self._facts = facts
         self._span = span
-        self._held = held
+        self._resident = resident
         self.exchange: Exchange = writer.exchange
         self._waits = False
         self._handed_over = False
@@ -55,14 +55,14 @@ class Delivery:
     def begin(self, head: bytes, descriptor: int, over: Callable[[], None]) -> None:
         """Send what the socket, which has ``descriptor``, takes now of head and body."""
         self._over = over
-        held = self._held
-        if not self._writer.start(self._client, head, descriptor, more=held is not None):
+        resident = self._resident
+        if not self._writer.start(self._client, head, descriptor, more=resident is not None):
             self.exchange.origin.cached = 0  # nothing of it has been used
             self._hand_over()
-        elif held is None:
+        elif resident is None:
             self._end(Outcome.COMPLETE)
         else:
-            self._writer.take(held.slice)
+            self._writer.take(resident.slice)
             self._go_on()
 
     def client_left(self) -> None:
@@ -75,8 +75,8 @@ class Delivery:
 
     def _go_on(self) -> None:
         """Send what the socket takes now."""
-        exchange, writer, held = self.exchange, self._writer, self._held
-        assert held is not None
+        exchange, writer, resident = self.exchange, self._writer, self._resident
+        assert resident is not None
         try:
             if writer.push():
                 if writer.unsent:  # the file has it no longer
@@ -86,10 +86,10 @@ class Delivery:
                 if exchange.bytes_sent == exchange.bytes_promised:
                     self._end(Outcome.COMPLETE)
                     return
-                if not held.advance():
+                if not resident.advance():
                     self._hand_over()
                     return
-                writer.take(held.slice)
+                writer.take(resident.slice)
         except ConnectionError as error:
             cut_off(exchange, error)
             self._end(outcome_of(error))
@@ -133,7 +133,7 @@ class Delivery:
             self._exchanges.add(self.exchange)
 
     def _end(self, outcome: Outcome) -> None:
-        if self._held is not None and not self._handed_over:
-            self._held.was_read()
+        if self._resident is not None and not self._handed_over:
+            self._resident.was_read()
         self._exchanges.finish(self.exchange, outcome)
         self._over()

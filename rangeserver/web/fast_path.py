@@ -69,23 +69,23 @@ class FastPath:
         except ResponseError:
             return None
         prepared = target.prepared_head()
-        at_hand = target.mounted.at_hand
-        if prepared is None or at_hand is None:
+        objects = target.mounted.resident
+        if prepared is None or objects is None:
             return None
         facts = prepared.facts
         verdict = _verdict(headers, facts, prepared.now)
         if message.method == hdrs.METH_HEAD or verdict is not Verdict.PROCEED:
             if verdict is Verdict.FAILED:
                 return None
-            at_hand.told(facts)
+            objects.count_use(facts)
             return self._head_alone(message, client, peer, target, prepared, verdict)
         ranges = headers.getall(hdrs.RANGE, _NO_RANGE)
         span = _span(ranges, facts.size)
         if span is None:
             return None
         exchange = new_exchange(headers, message.method, peer, client.transport)
-        held = at_hand.held(facts, span, exchange.origin)
-        if held is None:
+        resident = objects.resident(facts, span, exchange.origin)
+        if resident is None:
             return None
         exchange.key = target.logged
         exchange.bytes_promised = span.length
@@ -99,7 +99,7 @@ class FastPath:
             head = prepared.whole(exchange.request_id)
         writer = BodyWriter(exchange, self._objects.room)
         origin = target.mounted.origin
-        return Delivery(self._exchanges, client, writer, origin, facts, span, held), head
+        return Delivery(self._exchanges, client, writer, origin, facts, span, resident), head
 
     def _head_alone(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from rangeserver.errors import BadRequest, ObjectNotFound
-from rangeserver.origin.base import AtHand, Objects, Part
+from rangeserver.origin.base import Objects, Part, ResidentObjects
 from rangeserver.origin.deadlines import Deadlines
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.object_keys import check_length, object_key, split_target
@@ -27,15 +27,15 @@ class MountedOrigin:
     """A bucket: where its objects come from, and what is decided about them.
 
     ``prefix`` is what the origin puts before each key, ``first_byte`` how long a client waits at
-    most for that, whatever is in between. ``at_hand`` is what can be had of its objects without
-    asking it, if anything can.
+    most for that, whatever is in between. ``resident`` is what can be answered without waiting, if
+    anything can.
     """
 
     origin: Objects[Part]
     prefix: str
     rules: PlanRules
     first_byte: Deadlines
-    at_hand: AtHand | None = None
+    resident: ResidentObjects | None = None
 
 
 @dataclass(slots=True)
@@ -53,8 +53,8 @@ class Target:
 
     def prepared_head(self) -> PreparedHead | None:
         """The head of a response of this moment, if the facts of the object are known."""
-        at_hand = self.mounted.at_hand
-        facts = at_hand.known(self.key) if at_hand is not None else None
+        resident = self.mounted.resident
+        facts = resident.fresh_facts(self.key) if resident is not None else None
         if facts is None or not facts.size:
             return None
         head, now = self._head, int(time.time())

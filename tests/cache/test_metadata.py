@@ -326,9 +326,9 @@ async def test_what_was_asked_before_a_purge_is_no_answer_to_whoever_comes_after
 
 async def test_nothing_that_was_told_before_a_purge_is_believed(course: Course) -> None:
     await course.describe()
-    assert course.known.known(KEY) == FACTS
+    assert course.known.fresh_facts(KEY) == FACTS
     course.purges += 1
-    assert course.known.known(KEY) is None
+    assert course.known.fresh_facts(KEY) is None
     await course.describe()
     assert course.inner.asked == 2
 
@@ -685,11 +685,11 @@ async def test_the_object_can_ask_for_less(lenient: Course) -> None:
     lenient.inner.facts = replace(FACTS, cache_control="max-age=1")
     await lenient.describe()
     lenient.clock.now += 0.9
-    assert lenient.known.known(KEY) == FACTS_FOR_A_SECOND
+    assert lenient.known.fresh_facts(KEY) == FACTS_FOR_A_SECOND
     assert await lenient.describe() == FACTS_FOR_A_SECOND
     assert lenient.inner.asked == 1
     lenient.clock.now += 0.2
-    assert lenient.known.known(KEY) is None
+    assert lenient.known.fresh_facts(KEY) is None
     lenient.inner.hold()
     (waiting,) = lenient.started(lenient.describe, 1)
     await eventually(lambda: lenient.inner.waiting == 1)
@@ -717,7 +717,7 @@ async def test_what_is_told_for_want_of_an_answer_is_believed_for_a_moment(
         assert await lenient.describe() == FACTS
     assert lenient.inner.asked == (1 if kept else 3)
     lenient.clock.now += 3.0
-    assert (lenient.known.known(KEY) == FACTS) is kept_for_3_seconds
+    assert (lenient.known.fresh_facts(KEY) == FACTS) is kept_for_3_seconds
     lenient.clock.now += TTL + STALE
     asked = lenient.inner.asked
     await lenient.describe()

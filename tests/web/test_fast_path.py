@@ -337,7 +337,7 @@ async def test_bytes_that_are_not_in_memory_are_waited_for_on_the_usual_way(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hits = hits_of(site)
-    monkeypatch.setattr("rangeserver.cache.held.is_resident", lambda *_: False)
+    monkeypatch.setattr("rangeserver.cache.resident_span.is_resident", lambda *_: False)
     async with await site.client() as client:
         assert (await client.get("/small.ts")).body == SMALL
     assert site.decisions == [False]

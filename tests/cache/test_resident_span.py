@@ -1,24 +1,26 @@
-"""What is read without waiting for anything."""
+"""Spans that are read without waiting for anything."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from rangeserver.cache import held
+from rangeserver.cache import resident_span
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.held import HeldSpan
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.resident_span import ResidentSpan
 from rangeserver.origin.base import ReadReport
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK, DATA, new_file
 
 
 class Users:
-    """What a cache is told of its readers."""
+    """What a cache knows of its readers."""
 
     def __init__(self) -> None:
         self.metrics = CacheMetrics()
@@ -38,15 +40,19 @@ def entry(tmp_path: Path) -> Entry:
     return entry
 
 
-def read(span: HeldSpan) -> bytes:
+def span_of(users: Users, entry: Entry, span: ByteSpan, report: ReadReport) -> ResidentSpan:
+    return ResidentSpan(cast("Cache", users), entry, span, report)
+
+
+def read(span: ResidentSpan) -> bytes:
     part = span.slice
     return os.pread(part.file.fileno(), part.length, part.offset)
 
 
 def test_a_span_comes_in_slices(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "TURN_BYTES", 10_000)
+    monkeypatch.setattr(resident_span, "TURN_BYTES", 10_000)
     report, users = ReadReport(), Users()
-    span = HeldSpan(users, entry, ByteSpan(5, 20_100), report)
+    span = span_of(users, entry, ByteSpan(5, 20_100), report)
     received = []
     while report.cached < 20_095:
         assert span.advance()
@@ -59,9 +65,9 @@ def test_a_span_comes_in_slices(entry: Entry, monkeypatch: pytest.MonkeyPatch) -
 def test_a_span_ends_where_something_is_missing(entry: Entry) -> None:
     entry.doubt(2, 3)
     report = ReadReport()
-    assert not HeldSpan(Users(), entry, ByteSpan(0, 2 * BLOCK + 1), report).advance()
-    assert HeldSpan(Users(), entry, ByteSpan(0, 2 * BLOCK), report).advance()
-    assert HeldSpan(Users(), entry, ByteSpan(3 * BLOCK, len(DATA)), report).advance()
+    assert not span_of(Users(), entry, ByteSpan(0, 2 * BLOCK + 1), report).advance()
+    assert span_of(Users(), entry, ByteSpan(0, 2 * BLOCK), report).advance()
+    assert span_of(Users(), entry, ByteSpan(3 * BLOCK, len(DATA)), report).advance()
     assert report.cached == 2 * BLOCK + len(DATA) - 3 * BLOCK
 
 
@@ -70,8 +76,8 @@ def test_nothing_is_waited_for(entry: Entry, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.EIO, "broken")
 
     report = ReadReport()
-    span = HeldSpan(Users(), entry, ByteSpan(0, 10), report)
+    span = span_of(Users(), entry, ByteSpan(0, 10), report)
     for resident in (fails, lambda *_: False):
-        monkeypatch.setattr(held, "is_resident", resident)
+        monkeypatch.setattr(resident_span, "is_resident", resident)
         assert not span.advance()
     assert report.cached == 0

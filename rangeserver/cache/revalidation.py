@@ -1,7 +1,7 @@
-"""Whether what is kept of an object is current, without everybody waiting for a silent origin.
+"""Revalidates cached objects, without all requests waiting for a silent origin.
 
-A check that is late goes on in the background, one for each object at a time. Until one is
-answered, whoever comes for that object does not wait for it any more, and may have what is kept.
+A revalidation that is late continues in the background, one for each object at a time. Until one
+succeeds, no request for that object waits for it any more, and stale facts may be used.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _NO_ANSWER = (OriginBusy, OriginTimeout, OriginUnreachable)
 
-Check: TypeAlias = Callable[[], Coroutine[Any, Any, ObjectFacts]]
-"""Asks the origin, and sees to what its answer means for what is kept."""
+Asking: TypeAlias = Callable[[], Coroutine[Any, Any, ObjectFacts]]
+"""Asks the origin, and notes the answer in the cache."""
 
 
-class Checks:
+class Revalidations:
     """Waits ``patience_seconds`` for each; ``tasks`` are stopped with the server."""
 
     def __init__(self, tasks: MutableSet[asyncio.Task[Any]], patience_seconds: float) -> None:
@@ -31,40 +31,40 @@ class Checks:
         self._patience = patience_seconds
         self._running: dict[ObjectKey, asyncio.Task[ObjectFacts | OriginError]] = {}
         self._late: OrderedDict[ObjectKey, None] = OrderedDict()
-        """Objects whose last check was, if none has been answered since."""
+        """Objects whose last revalidation was late, if none has succeeded since."""
 
-    async def facts(self, key: ObjectKey, check: Check) -> ObjectFacts:
-        """What the check of an object that runs says, or else this one. Raises what the origin
-        said, or :class:`OriginTimeout` if it is late.
+    async def facts(self, key: ObjectKey, asking: Asking) -> ObjectFacts:
+        """The facts from the revalidation of an object that is running, or from a new one. Raises
+        the origin's error, or :class:`OriginTimeout` if it is late.
         """
-        running = self._running.get(key) or self._begin(key, check)
+        running = self._running.get(key) or self._begin(key, asking)
         if key not in self._late:
             try:
                 await asyncio.wait({running}, timeout=self._patience)
             except asyncio.CancelledError:
-                running.cancel()  # of those who want the same, one alone comes here at a time
+                running.cancel()  # no other request waits: lookups are single-flight
                 raise
         if not running.done():
             self._is_late(key)
-            msg = "a check is late, and goes on"
+            msg = "a revalidation is late, and goes on"
             raise OriginTimeout(msg)
         outcome = running.result()
         if isinstance(outcome, OriginError):
             raise outcome.again()
         return outcome
 
-    def _begin(self, key: ObjectKey, check: Check) -> asyncio.Task[ObjectFacts | OriginError]:
-        task = asyncio.get_running_loop().create_task(self._run(key, check))
+    def _begin(self, key: ObjectKey, asking: Asking) -> asyncio.Task[ObjectFacts | OriginError]:
+        task = asyncio.get_running_loop().create_task(self._run(key, asking))
         self._running[key] = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, key: ObjectKey, check: Check) -> ObjectFacts | OriginError:
+    async def _run(self, key: ObjectKey, asking: Asking) -> ObjectFacts | OriginError:
         outcome: ObjectFacts | OriginError | None = None
         try:
             with reporting(current_report().shared()):
-                outcome = await check()
+                outcome = await asking()
         except OriginError as error:
             outcome = error.again()
         finally:

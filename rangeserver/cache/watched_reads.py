@@ -1,5 +1,6 @@
-"""What the origin says of an object while bytes of it are read counts for what is kept of it, also
-where nobody waits for those bytes any more.
+"""Reads of the origin that report when it has withdrawn a version.
+
+That also counts for what is cached when no response waits for the bytes any more.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
 
 
-class HeedingReads:
-    """Reads of ``origin``; ``withdrawn`` is told of versions that it does not give any more."""
+class WatchedReads:
+    """Reads of ``origin``; calls ``withdrawn`` for a version that it refuses to give."""
 
     def __init__(
         self,
@@ -28,7 +29,7 @@ class HeedingReads:
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span`` of exactly the version that ``facts`` describes."""
-        async with self._heeding(facts), self._origin.read(facts, span) as parts:
+        async with self._watching(facts), self._origin.read(facts, span) as parts:
             yield parts
 
     @asynccontextmanager
@@ -36,17 +37,17 @@ class HeedingReads:
         self, facts: ObjectFacts, span: ByteSpan, after: OriginError | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The same from a single request."""
-        async with self._heeding(facts), self._origin.once(facts, span, after) as parts:
+        async with self._watching(facts), self._origin.once(facts, span, after) as parts:
             yield parts
 
     async def go_on(self, facts: ObjectFacts, parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         """The rest of a read that has begun."""
-        async with self._heeding(facts):
+        async with self._watching(facts):
             async for part in parts:
                 yield part
 
     @asynccontextmanager
-    async def _heeding(self, facts: ObjectFacts) -> AsyncIterator[None]:
+    async def _watching(self, facts: ObjectFacts) -> AsyncIterator[None]:
         try:
             yield
         except ObjectWithdrawn as error:

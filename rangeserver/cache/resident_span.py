@@ -1,36 +1,24 @@
-"""Reading what lies in the cache whole, without ever waiting: for the disk, a fetch or a task."""
+"""Reads a span that is cached whole, without ever waiting: for the disk, a fetch or a task."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.cached_read import TURN_BYTES
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.cache.residency import is_resident
 from rangeserver.origin.base import FileSlice, ReadReport
 from rangeserver.protocol.ranges import ByteSpan
 
 
-class Using(Protocol):
-    """What a cache is told of its readers."""
-
-    metrics: CacheMetrics
-
-    def in_use(self, entry: Entry, reread: int) -> None:
-        """Somebody reads bytes from it that were here before."""
-        ...
-
-
-class HeldSpan:
-    """Hands out a span in slices, for as long as the next one is here and in memory.
+class ResidentSpan:
+    """Hands out a span in slices, for as long as the next one is in memory.
 
     ``slice`` is the current one, once :meth:`advance` has found a first.
     """
 
     __slots__ = ("_cache", "_entry", "_position", "_report", "_stop", "slice")
 
-    def __init__(self, cache: Using, entry: Entry, span: ByteSpan, report: ReadReport) -> None:
+    def __init__(self, cache: Cache, entry: Entry, span: ByteSpan, report: ReadReport) -> None:
         self._cache = cache
         self._entry = entry
         self._position = span.start
@@ -39,8 +27,8 @@ class HeldSpan:
         self.slice: FileSlice
 
     def advance(self) -> bool:
-        """Make the next bytes the current ones; whether they are at hand, and all that follow are
-        here. Not called after the last.
+        """Go on to the next slice. ``False``: it is not in memory, or a block that follows is not
+        cached. Not called after the last.
         """
         entry, start, stop = self._entry, self._position, self._stop
         layout = entry.layout
@@ -53,7 +41,7 @@ class HeldSpan:
             if not is_resident(entry.file.fileno(), offset, length):
                 return False
         except OSError:
-            return False  # whoever reads it with patience will see what is wrong
+            return False  # the ordinary read will see what is wrong
         self._position = stop
         self._report.cached += length
         self._cache.in_use(entry, length)
@@ -61,5 +49,5 @@ class HeldSpan:
         return True
 
     def was_read(self) -> None:
-        """Count it."""
+        """Count the read."""
         self._cache.metrics.hit()

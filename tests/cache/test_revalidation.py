@@ -1,4 +1,4 @@
-"""Checks of what is kept: one at a time, waited for only while there is hope."""
+"""Revalidations: one at a time for an object, and none is waited for that is late."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rangeserver.cache.checks import Checks
+from rangeserver.cache.revalidation import Revalidations
 from rangeserver.errors import (
     ObjectNotFound,
     OriginError,
@@ -28,13 +28,13 @@ PATIENT = 600.0
 class Course:
     """What asks, and what it is answered once it may be."""
 
-    checks: Checks
+    revalidations: Revalidations
     tasks: set[asyncio.Task[object]]
     asked: int = 0
     error: OriginError | None = None
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def _check(self) -> ObjectFacts:
+    async def _ask(self) -> ObjectFacts:
         self.asked += 1
         await self.answers.wait()
         if self.error is not None:
@@ -42,10 +42,10 @@ class Course:
         return FACTS
 
     async def facts(self) -> ObjectFacts:
-        return await self.checks.facts(KEY, self._check)
+        return await self.revalidations.facts(KEY, self._ask)
 
     def patience(self, seconds: float) -> None:
-        self.checks._patience = seconds
+        self.revalidations._patience = seconds
 
     async def is_late(self) -> None:
         """Ask, and be told so."""
@@ -62,11 +62,11 @@ class Course:
 @pytest.fixture
 async def course() -> AsyncIterator[Course]:
     tasks: set[asyncio.Task[object]] = set()
-    driven = Course(Checks(tasks, PATIENT), tasks)
+    driven = Course(Revalidations(tasks, PATIENT), tasks)
     yield driven
     driven.answers.set()
     await eventually(lambda: not tasks)
-    assert driven.checks._running == {}
+    assert driven.revalidations._running == {}
 
 
 async def test_an_answer_is_waited_for(course: Course) -> None:
