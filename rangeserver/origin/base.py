@@ -16,7 +16,7 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 
 class HasDescriptor(Protocol):
-    """An open file. Whoever refers to it keeps it open."""
+    """An open file. A reference to it keeps it open."""
 
     def fileno(self) -> int:
         """Its descriptor."""
@@ -25,7 +25,7 @@ class HasDescriptor(Protocol):
 
 @dataclass(slots=True, eq=False)  # not frozen: twice as quickly made
 class FileSlice:
-    """Bytes that lie in a file, and in memory as far as the kernel could tell a moment ago."""
+    """Bytes in a file that were in the page cache a moment ago."""
 
     file: HasDescriptor
     offset: int
@@ -39,7 +39,7 @@ Part: TypeAlias = bytes | FileSlice
 """A piece of an object's bytes, of bounded size."""
 
 P = TypeVar("P", bound=Part, covariant=True)
-"""The kind of parts: plain bytes from an origin itself, perhaps slices of files from a cache."""
+"""The kind of parts: only bytes from an origin itself, also slices of files from a cache."""
 
 
 @dataclass(slots=True)
@@ -87,6 +87,9 @@ class ReadReport:
 
 
 _report: ContextVar[ReadReport | None] = ContextVar("report", default=None)
+"""The one implicit parameter of the seam. Facts and spans decide what is read; the report only says
+for whom. Most layers pass it on without a use for it, and tasks that they start inherit it. Below
+:mod:`rangeserver.origin.resuming` it is a field of the attempt, which is a parameter."""
 
 
 class reporting:  # noqa: N801 (reads as what it does)

@@ -1,10 +1,10 @@
 """The pool of connections to an origin, and aiobotocore's HTTP session with its holes closed.
 
-Measured on the stock one: a request waits for a pool slot without end; redirects are followed,
-so that an origin can make the server fetch any URL and pass its body off as the object; and a
-response that fails to parse, in the session or later in botocore, leaks its connection, as
-does one whose reader is cancelled before it was handed over. aiohttp repeats a request by itself
-when a kept connection turns out to be closed, which would double every other budget.
+Measured on the stock one: a request waits for a connection without limit. Redirects are followed,
+so an origin can make the server fetch any URL and send its body as the object. A response that
+cannot be parsed, in the session or later in botocore, leaks its connection, as does one whose
+reader is cancelled before it gets it. And aiohttp repeats a request by itself when an idle
+connection turns out to be closed, which would double every budget of retries.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.connection import OriginConnection, OriginResponse
 
 _READ_BUFFER_BYTES = 0
-"""aiohttp pauses at each part that it has read from the origin, until it is told to read on
-(:meth:`rangeserver.origin.asking.Answer.read`). With its default it reads on until twice 256 KiB
-are unread and one part more, which counts for each stalled client."""
+"""aiohttp pauses after each part that it has read from the origin, until it is told to read on
+(:meth:`rangeserver.origin.asking.Answer.read`). By default it would read until twice 256 KiB and
+one part more are unread, for each stalled client."""
 
 
 class _BotocoreCall:
@@ -84,7 +84,7 @@ class Pool:
 
     @property
     def connectors(self) -> list[aiohttp.BaseConnector]:
-        """What holds the connections, for those who count them."""
+        """The connectors that hold the connections, to count them."""
         sessions = (self._kept, self._single)
         return [each.connector for each in sessions if each is not None and each.connector]
 
@@ -113,7 +113,7 @@ class Pool:
         return response
 
     def attach(self, source: HardenedSession) -> None:
-        """Take connections as ``source``, which knows the settings, makes them."""
+        """Make connections as ``source`` does, which has the settings."""
         self._source = source
 
     async def close(self) -> None:
@@ -136,7 +136,7 @@ class Pool:
             return self._single
 
     async def _open(self, *, once: bool = False) -> aiohttp.ClientSession:
-        """``once``: each of its connections serves one request."""
+        """A session; ``once``: each of its connections serves one request."""
         stock: Any = copy(self._source)  # aiobotocore carries no types
         if stock is None:
             msg = "the origin session is closed"
@@ -145,7 +145,7 @@ class Pool:
             stock._connector_args = {"force_close": True}  # noqa: SLF001 (our own subclass)
         deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
         connector: Any = await stock._create_connector(None)  # noqa: SLF001 (our own subclass)
-        # No public way says what a connection is, ...
+        # There is no public way to set the class of connections, ...
         limit = stock._max_pool_connections  # noqa: SLF001 (our own subclass)
         connector._factory = partial(self._new_connection, limit)  # noqa: SLF001
         session = aiohttp.ClientSession(
@@ -161,18 +161,18 @@ class Pool:
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
         )
-        # ... nor that once is once.
+        # ... nor to turn off repeats.
         session._retry_connection = False  # noqa: SLF001
         return session
 
     def _new_connection(self, limit: int) -> OriginConnection:
-        """One more, for which one that waits for a request may have to go: ``limit`` in all.
+        """A new connection. Beyond ``limit`` in all, the oldest idle ones are closed.
 
-        Those of one host serve no other, and a request may want a new one, so that aiohttp would
-        keep as many of each as it may use at a time.
+        aiohttp alone would keep up to ``limit`` idle ones of each session and host: those of one
+        host are no use for another, and a request may want a new one.
         """
         connectors: list[Any] = self.connectors
-        used = sum(len(each._acquired) for each in connectors)  # noqa: SLF001 (this one is in it)
+        used = sum(len(each._acquired) for each in connectors)  # noqa: SLF001 (the new one included)
         waiting = [kept for each in connectors for kept in each._conns.values() if kept]  # noqa: SLF001
         excess = used + sum(map(len, waiting)) - limit
         while excess > 0 and waiting:

@@ -1,7 +1,7 @@
-"""An S3 bucket as an :class:`~rangeserver.origin.base.Origin`: one attempt at everything.
+"""An S3 bucket as an :class:`~rangeserver.origin.base.Origin` that makes one attempt at everything.
 
-Every read names the version it wants (``If-Match``), and every answer is checked before its
-first byte is used.
+Every read names the version it wants (``If-Match``), and every answer is checked before its first
+byte is used.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 _BUCKET_PROVEN_SECONDS = 60.0
-"""How long one answer about an object proves that the bucket exists."""
+"""How long an answer about an object proves that the bucket exists."""
 
 _PROBE = "bytes=0-0"
 
 _UNEXPLAINED = (ObjectNotFound, AccessDenied, OriginRefused)
-"""What a HEAD can only hint at."""
+"""What a HEAD cannot tell for certain."""
 
 
 def _may_be_about_the_key(ask: Ask, error: OriginError) -> bool:
-    """Whether others may be answered, though this key is refused.
+    """Whether only this key may be refused, and others answered.
 
-    Stores that keep files, and proxies before them, make one slash of two: then the request is for
-    another object than was signed, is redirected, or is no request of S3 any more.
+    Stores that keep files, and proxies, turn two slashes into one: then the request is for another
+    object than the signed one, is redirected, or is no S3 request any more.
     """
     if "//" in f"/{ask.key}" and isinstance(error, (OriginRefused, OriginProtocolError)):
         return True
@@ -132,7 +132,7 @@ class S3Origin:
         ask = Ask("GET", *named, span.range_header(), if_match=facts.etag, version_id=version)
         try:
             answer = await self._got(ask, attempt)
-        except RangeUnsatisfiable as error:  # spans are cut to the size: it has shrunk
+        except RangeUnsatisfiable as error:  # spans lie within the size: it has shrunk
             raise ObjectChanged(error.detail, headers=RETRY_AFTER) from error
         with closing(answer):
             carried = answers.check_read(answer, facts, span)
@@ -207,7 +207,7 @@ class S3Origin:
         if isinstance(error, ObjectNotFound) and is_proof(error):
             self._proven_until = time.monotonic() + _BUCKET_PROVEN_SECONDS
         elif isinstance(error, OriginRefused):
-            self._proven_until = 0.0  # that a HEAD finds nothing says nothing any more
+            self._proven_until = 0.0  # the 404 of a HEAD proves nothing any more
         self._health.failed(error)
 
     async def _parts(

@@ -21,7 +21,7 @@ from rangeserver.errors import (
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.asking import Answer, Ask
 from rangeserver.origin.attempt import Attempt
-from rangeserver.origin.circuit import Circuit
+from rangeserver.origin.circuit import CircuitBreaker
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.deadlines import Deadline, Deadlines
@@ -84,7 +84,7 @@ class Upstream:
         self.pool = pool
         self.metrics = metrics
         self.slots = Slots(config.max_connections, config.pool_wait_seconds, metrics)
-        self.circuit = Circuit(time.monotonic)
+        self.circuit = CircuitBreaker(time.monotonic)
         self.retry_tokens = RetryTokens()
         self.deadlines = Deadlines(config.response_seconds)
         self._sender = sender
@@ -147,7 +147,7 @@ class Upstream:
         self.circuit.answered()
         answer.slot = slot
         if ask.method == "GET":
-            slot.take_back = answer.close
+            slot.on_recall = answer.close
         return answer
 
     async def _with_valid_credentials(self, ask: Ask, attempt: Attempt) -> Answer:

@@ -134,7 +134,7 @@ async def acquire_for(places: Slots, client: str) -> Slot:
 
 def body_in(slot: Slot) -> None:
     """Have a body read from there that can be continued elsewhere."""
-    slot.take_back = slot.release
+    slot.on_recall = slot.release
 
 
 async def test_who_has_least_comes_first() -> None:
