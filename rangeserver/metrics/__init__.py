@@ -1,8 +1,8 @@
-"""Every metric of the server, for Prometheus.
+"""All metrics of the server, for Prometheus.
 
-Bookkeeping only: the code that sees an event calls a method here. Labels take few, fixed values,
-never a key or an address, so that no client can make the number of series grow. What is counted
-elsewhere anyway is read by each scrape and costs a request nothing.
+The code that sees an event calls a method here. Labels have few, fixed values, never a key or an
+address, so no client can make the number of series grow. What is counted elsewhere anyway is read
+at a scrape and costs a request nothing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 
 
 class Metrics:
-    """All of them, in a registry of their own."""
+    """All metrics, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.responses = ResponseMetrics(self.registry)
         self.origin = OriginMetrics(self.registry)
         self.dropped_lines: Callable[[], int] = int
-        """How many log lines were dropped so far."""
+        """The number of log lines that were dropped so far."""
         lag = Histogram(
             "rangeserver_event_loop_lag_seconds",
             "How much later than asked a timer of the event loop ran.",
@@ -63,13 +63,13 @@ class Metrics:
         self._handshakes.count((reason,))
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """Everything as text in a format that ``accept`` names, and that format's media type."""
+        """All metrics as text in a format that ``accept`` allows, and the format's media type."""
         encode, media_type = choose_encoder(accept)
         return encode(_WithoutCreated(self.registry)), media_type
 
 
 class _WithoutCreated(Collector):
-    """Leaves out when each series began: twice the series, and nobody asks."""
+    """Leaves out the creation time of each series: they double the text, and nobody uses them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

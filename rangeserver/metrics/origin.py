@@ -13,12 +13,12 @@ from rangeserver.tallies import TallyCounter
 
 
 class OriginMetrics:
-    """What the origin was asked and gave. Without a registry nobody reads it."""
+    """Requests to origins and what came of them. Without a registry nothing is exposed."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry if registry is not None else CollectorRegistry()
         self.in_use = 0
-        """Origin connections that a request holds."""
+        """Origin connections that requests hold."""
         self.waiting = 0
         """Requests that wait for one."""
         self._requests = Counter(
@@ -96,27 +96,27 @@ class OriginMetrics:
         )
 
     def answered(self, outcome: str, seconds: float) -> None:
-        """The header of an answer has come."""
+        """The head of an answer has come, after ``seconds``."""
         self.unanswered(outcome)
         self._first_byte.observe(seconds)
 
     def unanswered(self, outcome: str) -> None:
-        """A request has ended without an answer."""
+        """A request has ended, by ``outcome``."""
         counter = self._by_outcome.get(outcome)
         if counter is None:
             counter = self._by_outcome[outcome] = self._requests.labels(outcome)
         counter.inc()
 
     def received(self, count: int) -> None:
-        """Bytes of a body have come."""
+        """``count`` bytes of a body have come."""
         self._bytes.inc(count)
 
     def resumed(self) -> None:
-        """A broken body is asked for again."""
+        """A body that broke is continued."""
         self._resumes.inc()
 
     def recalled(self) -> None:
-        """A body's connection is needed for others."""
+        """A body has lost its connection to a request that waited."""
         self._recalls.inc()
 
     def retried(self, reason: str) -> None:
@@ -124,17 +124,17 @@ class OriginMetrics:
         self._retries.labels(reason).inc()
 
     def hedged(self, result: str) -> None:
-        """A late request was made once more, or was not."""
+        """A late request was sent twice, or could have been."""
         self._hedges.labels(result).inc()
 
     def facts(self, result: str) -> None:
-        """Facts were found in one of the three ways."""
+        """Facts were known, shared or asked for."""
         self._facts.count((result,))
 
     def watch_circuit(self, is_open: Callable[[], bool]) -> None:
-        """Show whether one more circuit is open."""
+        """Count one more circuit breaker, if it is open at a scrape."""
         self._circuits.append(is_open)
 
     def credentials_refreshed(self, *, ok: bool) -> None:
-        """Credentials were looked for, and found or not."""
+        """A lookup of credentials has ended."""
         self._refreshed[ok].inc()

@@ -1,4 +1,4 @@
-"""Metrics that are kept elsewhere, and read when a scrape asks for them."""
+"""Metrics whose values are kept elsewhere and read at a scrape."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FIRST_BYTE_BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0),
 )
-"""Seconds to a first byte, sent to a client or received from the origin."""
+"""Seconds to a first byte, to a client or from the origin."""
 
 Readings = Iterable[tuple[tuple[str, ...], float]]
-"""Label values and what stands there now."""
+"""Label values, and the current value."""
 
 
 class ReadMetric(Collector):
-    """A metric that is kept elsewhere and read when it is asked for."""
+    """A metric whose values ``read`` returns at a scrape."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ReadMetric(Collector):
         yield self._family(self._name, self._text, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
-        """What stands there now."""
+        """Its current values."""
         family = self._family(self._name, self._text, labels=self._labels)
         for labels, value in self._read():
             family.add_metric(labels, value)

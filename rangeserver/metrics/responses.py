@@ -11,19 +11,19 @@ from rangeserver.metrics.reading import FIRST_BYTE_BUCKETS, ReadMetric
 from rangeserver.tallies import TallyCounter, TallyHistogram
 
 _DURATION_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
-"""From a poster image to a long film watched at its own pace."""
+"""Seconds, from a poster image to a long film that is watched."""
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Clients may invent methods; all others are one."""
+"""Clients may invent methods: all others are one label."""
 
 
 class ResponseMetrics:
-    """What clients got."""
+    """Responses to clients."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.running: Callable[[], Iterable[tuple[str, int]]] = tuple
-        """Source and bytes sent of each response that runs now: a film that plays for hours
-        counts while it plays."""
+        """The source and the bytes sent of each running response: a film of hours counts while it
+        plays."""
         self._responses = TallyCounter(
             "rangeserver_responses",
             "Responses that ended, by how they ended.",
@@ -74,7 +74,7 @@ class ResponseMetrics:
         first_byte: float | None,
         duration: float,
     ) -> None:
-        """A response has ended; times in seconds from its request."""
+        """A response has ended. Times are in seconds from its request."""
         known_method = method if method in _METHODS else "other"
         self._responses.count((known_method, str(status), outcome))
         self._bytes[source] = self._bytes.get(source, 0) + sent
