@@ -1,4 +1,4 @@
-"""Facts that are believed for a moment, and asked for once by many."""
+"""Facts that are cached for a short time, and looked up once for many requests."""
 
 from __future__ import annotations
 
@@ -162,17 +162,17 @@ def outcome(answer: object) -> object:
 
 @pytest.fixture
 async def course() -> AsyncIterator[Course]:
-    """Fails on leaving if a question or a read is left open."""
+    """Fails on leaving if a lookup or a read is left open."""
     driven = Course()
     yield driven
     assert driven.known._in_flight == {}
     assert driven.inner.open_now == 0
 
 
-# --- for a moment
+# --- for a short time
 
 
-async def test_facts_are_believed_for_their_time_and_no_longer(course: Course) -> None:
+async def test_facts_are_used_while_they_are_fresh(course: Course) -> None:
     assert await course.describe() == FACTS
     course.clock.now += TTL - 0.01
     assert await course.describe() == FACTS
@@ -184,7 +184,7 @@ async def test_facts_are_believed_for_their_time_and_no_longer(course: Course) -
     assert (course.counted("asked"), course.counted("known")) == (2, 1)
 
 
-async def test_what_is_known_opens_nothing(course: Course) -> None:
+async def test_cached_facts_open_nothing_at_the_origin(course: Course) -> None:
     opened = await course.open()
     assert opened.begun is not None
     assert (opened.facts, opened.begun.span) == (FACTS, ByteSpan(0, 10))
@@ -193,7 +193,7 @@ async def test_what_is_known_opens_nothing(course: Course) -> None:
     assert course.inner.asked == 1
 
 
-async def test_at_0_seconds_everything_is_asked_each_time() -> None:
+async def test_without_a_ttl_each_request_asks() -> None:
     course = Course(ttl_seconds=0)
     for _ in range(3):
         await course.describe()
@@ -202,7 +202,7 @@ async def test_at_0_seconds_everything_is_asked_each_time() -> None:
     assert course.known._entries == {}
 
 
-async def test_errors_are_not_remembered(course: Course) -> None:
+async def test_errors_are_not_cached(course: Course) -> None:
     course.inner.error = ObjectNotFound("gone")
     for _ in range(2):
         with pytest.raises(ObjectNotFound):
@@ -214,7 +214,7 @@ async def test_errors_are_not_remembered(course: Course) -> None:
 
 @pytest.mark.parametrize("kind", [ObjectChanged, ObjectNotFound])
 @pytest.mark.parametrize("how", ["read", "open"])
-async def test_a_version_that_is_gone_is_forgotten(
+async def test_facts_of_a_version_that_is_gone_are_dropped(
     course: Course, kind: type[OriginError], how: str
 ) -> None:
     if how == "read":
@@ -230,7 +230,7 @@ async def test_a_version_that_is_gone_is_forgotten(
     assert course.inner.asked == 2
 
 
-async def test_what_is_revalidated_is_asked_for_though_it_is_known(course: Course) -> None:
+async def test_a_revalidation_asks_though_facts_are_cached(course: Course) -> None:
     await course.describe()
     async with course.known.open(KEY, WHOLE) as opened:
         assert opened.unvalidated
@@ -241,7 +241,7 @@ async def test_what_is_revalidated_is_asked_for_though_it_is_known(course: Cours
     assert course.inner.asked == 2
 
 
-async def test_another_version_is_not_forgotten_with_it(course: Course) -> None:
+async def test_facts_of_another_version_are_not_dropped(course: Course) -> None:
     old = replace(FACTS, etag='"v0"')
     await course.describe()
     course.inner.read_error = ObjectChanged()
@@ -270,7 +270,7 @@ async def test_the_number_of_objects_is_bounded(
     assert set(course.known._entries) == {"a", "d", "e"}
 
 
-async def test_large_facts_are_not_kept(course: Course) -> None:
+async def test_large_facts_are_not_cached(course: Course) -> None:
     course.inner.facts = replace(FACTS, content_disposition="x" * MAX_FACTS_BYTES)
     for _ in range(2):
         await course.describe()
@@ -278,11 +278,11 @@ async def test_large_facts_are_not_kept(course: Course) -> None:
     assert course.known._entries == {}
 
 
-# --- once for many
+# --- single-flight
 
 
 @pytest.mark.parametrize("leader", ["describe", "open"])
-async def test_many_at_a_time_ask_once(course: Course, leader: str) -> None:
+async def test_simultaneous_requests_share_one_lookup(course: Course, leader: str) -> None:
     course.inner.hold()
     first = course.started(course.describe if leader == "describe" else course.open, 1)
     await eventually(lambda: course.inner.waiting == 1)
@@ -296,7 +296,7 @@ async def test_many_at_a_time_ask_once(course: Course, leader: str) -> None:
     assert (course.counted("asked"), course.counted("shared")) == (1, 100)
 
 
-async def test_at_0_seconds_too() -> None:
+async def test_they_share_it_without_a_ttl_too() -> None:
     course = Course(ttl_seconds=0)
     course.inner.hold()
     tasks = course.started(course.describe, 10)
@@ -306,7 +306,7 @@ async def test_at_0_seconds_too() -> None:
     assert course.inner.asked == 1
 
 
-async def test_what_was_asked_before_a_purge_is_no_answer_to_whoever_comes_after_it(
+async def test_a_lookup_that_began_before_a_purge_is_not_shared_after_it(
     course: Course,
 ) -> None:
     course.inner.hold()
@@ -324,7 +324,7 @@ async def test_what_was_asked_before_a_purge_is_no_answer_to_whoever_comes_after
     assert course.inner.asked == 2
 
 
-async def test_nothing_that_was_told_before_a_purge_is_believed(course: Course) -> None:
+async def test_facts_from_before_a_purge_are_dropped(course: Course) -> None:
     await course.describe()
     assert course.known.fresh_facts(KEY) == FACTS
     course.purges += 1
@@ -333,7 +333,7 @@ async def test_nothing_that_was_told_before_a_purge_is_believed(course: Course) 
     assert course.inner.asked == 2
 
 
-async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None:
+async def test_others_continue_while_the_leader_still_reads(course: Course) -> None:
     async with course.known.open(KEY, WHOLE) as opened:
         assert opened.begun is not None
         assert await course.describe() == FACTS
@@ -341,7 +341,7 @@ async def test_others_go_on_while_the_leader_still_reads(course: Course) -> None
     assert course.inner.asked == 1
 
 
-async def test_other_objects_wait_for_nothing(course: Course) -> None:
+async def test_lookups_of_other_objects_do_not_wait(course: Course) -> None:
     course.inner.hold()
     tasks = [asyncio.create_task(course.describe(ObjectKey(str(number)))) for number in range(10)]
     await eventually(lambda: course.inner.waiting == 10)
@@ -350,7 +350,7 @@ async def test_other_objects_wait_for_nothing(course: Course) -> None:
 
 
 @pytest.mark.parametrize("error", [ObjectNotFound("a"), AccessDenied("b"), OriginUnreachable("c")])
-async def test_an_error_is_that_of_all_who_waited(course: Course, error: OriginError) -> None:
+async def test_an_error_is_raised_to_all_that_waited(course: Course, error: OriginError) -> None:
     course.inner.hold()
     course.inner.error = error
     tasks = course.started(course.describe, 3) + course.started(course.open, 3)
@@ -364,7 +364,7 @@ async def test_an_error_is_that_of_all_who_waited(course: Course, error: OriginE
     assert course.inner.asked == 1
 
 
-async def test_what_an_error_tells_clients_is_told_to_all(course: Course) -> None:
+async def test_the_fields_of_an_error_reach_all_that_waited(course: Course) -> None:
     course.inner.hold()
     course.inner.error = OriginThrottled("slow down", headers={"Retry-After": "1"})
     tasks = course.started(course.describe, 2)
@@ -406,7 +406,7 @@ async def test_leader_after_leader_may_leave(course: Course) -> None:
     assert course.inner.asked == 1
 
 
-async def test_a_question_outlasts_a_moment_in_which_nobody_waits(
+async def test_a_lookup_lingers_when_no_request_waits(
     course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "LINGER_SECONDS", 60.0)
@@ -421,7 +421,7 @@ async def test_a_question_outlasts_a_moment_in_which_nobody_waits(
     assert course.inner.asked == 1
 
 
-async def test_a_body_that_comes_when_its_asker_has_left_is_closed(course: Course) -> None:
+async def test_a_body_that_comes_when_its_request_has_left_is_closed(course: Course) -> None:
     course.inner.hold()
     (first, other) = course.started(course.open, 2)
     await eventually(lambda: course.inner.waiting == 1)
@@ -433,7 +433,7 @@ async def test_a_body_that_comes_when_its_asker_has_left_is_closed(course: Cours
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_body_is_closed_whenever_its_asker_leaves(course: Course, turns: int) -> None:
+async def test_a_body_is_closed_whenever_its_request_leaves(course: Course, turns: int) -> None:
     """Before the answer, after it, and in the very moment."""
     course.inner.hold()
     (first,) = course.started(course.open, 1)
@@ -447,7 +447,7 @@ async def test_a_body_is_closed_whenever_its_asker_leaves(course: Course, turns:
     assert course.inner.open_now == 0
 
 
-async def test_who_waits_may_leave_without_a_trace(course: Course) -> None:
+async def test_a_request_that_waits_may_leave(course: Course) -> None:
     course.inner.hold()
     first, second, third = course.started(course.describe, 3)
     await eventually(lambda: course.inner.waiting == 1)
@@ -467,7 +467,7 @@ async def test_a_leader_that_leaves_after_the_facts_came_changes_nothing(course:
     assert course.inner.asked == 1
 
 
-async def test_an_error_of_ours_is_no_answer_to_others(course: Course) -> None:
+async def test_a_bug_is_raised_to_the_leader_alone(course: Course) -> None:
     """Only what the origin says is shared."""
     course.inner.hold()
     course.inner.error = ZeroDivisionError()  # type: ignore[assignment]
@@ -481,7 +481,7 @@ async def test_an_error_of_ours_is_no_answer_to_others(course: Course) -> None:
     assert course.inner.asked == 2
 
 
-async def test_a_range_that_means_nothing_is_no_answer_to_others(course: Course) -> None:
+async def test_an_unsatisfiable_range_is_not_the_outcome_for_others(course: Course) -> None:
     """The leader's 416 tells others nothing of their ranges; one then asks for the facts."""
     course.inner.range_error = RangeUnsatisfiable(size=10)
     course.inner.hold()
@@ -499,7 +499,7 @@ async def test_a_range_that_means_nothing_is_no_answer_to_others(course: Course)
     assert (len(course.inner.opened), len(course.inner.described)) == (1, 1)
 
 
-async def test_comings_and_goings_at_random_leave_nothing(course: Course) -> None:
+async def test_requests_that_come_and_leave_at_random_leave_nothing(course: Course) -> None:
     inner = course.inner
 
     async def come_and_go(number: int) -> None:
@@ -524,7 +524,7 @@ async def test_comings_and_goings_at_random_leave_nothing(course: Course) -> Non
     assert await course.describe() == FACTS
 
 
-# --- longer than for a moment, while they are asked for
+# --- stale-while-revalidate
 
 STALE = 10.0
 IF_ERROR = 100.0
@@ -547,7 +547,9 @@ async def lenient() -> AsyncIterator[Course]:
     assert driven.known._in_flight == {}
 
 
-async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: Course) -> None:
+async def test_stale_facts_are_used_while_one_lookup_runs_in_the_background(
+    lenient: Course,
+) -> None:
     await lenient.describe()
     lenient.clock.now += TTL
     lenient.inner.facts = replace(FACTS, etag='"v2"')
@@ -563,7 +565,7 @@ async def test_old_facts_are_told_at_once_while_one_question_is_asked(lenient: C
     assert lenient.inner.asked == 2
 
 
-async def test_but_not_for_ever(lenient: Course) -> None:
+async def test_stale_facts_are_not_used_for_ever(lenient: Course) -> None:
     await lenient.describe()
     lenient.clock.now += TTL + STALE
     lenient.inner.facts = replace(FACTS, etag='"v2"')
@@ -571,7 +573,9 @@ async def test_but_not_for_ever(lenient: Course) -> None:
 
 
 @pytest.mark.parametrize("directive", ["must-revalidate", "no-cache"])
-async def test_nor_where_the_object_forbids_it(lenient: Course, directive: str) -> None:
+async def test_stale_facts_are_not_used_where_the_object_forbids_it(
+    lenient: Course, directive: str
+) -> None:
     lenient.inner.facts = replace(FACTS, cache_control=directive)
     await lenient.describe()
     lenient.clock.now += TTL
@@ -580,14 +584,14 @@ async def test_nor_where_the_object_forbids_it(lenient: Course, directive: str) 
     assert not lenient.known._in_flight
 
 
-async def test_no_cache_is_asked_for_each_time(lenient: Course) -> None:
+async def test_each_request_for_a_no_cache_object_asks(lenient: Course) -> None:
     lenient.inner.facts = replace(FACTS, cache_control="max-age=9, No-Cache")
     for number in range(1, 4):
         await lenient.describe()
         assert lenient.inner.asked == number
 
 
-async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> None:
+async def test_a_background_lookup_that_fails_leaves_the_facts(lenient: Course) -> None:
     await lenient.describe()
     lenient.clock.now += TTL
     lenient.inner.error = OriginUnreachable()
@@ -601,7 +605,7 @@ async def test_a_question_that_fails_leaves_what_is_known(lenient: Course) -> No
 @pytest.mark.parametrize(
     "error", [ObjectNotFound("gone"), AccessDenied("no"), ObjectChanged("new")]
 )
-async def test_that_it_is_withdrawn_is_learned_in_the_background(
+async def test_a_background_lookup_learns_that_an_object_is_withdrawn(
     lenient: Course, error: OriginError
 ) -> None:
     await lenient.describe()
@@ -618,7 +622,7 @@ async def test_that_it_is_withdrawn_is_learned_in_the_background(
         await lenient.describe()
 
 
-async def test_closing_ends_the_question(lenient: Course) -> None:
+async def test_closing_cancels_lookups(lenient: Course) -> None:
     await lenient.describe()
     lenient.clock.now += TTL
     lenient.inner.hold()
@@ -631,7 +635,7 @@ async def test_closing_ends_the_question(lenient: Course) -> None:
 # --- missing
 
 
-async def test_that_a_key_is_missing_is_believed_for_its_time(lenient: Course) -> None:
+async def test_a_missing_key_is_cached_for_its_time(lenient: Course) -> None:
     lenient.inner.error = ObjectNotFound("no such key")
     for _ in range(3):
         with pytest.raises(ObjectNotFound, match="no such key"):
@@ -646,7 +650,7 @@ async def test_that_a_key_is_missing_is_believed_for_its_time(lenient: Course) -
 
 
 @pytest.mark.parametrize("error", [AccessDenied(), OriginUnreachable(), OriginThrottled()])
-async def test_no_other_refusal_is(lenient: Course, error: OriginError) -> None:
+async def test_no_other_refusal_is_cached(lenient: Course, error: OriginError) -> None:
     lenient.inner.error = error
     for number in range(1, 4):
         with pytest.raises(type(error)):
@@ -654,11 +658,11 @@ async def test_no_other_refusal_is(lenient: Course, error: OriginError) -> None:
         assert lenient.inner.asked == number
 
 
-# --- facts that were believed by whoever told them
+# --- unvalidated facts
 
 
 class Aged(Inner):
-    """Tells facts of some seconds ago."""
+    """Gives facts of some seconds ago."""
 
     @asynccontextmanager
     async def open(
@@ -669,7 +673,7 @@ class Aged(Inner):
 
 
 @pytest.mark.parametrize(("age", "asked"), [(3.0, 1), (TTL, 2)])
-async def test_age_counts(course: Course, age: float, asked: int) -> None:
+async def test_the_age_of_facts_on_arrival_counts(course: Course, age: float, asked: int) -> None:
     course.known.inner = course.inner = inner = Aged(course.clock)
     inner.age = age
     await course.open()
@@ -681,7 +685,7 @@ async def test_age_counts(course: Course, age: float, asked: int) -> None:
     assert inner.asked == asked + 1
 
 
-async def test_the_object_can_ask_for_less(lenient: Course) -> None:
+async def test_an_object_can_lower_the_limits(lenient: Course) -> None:
     lenient.inner.facts = replace(FACTS, cache_control="max-age=1")
     await lenient.describe()
     lenient.clock.now += 0.9
@@ -706,11 +710,11 @@ FACTS_FOR_A_SECOND = replace(FACTS, cache_control="max-age=1")
     ("age", "kept", "kept_for_3_seconds"),
     [(20.0, True, True), (IF_ERROR - 3.0, True, False), (IF_ERROR, False, False)],
 )
-async def test_what_is_told_for_want_of_an_answer_is_believed_for_a_moment(
+async def test_facts_that_are_stale_on_arrival_are_used_for_a_moment(
     lenient: Course, age: float, kept: bool, kept_for_3_seconds: bool
 ) -> None:
-    """Not each one who asks is to wait until the origin could not be asked; in all no longer than
-    that may be told.
+    """Not each request should wait until the origin has failed; in all no longer than the limit of
+    facts that are used because of an error.
     """
     lenient.inner.age = age
     for _ in range(3):
@@ -724,7 +728,7 @@ async def test_what_is_told_for_want_of_an_answer_is_believed_for_a_moment(
     assert lenient.inner.asked == asked + 1
 
 
-async def test_all_are_told_that_it_was_but_believed(course: Course) -> None:
+async def test_all_that_share_unvalidated_facts_know_it(course: Course) -> None:
     course.known.inner = course.inner = Aged(course.clock)
     course.inner.hold()
     tasks = course.started(course.open, 3)

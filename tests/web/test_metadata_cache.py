@@ -1,4 +1,4 @@
-"""Facts, believed for a while and asked for once by all, as clients and the origin see it."""
+"""The metadata cache, as clients and the origin see it."""
 
 from __future__ import annotations
 

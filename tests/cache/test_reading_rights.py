@@ -1,5 +1,5 @@
-"""What is kept of an object is for those alone to whom the origin has given it: two servers on one
-directory, or two mounts of one server, that the origin knows as different people.
+"""A cached object is for those readers alone to whom the origin has given it: two servers on one
+directory, or two mounts of one server, that ask the origin under different identities.
 """
 
 from __future__ import annotations
