@@ -238,7 +238,7 @@ class RangeUnsatisfiable(OriginError):
     message = "No byte of the object lies in the range."
 
     def __init__(self, detail: str = "", *, size: int | None = None) -> None:
-        """``size`` is that of the object in bytes, if the origin told it."""
+        """``size`` is that of the object in bytes, if known."""
         super().__init__(detail, headers=self.fields(size) if size is not None else None)
         self.size = size
 

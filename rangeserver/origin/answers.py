@@ -76,14 +76,14 @@ def opened_span(
     """
     headers = answer.headers
     length = whole_number(headers.get("content-length"))
-    told = headers.get("content-range")
+    given = headers.get("content-range")
     # On a 200 to a request without Range, Content-Range has no meaning (RFC 9110 §14.4).
-    if answer.status == 200 and (told is None or wanted is None):
+    if answer.status == 200 and (given is None or wanted is None):
         if length is None or (not length and wanted is not None):
             return None
         total, span = length, ByteSpan(0, length)
     else:
-        match = _CONTENT_RANGE.fullmatch(told or "")
+        match = _CONTENT_RANGE.fullmatch(given or "")
         # Some stores send a part as 200, with its length. A 204 has no body, whatever it says.
         is_part = answer.status == 206 or (answer.status == 200 and length is not None)
         if match is None or not is_part:
@@ -97,7 +97,7 @@ def opened_span(
         return None
     surplus = span.stop - expected.stop
     goes_on = span.start == expected.start and surplus >= 0 and span.stop <= total
-    if told is None and surplus:
+    if given is None and surplus:
         goes_on = False  # a store without ranges, which would send the whole object each time
     if not goes_on or length not in {None, span.length}:
         raise _unexpected(answer, wanted, expected)

@@ -209,8 +209,8 @@ class KeptCredentials(AioCredentials):
     def _warn(self, left: float) -> None:
         now = time.monotonic()
         warning = (str(self._problem), left > 0)
-        last, told = self._warned
-        if warning == last and now - told < self._timing.same_warning_seconds:
+        last, warned_at = self._warned
+        if warning == last and now - warned_at < self._timing.same_warning_seconds:
             return
         self._warned = (warning, now)
         if self._held is None:

@@ -1,6 +1,6 @@
 """The principal that reads from the origin, as a short digest for cache entries.
 
-What an origin has told one principal is not for another. Written-down keys identify themselves.
+What an origin returned to one principal is not for another. Written-down keys identify themselves.
 Those of a role change every hour while the principal stays the same: it is identified by where the
 keys come from.
 """

@@ -115,8 +115,8 @@ def error_from_answer(
     kind = _kind(status, code, headers)
     detail = f"origin answered {status} {code}: {error.get('Message', '')}"[:_MAX_DETAIL]
     if kind is RangeUnsatisfiable:
-        told = headers.get("content-range", "").removeprefix("bytes */")
-        size = whole_number(told) or whole_number(str(error.get("ActualObjectSize")))
+        given = headers.get("content-range", "").removeprefix("bytes */")
+        size = whole_number(given) or whole_number(str(error.get("ActualObjectSize")))
         return RangeUnsatisfiable(detail, size=size)
     ours = kind(detail, headers=RETRY_AFTER if kind.status == 503 else None)
     if isinstance(ours, UnclearRefusal) and code == "InvalidRequest":
