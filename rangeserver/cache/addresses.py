@@ -1,4 +1,4 @@
-"""How requests name the objects of a cache, which knows them by endpoint, bucket and key."""
+"""The names that requests have for objects, which the cache knows by endpoint, bucket and key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rangeserver.protocol.mounts import MountTable
 
 
 class Addresses:
-    """The names that objects have by the mounts of a configuration: what stands in the path of a
-    URL, decoded and without its first slash.
+    """The names of objects by the mounts of a configuration: the path of a URL, decoded and without
+    its first slash.
     """
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
@@ -22,12 +22,12 @@ class Addresses:
             self._by_bucket[_bucket_key(mount)].append(mount)
 
     def find(self, name: str) -> tuple[Mount, str] | None:
-        """The mount below which an object is, and what is its key there."""
+        """The mount of a name, and the key below it."""
         found = self._table.find(name)
         return found if found is not None and found[1] else None
 
     def names(self, cache_key: str) -> Iterator[str]:
-        """Every name that the object of a cache key has; none if it is not served any more."""
+        """Every name of the object of a cache key; none if it is not served."""
         endpoint, bucket, key = split_cache_key(cache_key)
         for mount in self._by_bucket[cache_key_of(endpoint, bucket, "")]:
             prefix = mount.origin.prefix

@@ -1,11 +1,11 @@
-"""The lock that a fill has on the blocks which it fetches, so that no other process does.
+"""The lock that a transfer holds on the blocks it fetches, so that only one process fetches them.
 
 Before the origin is asked, the file is looked into: another process may have written the blocks.
-Those that are going to be fetched are locked. If another process has locked them, it is waited for
-until they are there, or until the lock is free because that process gave up or died. One that takes
-too long, because it hangs or its origin is slow, is not waited for: the blocks are fetched without
-the lock. The bytes of a version are the same whoever writes them, so no harm comes of two who do,
-and all readers of this process still share one fetch.
+The blocks that will be fetched are locked. If another process has locked them, it is waited for
+until they are there, or until the lock is free because that process gave up or died. A process that
+takes too long, because it hangs or its origin is slow, is not waited for: the blocks are fetched
+without the lock. The bytes of a version are the same whichever process writes them, so two writers
+do no harm, and all readers of this process still share one fetch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from rangeserver.sparing import sparing
 log = sparing(logging.getLogger(__name__))
 
 _OTHERS_SECONDS = 5.0
-"""How long another process may take over a block. One that hangs keeps its locks, and there must be
-time left to ask before a client's deadline for the first byte."""
+"""How long another process is waited for. One that hangs keeps its locks, and there must be time
+left to ask the origin before a client's deadline for the first byte.
+"""
 
 
 class BlockLock:
-    """One fill's lock on blocks of an entry."""
+    """One transfer's lock on blocks of an entry."""
 
     def __init__(self, cache: Cache, entry: Entry) -> None:
         self._cache = cache
@@ -37,7 +38,7 @@ class BlockLock:
         self._run: tuple[int, int] | None = None
 
     async def take(self, first: int, stop: int) -> tuple[int, int] | None:
-        """Lock ``first`` and those of the blocks after it that are missing: which they are, or
+        """Lock ``first`` and the missing blocks after it. Returns which blocks these are, or
         ``None`` if ``first`` is here. Raises :class:`CacheFailed`.
         """
         cache, entry = self._cache, self._entry
@@ -64,20 +65,20 @@ class BlockLock:
                 log.warning("cache: another process takes too long over %s", entry.cache_key)
 
     async def try_take(self, first: int, stop: int) -> tuple[int, int] | None:
-        """The same, but that other processes are not waited for."""
+        """The same without waiting for other processes."""
         found = await self._claim(first, stop, fetch=True)
         self._run = found.run
         return found.run
 
     def truncate(self, block: int) -> None:
-        """Free the blocks from ``block`` on."""
+        """Unlock the blocks from ``block`` on."""
         assert self._run is not None
         first, stop = self._run
         release(self._entry.file, (block, stop))
         self._run = (first, block)
 
     def release(self) -> None:
-        """Free all of them."""
+        """Unlock all."""
         if self._run is not None:
             release(self._entry.file, self._run)
             self._run = None

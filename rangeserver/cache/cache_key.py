@@ -17,10 +17,10 @@ def split_cache_key(cache_key: str) -> tuple[str, str, str]:
 
 
 def file_name(cache_key: str) -> str:
-    """The name of an object's file."""
+    """The name of the file of an object."""
     return hashlib.blake2b(cache_key.encode(), digest_size=20).hexdigest() + ".rsc"
 
 
 def lock_byte(cache_key: str) -> int:
-    """The byte of the mark that is locked for an object; below 2 ** 56."""
+    """The byte of the mark whose lock is the lock on an object; below 2 ** 56."""
     return int.from_bytes(hashlib.blake2b(cache_key.encode(), digest_size=7).digest(), "big")

@@ -1,4 +1,4 @@
-"""Trying a directory as a server would use it for its cache, and leaving nothing behind. Blocks."""
+"""Checking whether a server could use a directory for its cache; leaves no trace. Blocks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rangeserver.cache.tree import exposure_of
 
 @dataclass(frozen=True, slots=True)
 class CheckedDirectory:
-    """A directory that can be used. The cache can have ``room_bytes`` of the ``size_bytes`` of its
-    file system, with what it has already; ``exposure`` is what other users could do to it.
+    """A directory that can be used. The cache can occupy ``room_bytes`` of the ``size_bytes`` of
+    its file system, including what it occupies already; ``exposure`` is what other users could do
+    to it.
     """
 
     room_bytes: int
@@ -25,8 +26,8 @@ class CheckedDirectory:
 
 
 def check_directory(path: Path, limits: Limits) -> CheckedDirectory:
-    """Do what a server does when it starts, or what comes nearest without a trace: a cache that is
-    not there is made beside where it would be, and removed again. Raises ``OSError``.
+    """Do what a server does when it starts. A cache that does not exist is made in a temporary
+    directory beside its path instead. Raises ``OSError``.
     """
     directory = Directory(path)
     if directory.exists():

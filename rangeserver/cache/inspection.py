@@ -1,7 +1,6 @@
-"""What is in a cache directory, for those who look at it from outside. Blocks.
+"""What is in a cache directory, for commands. Blocks.
 
-Servers may be at work in it meanwhile: files come and go, and blocks are added. What is told was
-so when it was looked at.
+Servers may use it meanwhile: files come and go, and blocks are added.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from rangeserver.protocol.ranges import ByteSpan
 
 @dataclass(frozen=True, slots=True)
 class CachedObject:
-    """An object of which ``cached_bytes`` are there."""
+    """An object in the cache, with ``cached_bytes`` of it."""
 
     found: FileInfo
     header: Header
@@ -40,8 +39,8 @@ class CachedObject:
 
 @dataclass(frozen=True, slots=True)
 class UnusableFile:
-    """A file that is named as ours are and cannot be used. A server that comes upon it removes
-    it if it was ours, and goes past it if not.
+    """A file that is named like a cache file and cannot be used. A server that finds it removes it
+    if it is proved to be ours, and otherwise bypasses the cache for this object.
     """
 
     found: FileInfo
@@ -66,7 +65,7 @@ class Summary:
 
 
 def contents(directory: Directory) -> Iterator[CachedObject | UnusableFile]:
-    """Every file, the one used last first. Raises ``OSError``."""
+    """Every file, most recently used first. Raises ``OSError``."""
     for found in sorted(directory.files(), key=lambda file: -file.used):
         looked_at = look_at(directory, found)
         if looked_at is not None:

@@ -1,8 +1,8 @@
-"""Keeps the directory of a cache in order: there, writable, and within its limits.
+"""Keeps the directory of a cache in place, writable, and within its limits.
 
-One task looks once a second, and as soon as somebody needs room. It evicts before there is none,
-gives up removed files that are still open where they would be too much, and tries again to use a
-directory that could not be used.
+One task looks once a second, and as soon as a write needs room. It evicts before the limits are
+reached, gives up removed files that are open if they occupy too much, and tries again to use a
+directory that could not be used. After a failed write nothing is written for a while.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ sparing_log = sparing(log.getChild("sparing"))
 
 _LOOK_SECONDS = 1.0
 _OPEN_SECONDS = 30.0
-"""How often to see whether the directory is whole."""
+"""How often to look whether parts of the directory are missing."""
 
 _COUNT_SECONDS = 5.0
-"""How often to see whether the files are to be counted."""
+"""How often to look whether a scan is due."""
 
 _RETRY_SECONDS = 10.0
-"""How long the directory is left alone after it could not be written to."""
+"""How long nothing is written after a write has failed."""
 
 _ROOM_SECONDS = 2.0
 _ROOM_PAUSE_SECONDS = 0.1
-"""How long a write waits for room, and how often it is looked for."""
+"""How long a write waits for room, and how often it looks for it."""
 
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 
 
 class Maintenance:
-    """Whether the directory can be written to, and that it is within its limits.
+    """The state of the directory, and the task that maintains it.
 
-    ``let_go`` is called when files may have lost their names: whoever keeps them open without
-    need closes them.
+    ``close_unlinked`` is called when files may have been removed: those that are only kept open for
+    later readers are to be closed.
     """
 
     def __init__(
@@ -70,23 +70,23 @@ class Maintenance:
         self._directory = directory
         self._metrics = metrics
         self._close_unlinked = close_unlinked
-        self._exposure_told = False
+        self._exposure_logged = False
         self._left_alone_until = 0.0
         self._open_again = 0.0
         self._full = False
         self._short = False
         self._blind = False
         self._wanted = asyncio.Event()
-        self._relieving: asyncio.Task[None] | None = None
+        self._reclaiming: asyncio.Task[None] | None = None
         metrics.usable = self.may_write
         metrics.disk_bytes = lambda: self.space.taken
 
     def may_write(self) -> bool:
-        """Whether the directory is there and could be written to when it was tried last."""
+        """Whether the directory is there and the last write to it did not fail."""
         return self.opened and not self._short and time.monotonic() >= self._left_alone_until
 
     def write_failed(self, error: OSError) -> None:
-        """Leave the directory alone for a while; what is in it is still read."""
+        """Write nothing for a while; what is cached is still read."""
         if self.lacks_descriptors(error):
             return
         self._metrics.failed("write")
@@ -97,13 +97,13 @@ class Maintenance:
         if error.errno in FULL:
             self._full = True
             self._wanted.set()
-        if error.errno == errno.ENOENT:  # somebody removed it; it is made anew
+        if error.errno == errno.ENOENT:  # it was removed: make it again
             self.opened = False
             self._open_again = 0.0
             self._wanted.set()
 
     def lacks_descriptors(self, error: OSError) -> bool:
-        """Whether an error says nothing of the disk: what is asked for is read past the cache."""
+        """Whether it is due to the limit of open files: the disk is well, the cache is bypassed."""
         if error.errno not in _NO_DESCRIPTORS:
             return False
         self._metrics.failed("descriptors")
@@ -113,8 +113,8 @@ class Maintenance:
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
         exposure = await self._disk.run_long(self._make_ready)
-        if exposure is not None and not self._exposure_told:
-            self._exposure_told = True
+        if exposure is not None and not self._exposure_logged:
+            self._exposure_logged = True
             log.warning("cache: %s: %s", self._directory.path, exposure)
         self.opened = True
         self._open_again = time.monotonic() + _OPEN_SECONDS
@@ -136,7 +136,7 @@ class Maintenance:
             return call()
 
     async def _room_for(self, count: int) -> bool:
-        """Wait until so many bytes can be written; whether they can."""
+        """Wait until so many bytes can be written; returns whether they can."""
         until = time.monotonic() + _ROOM_SECONDS
         try:
             while self.may_write():
@@ -145,17 +145,17 @@ class Maintenance:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise OSError(0, "there is no room within the limits of the cache")
-                ours = self._relieving is None
-                await asyncio.wait((self._relief(count),), timeout=left)
+                ours = self._reclaiming is None
+                await asyncio.wait((self._reclaim_once(count),), timeout=left)
                 if ours and not await self._disk.run(self.space.has_room, count):
-                    # Others may have open what was removed: they will let go of it.
+                    # Other processes may have open what was removed, and will close it.
                     await asyncio.sleep(_ROOM_PAUSE_SECONDS)
         except OSError as error:
             self.write_failed(error)
         return False
 
     async def run(self) -> None:
-        """Look after it until cancelled."""
+        """Maintain the directory until cancelled."""
         loop = asyncio.get_running_loop()
         self.space.on_pressure = lambda: loop.call_soon_threadsafe(self._wanted.set)
         try:
@@ -166,18 +166,18 @@ class Maintenance:
             self.space.on_pressure = bool
 
     async def stop(self) -> None:
-        """End what goes on."""
+        """Stop what is running."""
         self.space.stop()
-        if self._relieving is not None:
-            self._relieving.cancel()
-            await asyncio.wait((self._relieving,))
+        if self._reclaiming is not None:
+            self._reclaiming.cancel()
+            await asyncio.wait((self._reclaiming,))
 
     async def _keep_within_limits(self) -> None:
         while True:
             if time.monotonic() > self._open_again:
                 await self._try_to_open()
             if self.opened:
-                await asyncio.wait((self._relief(),))
+                await asyncio.wait((self._reclaim_once(),))
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wanted.wait()
@@ -189,36 +189,36 @@ class Maintenance:
                 try:
                     await self._disk.run_long(self.space.count_if_due)
                 except OSError as error:
-                    self._cannot_look(error)
+                    self._scan_failed(error)
             await asyncio.sleep(_COUNT_SECONDS)
 
-    def _relief(self, count: int = 0) -> asyncio.Task[None]:
-        """Have room made, by one thread at a time."""
-        if self._relieving is None:
-            self._relieving = asyncio.get_running_loop().create_task(self._relieve(count))
-        return self._relieving
+    def _reclaim_once(self, count: int = 0) -> asyncio.Task[None]:
+        """Make room, in one thread at a time."""
+        if self._reclaiming is None:
+            self._reclaiming = asyncio.get_running_loop().create_task(self._reclaim(count))
+        return self._reclaiming
 
-    async def _relieve(self, count: int) -> None:
-        """Evict what is too much, and see that its space comes free."""
+    async def _reclaim(self, count: int) -> None:
+        """Evict what is too much, and close removed files."""
         full, self._full = self._full, False
         try:
-            relief = await self._disk.run_long(self.space.relieve, count, full=full)
-            if relief.files:
-                self._metrics.evicted(relief.files)
-                log.info("cache: removed %d objects, %d bytes", relief.files, relief.disk_bytes)
-            if relief.given_up:
-                log.info("cache: gave up %d removed files that were open", relief.given_up)
-            if relief.held or relief.given_up:
+            done = await self._disk.run_long(self.space.reclaim, count, full=full)
+            if done.files:
+                self._metrics.evicted(done.files)
+                log.info("cache: removed %d objects, %d bytes", done.files, done.disk_bytes)
+            if done.given_up:
+                log.info("cache: gave up %d removed files that were open", done.given_up)
+            if done.held or done.given_up:
                 self._close_unlinked()
         except OSError as error:
-            self._cannot_look(error)
+            self._scan_failed(error)
         else:
             self._blind = False
-            self._tell_whether_short(short=relief.short)
+            self._set_short(short=done.short)
         finally:
-            self._relieving = None
+            self._reclaiming = None
 
-    def _tell_whether_short(self, *, short: bool) -> None:
+    def _set_short(self, *, short: bool) -> None:
         if short and not self._short:
             self._metrics.failed("write")
             log.warning("cache: not written to while less is free than cache.min_free_bytes")
@@ -226,14 +226,14 @@ class Maintenance:
             log.info("cache: there is room on the disk again")
         self._short = short
 
-    def _cannot_look(self, error: OSError) -> None:
-        if not self._blind:  # else it was said
+    def _scan_failed(self, error: OSError) -> None:
+        if not self._blind:  # otherwise it was logged
             self._metrics.failed("read")
             log.warning("cache: cannot look for space: %s", error)
         self._blind = True
 
     async def _try_to_open(self) -> None:
-        """Make the directory ready, or whole again where somebody has removed parts of it."""
+        """Make the directory ready, and the parts of it that were removed."""
         usable = self.opened
         try:
             await self.open()

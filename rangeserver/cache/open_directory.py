@@ -1,5 +1,7 @@
-"""Directories that are held open: what is done in one is done in that very directory, whatever its
-path has come to mean, and no symbolic link in it is followed. Blocks, for threads.
+"""Directories that are used by an open descriptor. Blocks; called in threads.
+
+Each call works in the directory that was opened, whatever its path means by now, and follows no
+symbolic link in it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ _NO_DIRECTORY = {errno.ENOTDIR, errno.ELOOP}
 
 
 class OpenDirectory:
-    """An open directory, closed with the last that refers to it: its descriptor can never come to
-    mean another one in the middle of a call.
+    """An open directory. It is closed with the last reference to this object, so its descriptor can
+    never come to mean another directory during a call.
     """
 
     __slots__ = ("_close", "_descriptor")
@@ -27,7 +29,7 @@ class OpenDirectory:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], *, close: Callable[[int], object]) -> Self:
-        """The directory that a user has named; by a symbolic link if that is what was named.
+        """The directory that a user has named; the path may be a symbolic link.
 
         Raises ``OSError``.
         """
@@ -41,7 +43,7 @@ class OpenDirectory:
         return self._descriptor
 
     def stat(self) -> os.stat_result:
-        """That of the directory itself."""
+        """Of the directory itself."""
         return os.fstat(self._descriptor)
 
     def child(self, name: str) -> OpenDirectory:
@@ -58,18 +60,18 @@ class OpenDirectory:
         return OpenDirectory(descriptor, self._close)
 
     def made(self, name: str) -> OpenDirectory:
-        """The same, for its owner alone, made if it is not there."""
+        """The same; made if it does not exist, for its owner only."""
         try:
             return self.child(name)
         except FileNotFoundError:
-            with suppress(FileExistsError):  # somebody was faster
+            with suppress(FileExistsError):  # another process was faster
                 os.mkdir(name, 0o700, dir_fd=self._descriptor)
             return self.child(name)
 
     def names(self) -> list[str]:
-        """What is in it; nothing once it was removed. Raises ``OSError``."""
+        """The names in it; none if it was removed. Raises ``OSError``."""
         try:
-            # A descriptor of its own for each listing: they have the position in common.
+            # A new descriptor for each listing: listings of one descriptor share their position.
             listing = os.open(".", _DIRECTORY, dir_fd=self._descriptor)
             try:
                 return os.listdir(listing)
@@ -79,25 +81,25 @@ class OpenDirectory:
             return []
 
     def stat_of(self, name: str) -> os.stat_result:
-        """That of what has a name in it, be it a symbolic link. Raises ``OSError``."""
+        """Of what has a name in it; symbolic links are not followed. Raises ``OSError``."""
         return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
 
     def holds(self, name: str, stat: os.stat_result) -> bool:
-        """Whether a name in it is that of this very file or directory. Raises ``OSError``."""
+        """Whether a name in it refers to this very file or directory. Raises ``OSError``."""
         try:
             return os.path.samestat(self.stat_of(name), stat)
         except FileNotFoundError:
             return False
 
     def open_file(self, name: str, flags: int) -> int:
-        """A descriptor of a file in it: neither through a symbolic link, nor waiting for the other
+        """The descriptor of a file in it. Follows no symbolic link, and does not wait for the other
         end of a FIFO. Raises ``OSError``.
         """
         flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         return os.open(name, flags, 0o600, dir_fd=self._descriptor)
 
     def link(self, name: str, other: OpenDirectory, new_name: str) -> None:
-        """Give a file of it a name in another directory, if that is free. Raises ``OSError``."""
+        """Link a file of it into another directory, if the name is free. Raises ``OSError``."""
         os.link(
             *(name, new_name),
             src_dir_fd=self._descriptor,
@@ -106,7 +108,7 @@ class OpenDirectory:
         )
 
     def unlink(self, name: str) -> bool:
-        """Take a file's name away; whether it had one. A directory stays. Raises ``OSError``."""
+        """Remove a file; whether there was one. A directory stays. Raises ``OSError``."""
         try:
             os.unlink(name, dir_fd=self._descriptor)
         except (FileNotFoundError, IsADirectoryError):

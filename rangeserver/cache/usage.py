@@ -1,13 +1,13 @@
-"""What a cache takes of the disk, kept by all its processes together. Blocks, for threads.
+"""What a cache occupies on the disk, counted by all its processes together. Blocks; for threads.
 
-Each has a slot in a file that they share, into which it alone writes: how much the files with a
-name have grown by what it did, and what it holds of files without one. Their sum, and what was
-there before, is the whole. Nobody waits for anybody, and what a process that was killed has
-written stays counted. It is an estimate: now and then somebody counts the files and corrects it.
+Each process has a slot in a shared file, which it alone writes: by how much it has made the files
+with a name grow, and what it holds of removed files. The total is the sum of all slots and of what
+was there before. No process waits for another, and what a killed process has written stays counted.
+The total is an estimate: now and then one process scans the files and corrects it.
 
     offset 0  whatever else is in the file
     BEGIN     mark, base, time of the last count
-    ...       a slot for each process, locked by it: grown, held
+    ...       a slot for each process, which locks it: grown, held
     END       whatever else is in the file
 """
 
@@ -26,10 +26,10 @@ from rangeserver.cache import locks
 
 BEGIN = 4096
 SLOTS = 128
-"""Processes of one cache at a time; what further ones write is counted late."""
+"""Processes of one cache at a time. What further ones write is counted by the next scan."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-"""What writing fails with for want of space."""
+"""Errors of writing to a full disk."""
 
 _MARK = b"tally 1\n"
 _BASE = struct.Struct("<8sqd")
@@ -45,8 +45,8 @@ _SCAN_LOCK = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes of the disk, as of a moment ago: ``named`` of files with a name, ``held`` of files that
-    were removed and are still open. ``counted`` is when the files were counted last.
+    """Bytes on the disk, as of a moment ago: ``named`` of files with a name, ``held`` of removed
+    files that are still open. ``counted`` is the time of the last scan, in seconds since the epoch.
     """
 
     named: int
@@ -55,7 +55,7 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Both."""
         return self.named + self.held
 
 
@@ -72,26 +72,26 @@ class SharedUsage:
 
     @property
     def held(self) -> int:
-        """What this process said that it holds."""
+        """Bytes of removed files that this process has open."""
         return self._held
 
     def add(self, count: int) -> None:
-        """Files with a name have grown by so many bytes; others see it after :meth:`flush`."""
+        """Files with a name have grown; other processes see it after :meth:`flush`."""
         with self._lock:
             self._grown += count
 
     def removed(self, count: int) -> None:
-        """A file of so many bytes has lost its name. Raises ``OSError``."""
+        """A file of so many bytes was removed. Raises ``OSError``."""
         self.add(-count)
         self.flush()
 
     def hold(self, count: int) -> None:
-        """So many bytes of files without a name are held by this process. Raises ``OSError``."""
+        """Set :attr:`held`. Raises ``OSError``."""
         self._held = count
         self.flush()
 
     def flush(self) -> None:
-        """Let others see what was added. Raises ``OSError``."""
+        """Let other processes see what was added. Raises ``OSError``."""
         with self._lock:
             now = (self._grown, self._held)
             if (
@@ -102,26 +102,26 @@ class SharedUsage:
                 self._written = now
 
     def read(self) -> Usage | None:
-        """What is taken now; ``None`` if that was never counted. Raises ``OSError``."""
+        """The total now; ``None`` before the first scan. Raises ``OSError``."""
         self.flush()
         mark, base, counted, *slots = self._all()
         if mark != _MARK:
             return None
-        with self._lock:  # what could not be written counts for us at least
+        with self._lock:  # what could not be written counts in this process at least
             grown, held = self._grown - self._written[0], self._held - self._written[1]
         return Usage(max(base + sum(slots[::2]) + grown, 0), sum(slots[1::2]) + held, counted)
 
     def recount(self, count: Callable[[], int]) -> int:
-        """Correct the counters by what ``count`` finds in the files with a name."""
+        """Correct the total: ``count`` scans the files with a name and returns their bytes."""
         before = self._grown_in_all()
         found = count()
-        # Of what came meanwhile, half was seen in the files: they were looked at one by one.
+        # Of what was added during the scan, about half was seen, as files are looked at one by one.
         seen = (before + self._grown_in_all()) // 2
         self._put(_BASE.pack(_MARK, found - seen, time.time()), BEGIN)
         return found
 
     def forget_the_dead(self) -> None:
-        """What a process held is free when it has ended. Raises ``OSError``."""
+        """Clear what ended processes held: that space is free. Raises ``OSError``."""
         if self._slot is None:
             return
         held = self._all()[4::2]
@@ -151,12 +151,12 @@ class SharedUsage:
         try:
             return next((s for s in slots if locks.try_lock(self._descriptor, _LOCKS + s, 1)), None)
         except OSError as error:
-            if error.errno == errno.EBADF:  # open for reading alone
+            if error.errno == errno.EBADF:  # open for reading only
                 return None
             raise
 
     def _left_behind(self) -> tuple[int, int]:
-        """What an earlier process has left in this slot: what it added stays added."""
+        """What an earlier process has left in this slot: it stays counted."""
         if self._slot is None:
             return 0, 0
         raw = os.pread(self._descriptor, _SLOT.size, _offset(self._slot))
@@ -169,7 +169,7 @@ class SharedUsage:
             os.pwrite(self._descriptor, data, offset)
         except OSError as error:
             if error.errno in FULL:
-                return False  # others, who cannot write either, will see it later
+                return False  # other processes see it later; they cannot write either
             raise
         return True
 

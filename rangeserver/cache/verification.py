@@ -1,7 +1,7 @@
-"""Reading everything in a cache against its checksums, beside servers that use it. Blocks.
+"""Comparing everything in a cache with its checksums, while servers use it. Blocks.
 
-A file with a damaged block is removed as a whole. Servers check each block once, before they
-first use it, and trust it from then on; only that a file is gone do they notice at any time.
+A file with a damaged block is removed as a whole: servers check each block only once, before they
+first use it, but notice at any time that a file is gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rangeserver.cache.residency import is_resident
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that is not what it says; ``cache_key`` is its object's, if that much can be read."""
+    """A damaged file. ``cache_key`` is its object's, if the header can be read."""
 
     found: FileInfo
     reason: str
@@ -30,8 +30,8 @@ class Damaged:
 def verify(
     directory: Directory, found: FileInfo, *, on_bytes: Callable[[int], object]
 ) -> Damaged | None:
-    """Read all recorded blocks of a file; ``None`` if they are good, or if the file is gone or goes
-    meanwhile. ``on_bytes`` is told how many bytes were read.
+    """Check all blocks of a file. Returns ``None`` if they are good, or if the file is gone.
+    ``on_bytes`` is called with the number of bytes read.
     """
     cache_key = None
     try:
@@ -55,7 +55,7 @@ def verify(
 
 
 def remove(directory: Directory, damaged: Damaged) -> bool:
-    """Remove what :func:`verify` found; whether it was there, and ours. Raises ``OSError``."""
+    """Remove a damaged file; whether it was there and proved ours. Raises ``OSError``."""
     return directory.remove(damaged.found)
 
 
@@ -74,9 +74,9 @@ def _is_damaged(file: CacheFile, block: int) -> bool:
     in_memory = _is_in_memory(file, offset, span.length)
     good = file.verify(block)
     if not in_memory:
-        # Memory is for what viewers ask for: what they have there is not to be pushed out.
+        # The page cache is for what viewers ask for: do not evict that.
         os.posix_fadvise(file.fileno(), offset, span.length, os.POSIX_FADV_DONTNEED)
-    # A server that came upon it too has taken its record away, and may have fetched it anew.
+    # A server that found it too has erased its record, and may have fetched it again.
     return not good and bool(file.present(block, block + 1)) and not file.verify(block)
 
 
@@ -84,4 +84,4 @@ def _is_in_memory(file: CacheFile, offset: int, length: int) -> bool:
     try:
         return is_resident(file.fileno(), offset, length)
     except OSError:
-        return False  # the disk cannot read it, which reading it will tell
+        return False  # the disk cannot read it; the check will show that

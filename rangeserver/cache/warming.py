@@ -1,7 +1,7 @@
-"""Having objects in the cache before anyone asks for them.
+"""Fetching objects into the cache before they are asked for.
 
-They come the way of any request: by the same origin, into the same files, shared with servers
-that fetch the same at the moment.
+They are fetched as by any request: through the same origin, into the same files, and shared with
+servers that fetch the same at the moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Of which version what is to be in the cache: whole blocks, of which ``there`` bytes are."""
+    """Which bytes (whole blocks) of which version to fetch; ``there`` of them are cached."""
 
     facts: ObjectFacts
     span: ByteSpan
@@ -29,7 +29,7 @@ class Plan:
 
 
 async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange) -> Plan:
-    """Ask the origin for the current version, and look what is missing of it.
+    """Ask the origin for the current version, and look which bytes of it are missing.
 
     Raises :class:`~rangeserver.errors.OriginError` and :class:`NotCached`.
     """
@@ -57,16 +57,16 @@ async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange
 
 
 async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], object]) -> None:
-    """Have all of it in the cache; ``on_bytes`` is told of what is there, piece by piece.
+    """Fetch what is missing. ``on_bytes`` is called with the number of bytes of each part.
 
-    What was there is read too, and fetched anew if it is damaged. Raises
-    :class:`~rangeserver.errors.OriginError` and :class:`NotCached`; what has come until then stays.
+    What is cached is read too, and fetched again if it is damaged. Raises
+    :class:`~rangeserver.errors.OriginError` and :class:`NotCached`; what was fetched stays.
     """
     if not plan.span.length:
         return
     async with origin.read(plan.facts, plan.span) as parts:
         async for part in parts:
-            if isinstance(part, bytes):  # past the cache, which could not take it
+            if isinstance(part, bytes):  # the cache could not take it
                 msg = "the cache cannot be written to"
                 raise NotCached(msg)
             on_bytes(len(part))
@@ -75,7 +75,7 @@ async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], 
     kept = 0
     if entry is not None and entry.etag == plan.facts.etag:
         kept = await cache.disk.run(cached_bytes, entry.file, plan.span)
-        await cache.disk.run(entry.file.mark_reused)  # whoever warms it will want it again
+        await cache.disk.run(entry.file.mark_reused)  # it is expected to be read again
     if kept < plan.span.length:
         msg = (
             f"{plan.span.length - kept} bytes of it are gone again: purged, replaced, or removed "

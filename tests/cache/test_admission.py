@@ -99,10 +99,10 @@ def test_next_to_nothing_is_paid_for(admission: Admission, clock: Clock) -> None
     assert sum(cost_of(admission, n) for n in range(4000, 4100)) == affordable
 
 
-def test_accounts_are_bounded(admission: Admission) -> None:
+def test_buckets_are_bounded(admission: Admission) -> None:
     for number in range(5000):
         assert cost_of(admission, number, client=str(number))
-    assert len(admission._accounts._left) == 4096
+    assert len(admission._buckets._left) == 4096
 
 
 def test_a_large_block_is_affordable(clock: Clock) -> None:

@@ -356,7 +356,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(process=processes)
     def all_is_evicted(self, process: int) -> None:
-        Space(self.processes[process].cache.directory, Limits(0, 0)).relieve()
+        Space(self.processes[process].cache.directory, Limits(0, 0)).reclaim()
 
     @rule(process=processes)
     def removed_files_are_given_up(self, process: int) -> None:

@@ -120,7 +120,7 @@ def test_what_was_never_ours_stays(directory: Directory, change: Callable[[Path]
     assert not directory.remove_file(PLACE, made)
     assert not directory.remove(FileInfo(path.name, 0, 0.0))
     purge_all(directory)
-    Space(directory, Limits(0, 1 << 60)).relieve()
+    Space(directory, Limits(0, 1 << 60)).reclaim()
     assert os.path.samestat(path.lstat(), before)
     assert list((directory.path / "new").iterdir()) == []
 

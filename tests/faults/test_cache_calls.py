@@ -174,7 +174,7 @@ async def test_c10_every_thread_hangs(
 ) -> None:
     """64 readers wait for a disk that does not answer: they are served past it, as others are."""
     monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.2)
-    for module in ("reading", "held"):
+    for module in ("cached_read", "resident_span"):
         monkeypatch.setattr(f"rangeserver.cache.{module}.is_resident", lambda *_: False)
     go_on = threading.Event()
     works = getattr(CacheFile, hanging)

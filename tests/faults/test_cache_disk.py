@@ -312,7 +312,7 @@ async def test_c03_the_directory_is_removed(
 ) -> None:
     """It is made again: what is cached goes with it, nothing else."""
     monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.2)
-    monkeypatch.setattr("rangeserver.cache.caching_origin._SEEN_SECONDS", 0.0)
+    monkeypatch.setattr("rangeserver.cache.version_entries._SEEN_SECONDS", 0.0)
     directory = tmp_path / "cache"
     async with watched(fake, cache=kept(directory)) as watch:
         watch.put("film", FILM)
