@@ -15,10 +15,10 @@ from aiohttp import EMPTY_PAYLOAD, hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import _ErrInfo
 
 from rangeserver.process.framing import end_is_certain, next_is_lost
 from rangeserver.process.intake import AHEAD_BYTES, END_OF_HEAD, HEAD_BYTES, Intake
+from rangeserver.web.aiohttp_insides import RefusedMessage
 from rangeserver.web.delivery import Delivery
 from rangeserver.web.fast_path import FastPath
 
@@ -175,7 +175,7 @@ class InTurn(web.RequestHandler):
         if (
             payload is EMPTY_PAYLOAD
             and self._fast_path is not None
-            and not isinstance(message, _ErrInfo)
+            and not isinstance(message, RefusedMessage)
             and self._takes_fast_path(message)
         ):
             return
@@ -192,7 +192,7 @@ class InTurn(web.RequestHandler):
     def _note_what_follows(self) -> None:
         """A body may belong to the last message, or nothing follows it."""
         message, payload = self._messages[-1]
-        if isinstance(message, _ErrInfo):
+        if isinstance(message, RefusedMessage):
             self._last = True
         elif not end_is_certain(message):
             self._messages[-1] = _bad_request(BadHttpMessage("its end is uncertain"))
@@ -321,6 +321,6 @@ class InTurn(web.RequestHandler):
         self._deaf, self._idle = True, False
 
 
-def _bad_request(error: BadHttpMessage) -> tuple[_ErrInfo, StreamReader]:
+def _bad_request(error: BadHttpMessage) -> tuple[RefusedMessage, StreamReader]:
     """What aiohttp answers with 400, as if its parser had refused it."""
-    return _ErrInfo(400, error, error.message), EMPTY_PAYLOAD
+    return RefusedMessage(400, error, error.message), EMPTY_PAYLOAD

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from rangeserver.process.closing import close_gently, has_unread
 from rangeserver.process.in_turn import InTurn
+from rangeserver.web.aiohttp_insides import close_after
 from rangeserver.web.exchange import EXCHANGE, Outcome
 
 _HALF_CLOSED_SECONDS = 2.0
@@ -64,8 +65,7 @@ class Leaving(InTurn):
     def _announce_end(self, request: web.BaseRequest) -> None:
         """Have the response say that it is the last, if the connection is to end with it."""
         if self._finishing and not self._more_was_sent():
-            message = request._message  # noqa: SLF001 (no public way says so before the response is made)
-            request._message = message._replace(should_close=True)  # noqa: SLF001
+            close_after(request)
 
     def _more_was_sent(self) -> bool:
         """Whether there is something behind what was asked."""

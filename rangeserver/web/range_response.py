@@ -29,21 +29,32 @@ class RangeResponse(web.StreamResponse):
         exchange.bytes_promised = (plan.content_length or 0) if plan.body else 0
         self.writer = BodyWriter(exchange, room)
         self._length = plan.content_length
-        self._begun = False
+        self._keeps_alive: bool | None = None
+        self._begun = self._ended = False
 
     @property
     def prepared(self) -> bool:
         """Whether the head was made."""
         return self._begun
 
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the head says that the connection stays open; ``None`` before it was made."""
+        return self._keeps_alive
+
+    def force_close(self) -> None:
+        """Have the head say that the connection ends with this response."""
+        self._keeps_alive = False
+
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Make the head, with what middlewares have added to it; nothing is sent yet."""
         if not self._begun:
             self._begun = True
-            self._keep_alive = keep_alive = request.keep_alive
+            if self._keeps_alive is None:
+                self._keeps_alive = request.keep_alive
             fields = {**own_fields(self.writer.exchange.request_id), **self.headers}
             version = request.version
-            head = head_of(self.status, fields, self._length, version, keep_alive=keep_alive)
+            head = head_of(self.status, fields, self._length, version, keep_alive=self._keeps_alive)
             self.writer.begin(request.protocol, head)
         return None
 
@@ -53,11 +64,11 @@ class RangeResponse(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Return when the kernel has all of the response, or raise if that is not all of it."""
-        if self._eof_sent:
+        if self._ended:
             return
         assert not data
         await self.writer.finish()
-        self._eof_sent = True
+        self._ended = True
         del self.writer  # aiohttp keeps the response until the next request of the connection
 
 

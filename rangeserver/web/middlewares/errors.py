@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy
 
@@ -15,6 +15,7 @@ from rangeserver.errors import (
     ResponseError,
     VersionNotSupported,
 )
+from rangeserver.web.aiohttp_insides import answer_as_http_1_1, version_of
 from rangeserver.web.cut_off import cut_off
 from rangeserver.web.error_responses import INTERNAL_ERROR, error_response, response_for
 from rangeserver.web.exchange import EXCHANGE
@@ -67,10 +68,10 @@ def host_is_sound(headers: CIMultiDictProxy[str]) -> bool:
 
 def _check_protocol(request: web.Request) -> None:
     """Refuse what HTTP/1.1 says must be refused and aiohttp lets pass."""
-    version = request._version  # noqa: SLF001 (the public one, once read, cannot be changed)
+    version = version_of(request)
     if not (1, 0) <= version <= (1, 1):
         # aiohttp would serve these as if they were HTTP/1.1, and answer under their version.
-        request._version = HttpVersion11  # noqa: SLF001
+        answer_as_http_1_1(request)
         raise VersionNotSupported(f"HTTP/{version.major}.{version.minor}")
     if not host_is_sound(request.headers):
         raise BadRequest("the Host field holds no host (RFC 9112 §3.2)")
