@@ -33,9 +33,6 @@ HANDLER_NAMES = frozenset(
 RUNNER_NAMES = frozenset({"_make_server"})
 """Of ``web.AppRunner``: which server it runs."""
 
-RESOURCE_NAMES = frozenset({"_prefix"})
-"""Of ``MatchedSubAppResource``, the only kind of resource that is asked for every path."""
-
 
 async def drain(client: BaseProtocol) -> None:
     """Return once the connection takes more. Raises ``ConnectionError`` if the client has left."""

@@ -10,11 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
-from aiohttp.web_urldispatcher import PrefixedSubAppResource
 
 from rangeserver.web.aiohttp_insides import (
     HANDLER_NAMES,
-    RESOURCE_NAMES,
     RUNNER_NAMES,
     answer_as_http_1_1,
     close_after,
@@ -66,10 +64,6 @@ def parsed(path: Path) -> ast.Module:
 )
 def test_aiohttp_has_them(of: type, names: set[str]) -> None:
     assert not names - names_of(of)
-
-
-def test_a_resource_has_them() -> None:
-    assert set(vars(PrefixedSubAppResource("/a", web.Application()))) >= RESOURCE_NAMES
 
 
 def test_a_request_has_them() -> None:
