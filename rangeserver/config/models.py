@@ -1,4 +1,7 @@
-"""The settings: each with its type, its default and its explanation, and none anywhere else."""
+"""The settings: each with its type, its default and its explanation, and none anywhere else.
+
+Longer than 300 lines, because it is one list.
+"""
 
 from __future__ import annotations
 
@@ -227,7 +230,7 @@ class CacheConfig(Section):
     )
     ttl_seconds: SecondsOrNone = Field(
         5.0,
-        description="How long facts - size, entity tag - are believed without asking; 0 always "
+        description="How long facts - size, entity tag - are used without asking; 0 always "
         "asks. Reads are pinned by If-Match whatever it is. An object's own Cache-Control or "
         "Expires can only shorten this and the two below.",
     )

@@ -3,6 +3,9 @@
 Of what a client sends, only the request that is being answered is parsed: what lies behind it waits
 as it came (:mod:`.intake`), so that a connection can make us hold so much and no more. An answer
 on the fast path is given as its request arrives; any other by aiohttp's task.
+
+Longer than 300 lines, because it works around the queue, the waiter and the timers of aiohttp's
+handler, which share their state with all of it.
 """
 
 from __future__ import annotations
