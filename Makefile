@@ -7,7 +7,8 @@ SAY_VERSION := import sys; print(*sys.version_info[:3], sep=".")
 VERSION := $(shell $(PYTHON) -c '$(SAY_VERSION)')
 SOURCES := rangeserver tests $(wildcard bench)
 
-.PHONY: help demo test test-all coverage check format lock clean
+.PHONY: help demo test test-all coverage format lock release clean
+.PHONY: check check-format check-lint check-types check-layers
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make check              formatting, lint, types, layering"
 	@echo "make format             fix formatting and what lint can fix"
 	@echo "make lock               renew the pinned requirements"
+	@echo "make release            build the wheel and the sdist in dist/, and try them out"
 	@echo
 	@echo "With PYTHON=python3.13 they use that one; .venv is made anew when it is another."
 
@@ -43,10 +45,19 @@ coverage: $(VENV)/.dev
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(VENV)/.dev
+# The hooks of pre-commit run the same four.
+check: check-format check-lint check-types check-layers
+
+check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check $(SOURCES)
+
+check-lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
+
+check-types: $(VENV)/.dev
 	$(BIN)/mypy
+
+check-layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
@@ -64,6 +75,22 @@ lock:
 	    --no-emit-package rangeserver $$set pyproject.toml -o $$name || exit 1; \
 	done
 	rm -rf $(VENV)-lock
+
+# Builds without the network; then installs the wheel as a user does, in a virtual environment of its
+# own. Uploads nothing.
+release: TRIAL := $(VENV)-release
+release: $(VENV)/.dev
+	rm -rf dist $(TRIAL)
+	$(BIN)/python -m tests.distributions dist
+	RELEASED=dist $(BIN)/pytest -q tests/test_distributions.py tests/test_changelog.py
+	$(PYTHON) -m venv $(TRIAL)
+	$(TRIAL)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(TRIAL)/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps dist/*.whl
+	$(TRIAL)/bin/pip check
+	$(TRIAL)/bin/rangeserver --version
+	$(TRIAL)/bin/rangeserver config | cmp - config.toml
+	rm -rf $(TRIAL)
+	@ls -l dist
 
 # Which Python $(VENV) is of; another one gets a new $(VENV).
 $(VENV)/.python-$(VERSION):

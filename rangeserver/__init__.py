@@ -1,3 +1,3 @@
 """rangeserver: an HTTP range server for objects in an S3 bucket."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

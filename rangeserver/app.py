@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from rangeserver import __version__
-from rangeserver.cache.cache import MAX_OPEN, Cache
+from rangeserver.background import running
+from rangeserver.cache.cache import Cache
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.location import cache_directory
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
+from rangeserver.cache.open_entries import MAX_OPEN
 from rangeserver.config import Config, Mount, OriginConfig
-from rangeserver.errors import ConfigError
+from rangeserver.errors import ConfigError, NotThisHost
 from rangeserver.metrics import Metrics, OriginMetrics
 from rangeserver.origin.health import OriginHealth, keep_probing
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import Upstream, open_upstream
+from rangeserver.protocol.hosts import is_ours
 from rangeserver.protocol.mounts import MountTable
 from rangeserver.protocol.response_plan import PlanRules
-from rangeserver.web.at_once import AT_ONCE, AtOnce
-from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
+from rangeserver.web.client_progress import ClientDeadlines
 from rangeserver.web.counting import ExchangeCounter
-from rangeserver.web.direct_answer import Around
-from rangeserver.web.exchange import (
-    ACTIVE,
-    OBSERVERS,
-    ActiveExchanges,
-    ExchangeObserver,
-    log_exchange,
-)
+from rangeserver.web.exchange import log_exchange
+from rangeserver.web.exchanges import EXCHANGES, ExchangeObserver, Exchanges
+from rangeserver.web.fast_path import FAST_PATH, FastPath
 from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.monitoring import Watched, WatchedOrigin, create_monitoring_app
-from rangeserver.web.objects import MountedOrigin, ObjectHandler
-from rangeserver.web.relay import Relay
+from rangeserver.web.objects import ObjectHandler
 from rangeserver.web.routing import HANDLER, EveryTarget
 from rangeserver.web.sendfile import Room
 from rangeserver.web.status_page import RecentFailures
+from rangeserver.web.targets import MountedOrigin, Targets
 
 log = logging.getLogger(__name__)
+
+Pages: TypeAlias = Mapping[tuple[str, str], Handler]
 
 OBJECTS = web.AppKey("objects", ObjectHandler)
 METRICS = web.AppKey("metrics", Metrics)
@@ -55,26 +54,39 @@ WATCHED = web.AppKey("watched", Watched)
 
 
 def create_app(
-    config: Config, *, observers: Sequence[ExchangeObserver] = (), cache_files: int = MAX_OPEN
+    config: Config,
+    *,
+    observers: Sequence[ExchangeObserver] = (),
+    cache_files: int = MAX_OPEN,
+    pages: Callable[[Exchanges], Pages] | None = None,
+    for_strangers: bool = True,
 ) -> web.Application:
     """The application that serves all of ``config.mounted()``; ``observers`` see each finished
     exchange. The cache keeps ``cache_files`` open.
+
+    ``pages`` makes handlers for paths that are no object's, by method and path. Unless it is
+    ``for_strangers``, only requests are answered whose host name nobody else can have made lead
+    here (DNS rebinding).
     """
     server = config.server
     metrics = Metrics()
     of_cache = CacheMetrics(metrics.registry) if config.cache.enabled else None
-    active = ActiveExchanges()
+    exchanges = Exchanges(
+        ClientDeadlines(
+            server.write_idle_seconds, server.min_bytes_per_second, server.min_rate_grace_seconds
+        )
+    )
     failures = RecentFailures()
     health = {mount.path: OriginHealth(mount.path) for mount in config.mounted()}
-    observers = (ExchangeCounter(metrics.responses, active), failures, log_exchange, *observers)
-    around = (recorded(active, observers, server.write_idle_seconds), errors_as_json)
+    counter = ExchangeCounter(metrics.responses, exchanges)
+    exchanges.observers = (counter, failures, log_exchange, *observers)
+    around = (recorded(exchanges), errors_as_json)
     app = web.Application(middlewares=around)
-    app[ACTIVE] = active
-    app[OBSERVERS] = observers
+    app[EXCHANGES] = exchanges
     app[METRICS] = metrics
     app[WATCHED] = Watched(
         metrics,
-        active,
+        exchanges,
         failures,
         origins=[
             WatchedOrigin(mount.path, mount.origin.bucket, health[mount.path])
@@ -95,23 +107,22 @@ def create_app(
             mounts = await _open_mounts(config, metrics.origin, health, cache, stack)
             if cache is not None:
                 stack.push_async_callback(cache.stop)  # before the origins go
-            watch = ProgressWatch(
-                ClientDeadlines(
-                    server.write_idle_seconds,
-                    server.min_bytes_per_second,
-                    server.min_rate_grace_seconds,
-                )
-            )
-            stack.callback(watch.close)
-            relay = Relay(watch, room)
-            app[OBJECTS] = objects = ObjectHandler(MountTable(mounts), relay)
-            # Whoever has added a middleware means it to see every request.
-            if cache is not None and tuple(app.middlewares) == around:
-                app[AT_ONCE] = AtOnce(objects, Around(relay, active, observers))
+            stack.callback(exchanges.close)
+            app[OBJECTS] = objects = ObjectHandler(Targets(MountTable(mounts)), room)
+            if cache is not None:
+                if tuple(app.middlewares) == around:
+                    app[FAST_PATH] = FastPath(objects, exchanges, for_strangers=for_strangers)
+                else:  # whoever has added one means it to see every request
+                    log.warning("the fast path is off: the application has middlewares of its own")
             yield
 
+    own = pages(exchanges) if pages is not None else None
+
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await app[OBJECTS](request)
+        if not for_strangers and not is_ours(request.headers.get(hdrs.HOST, ""), ()):
+            raise NotThisHost
+        page = own.get((request.method, request.raw_path.partition("?")[0])) if own else None
+        return await (page or app[OBJECTS])(request)
 
     app.cleanup_ctx.append(with_origins)
     app[HANDLER] = answer
@@ -143,23 +154,23 @@ async def _open_mounts(
         s3 = S3Origin(upstream, origin, health=health[mount.path])
         resuming = _resuming(s3, origin, metrics)
         cached = _cached(resuming, cache, origin, upstream.whose)
-        known = KnownFacts(
+        known = MetadataCache(
             cached or resuming,
-            config.cache.belief_rules,
+            config.cache.freshness_rules,
             clock=time.monotonic,
             metrics=metrics,
             missing_seconds=config.cache.missing_seconds,
-            holding=cached,
+            resident_reads=cached,
             last_purge=cache.last_purge if cache is not None else bool,
         )
         stack.push_async_callback(known.close)
         rules = PlanRules(config.server.max_ranges, tuple(mount.access.inline_types))
-        at_hand = known if cached is not None else None
-        mounted = MountedOrigin(known, origin.prefix, rules, upstream.deadlines, at_hand)
+        resident = known if cached is not None else None
+        mounted = MountedOrigin(known, origin.prefix, rules, upstream.deadlines, resident)
         mounts.append((mount.path, mounted))
         if config.admin.enabled:  # else nobody will ask whether we are ready
             await stack.enter_async_context(
-                _running(keep_probing(s3, health[mount.path], origin.endpoint_url))
+                running(keep_probing(s3, health[mount.path], origin.endpoint_url))
             )
     return mounts
 
@@ -224,17 +235,5 @@ async def _open_cache(
             problem = f"cache.directory: {directory} cannot be used: {error.strerror}"
             raise ConfigError([problem]) from None
         log.warning("cache: not used for now: %s", error)
-    await stack.enter_async_context(_running(cache.keep_in_order()))
+    await stack.enter_async_context(running(cache.run_maintenance()))
     return cache
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have something done in the background until left."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -1,4 +1,7 @@
-"""Every error this project raises on purpose, on one screen.
+"""Every error this project raises on purpose, as one table.
+
+Longer than 300 lines, because the whole table is what a reader looks for: what errors there are,
+with which status, code and text.
 
     RangeserverError
     ├── ConfigError                 the configuration cannot be used; the process must not start
@@ -8,17 +11,17 @@
     │   │   ├── TargetNotEncoded    400
     │   │   └── TlsRequired         400
     │   ├── NoSuchPage              404  of the admin listener
-    │   ├── NotThisHost             421  of the admin listener
+    │   ├── NotThisHost             421  of the admin listener and the demo
     │   ├── KeyTooLong              414
     │   ├── MethodNotAllowed        405
     │   ├── ExpectationFailed       417
     │   ├── VersionNotSupported     505
     │   └── TooManyConnections      503
     └── OriginError                 the origin did not give what was needed
-        ├── ObjectWithdrawn         what was known of this object holds no longer
+        ├── ObjectWithdrawn         what was known of this object is not true any more
         │   ├── ObjectNotFound      404
         │   │   ├── KeyRefused      404  the origin has no object with such a key, and takes none
-        │   │   └── AccessHidden    404  or so we say: access is denied
+        │   │   └── AccessHidden    404  access is denied, which clients are not told
         │   ├── AccessDenied        403
         │   └── ObjectChanged       503  the version asked for is gone (If-Match failed)
         ├── RangeUnsatisfiable      416  the object ends before the range asked for
@@ -27,10 +30,11 @@
         ├── OriginThrottled         503  the origin asked us to slow down
         ├── OriginTimeout           504
         ├── OriginUnreachable       502
-        │   └── OriginSuspended     503  not asked, for it did not answer others before
+        │   └── OriginSuspended     503  not asked: the circuit is open
         ├── OriginServerError       502  it answered 500 or the like
         ├── OriginRefused           502  credentials, bucket or region are wrong
         │   ├── NoCredentials       502  there are none to sign with
+        │   │   └── NoneFound       502  every source was asked, and has none
         │   ├── CredentialsExpired  502  and no others were found
         │   ├── OriginClockSkew     502  this machine's clock is wrong, or the origin's
         │   └── UnclearRefusal      502  or this one key is refused: the answer does not say
@@ -39,10 +43,10 @@
 
     StreamAborted (ConnectionError) the response had begun and cannot be finished
 
-``status`` and ``code`` are hints for the web layer, which alone turns an error into a
-response. ``message`` is fixed text that a client may read; what really happened goes to
-``detail`` and from there only to the log. ``StreamAborted`` is a ``ConnectionError``
-because that is what makes aiohttp close the connection without writing anything more.
+Only the web layer turns an error into a response; ``status`` and ``code`` are hints for it.
+``message`` is fixed text for clients. ``detail`` says what happened and goes only to the log.
+``StreamAborted`` is a ``ConnectionError``, for which aiohttp closes the connection without writing
+anything more.
 """
 
 from __future__ import annotations
@@ -88,14 +92,14 @@ class BadRequest(RequestError):
 
 
 class RequestTooLong(BadRequest):
-    """The request line, a field or all of them pass a limit; the parser does not say which."""
+    """The request line, a field or all fields exceed a limit; the parser does not say which."""
 
     code = "request_too_long"
     message = "The request line or a header field is longer than 8190 bytes, or all than 32 KiB."
 
 
 class TargetNotEncoded(BadRequest):
-    """The request target has characters that may stand there only as escapes (RFC 3986 §2.1)."""
+    """The request target has characters that must be percent-encoded there (RFC 3986 §2.1)."""
 
     message = "The request target is malformed: all but plain ASCII must be percent-encoded."
 
@@ -116,11 +120,11 @@ class NoSuchPage(RequestError):
 
 
 class NotThisHost(RequestError):
-    """The admin listener does not go by this name (RFC 9110 §15.5.20)."""
+    """The listener does not answer requests for this host name (RFC 9110 §15.5.20)."""
 
     status = 421
     code = "not_this_host"
-    message = "The admin listener does not answer to this host name; admin.names can add it."
+    message = "This host name is not answered here; admin.names can add it for the admin listener."
 
 
 class KeyTooLong(RequestError):
@@ -166,7 +170,7 @@ class TooManyConnections(RequestError):
 class OriginError(ResponseError):
     """The origin did not give what was needed to answer.
 
-    ``connecting`` tells of those without an answer whether there was not even a connection.
+    ``connecting``: there is no answer because no connection could be made.
     """
 
     connecting = False
@@ -176,10 +180,10 @@ class OriginError(ResponseError):
     message = "The origin failed."
 
     def again(self) -> Self:
-        """The same error, to be raised for one more who waited for what failed.
+        """A copy, to be raised for each caller that waited for the same work, or to be kept.
 
-        Of any class and with every field, but without traceback and causes: these lead to the
-        frames that it came through, and all that they hold would stay for as long as the error.
+        It has every field, but neither traceback nor causes. These refer to the frames that the
+        error came through, and would keep alive all that they refer to, such as open files.
         """
         other = type(self).__new__(type(self), *self.args)
         other.__dict__.update(self.__dict__)
@@ -187,8 +191,8 @@ class OriginError(ResponseError):
 
 
 class ObjectWithdrawn(OriginError):
-    """The origin's word on this object: it is not there, not for us, or another one now. Whatever
-    was kept of it must not be told or served any more.
+    """The origin says that this object is gone, denied or replaced. What is cached of it must not
+    be used any more.
     """
 
 
@@ -201,13 +205,13 @@ class ObjectNotFound(ObjectWithdrawn):
 
 
 class KeyRefused(ObjectNotFound):
-    """The origin refuses the key by its name, so no object has it. That says nothing of the
-    origin: some look at names before they look at who asks.
+    """The origin refuses the key by its name, so no object has it. That does not prove good
+    credentials: some stores look at the name first.
     """
 
 
 class AccessHidden(ObjectNotFound):
-    """The origin refuses access, which is not to be told from an object that is missing."""
+    """The origin denies access, and clients cannot tell that from a missing object."""
 
 
 class AccessDenied(ObjectWithdrawn):
@@ -234,7 +238,7 @@ class RangeUnsatisfiable(OriginError):
     message = "No byte of the object lies in the range."
 
     def __init__(self, detail: str = "", *, size: int | None = None) -> None:
-        """``size`` is that of the object in bytes, if the origin told it."""
+        """``size`` is that of the object in bytes, if known."""
         super().__init__(detail, headers=self.fields(size) if size is not None else None)
         self.size = size
 
@@ -280,7 +284,7 @@ class OriginUnreachable(OriginError):
 
 
 class OriginSuspended(OriginUnreachable):
-    """The origin was not asked: it has not answered lately, and is given a moment."""
+    """The origin was not asked: it has not answered lately, and the circuit is open."""
 
     status = 503
     code = "origin_suspended"
@@ -288,7 +292,7 @@ class OriginSuspended(OriginUnreachable):
 
 
 class OriginServerError(OriginError):
-    """The origin says that it failed, which may pass."""
+    """The origin says that it failed, perhaps only for now."""
 
     code = "origin_failed"
 
@@ -304,6 +308,10 @@ class NoCredentials(OriginRefused):
     """There are no credentials to sign a request with."""
 
 
+class NoneFound(NoCredentials):
+    """Every source of AWS's chain was asked, and none has credentials."""
+
+
 class CredentialsExpired(OriginRefused):
     """The credentials have expired, and no others were found."""
 
@@ -316,8 +324,8 @@ class OriginClockSkew(OriginRefused):
 
 
 class UnclearRefusal(OriginRefused):
-    """The origin refuses the request, and its answer does not say whether all of this server's or
-    those for this key alone. ``of_one_key`` is what it means in that case.
+    """The origin refuses the request, and its answer does not say whether that is about all of this
+    server's requests or about this key alone. In the second case it means ``of_one_key``.
     """
 
     of_one_key: type[ObjectWithdrawn] = KeyRefused
@@ -335,4 +343,4 @@ class OriginBodyError(OriginProtocolError):
 
 
 class StreamAborted(ConnectionError):
-    """A response that had begun cannot be completed; the connection is to be aborted."""
+    """A response that had begun cannot be completed; its connection has to be aborted."""

@@ -1,8 +1,8 @@
 """Logging that cannot stop the server: a bounded queue and one writer thread.
 
-Whoever logs only puts a record in memory. A thread formats and writes; when the sink blocks
-(a full pipe, a stopped reader) the queue fills, further records are dropped and counted, and
-the count is written once lines flow again.
+To log only puts a record into the queue. A thread formats and writes. When the sink blocks (a full
+pipe, a stopped reader) the queue fills; further records are dropped and counted, and the count is
+written when lines can be written again.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ access_log = logging.getLogger("rangeserver.access")
 """One record per response; the fields are in ``record.access``."""
 
 QUEUE_RECORDS = 8192
-"""Records in memory at most; a record is about 1 KiB."""
+"""The most records in memory; a record has about 1 KiB."""
 
 _STOP_SECONDS = 1.0
 
 _REST_SECONDS = 0.02
-"""The writer rests as long after it wrote, so that lines gather: woken for each of them, it would
-take the interpreter from the event loop a thousand times a second."""
+"""The writer rests for so long after it has written, so that lines collect: woken for each one, it
+would take the interpreter lock from the event loop a thousand times a second."""
 
 _BATCH_RECORDS = 256
-"""As many records at most are formatted and written at once."""
+"""The most records that are formatted and written at a time."""
 
 
 def log_access(fields: Mapping[str, object]) -> None:
-    """Log the access line of one response; ``access_log`` says whether anybody wants it."""
+    """Log the access line of one response. Check first whether ``access_log`` is enabled."""
     if _writing:
         _writing[-1].put((time.time(), fields))
-    else:  # somebody else's logging is in force
+    else:  # the logging of another program
         access_log.info("access", extra={"access": fields})
 
 
@@ -63,12 +63,12 @@ class DroppingQueueHandler(logging.Handler):
         self._records = records
         self._left_out = 0
         self.unwritten = 0
-        """Records that were taken, and could not be written."""
+        """Records that were queued and could not be written."""
 
     @property
     def dropped(self) -> int:
-        """How many records are in no log."""
-        return self._left_out + self.unwritten  # each is counted by a thread of its own
+        """The number of records that were not written."""
+        return self._left_out + self.unwritten  # each has one thread that counts
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Queue a record unless the queue is full; needs no lock of its own."""
@@ -76,8 +76,8 @@ class DroppingQueueHandler(logging.Handler):
         return True
 
     def put(self, record: logging.LogRecord | _Access) -> None:
-        """Queue what is to be written."""
-        # Threads that look at once may go a record each beyond the limit.
+        """Queue a record, or drop it."""
+        # Threads that check at the same time may exceed the limit by one record each.
         if self._records.qsize() < QUEUE_RECORDS:
             self._records.put(record)
         else:
@@ -85,12 +85,11 @@ class DroppingQueueHandler(logging.Handler):
 
 
 _writing: list[DroppingQueueHandler] = []
-"""Those of the contexts of :func:`logging_to`: the innermost gets the access lines, past all that
-a logger does with a record."""
+"""The handlers of :func:`logging_to`: the innermost gets the access lines, past the logger."""
 
 
 class _Writer:
-    """Writes queued records from its own thread and reports what had to be dropped."""
+    """Writes queued records from a thread of its own, and reports how many were dropped."""
 
     def __init__(
         self,
@@ -108,11 +107,11 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is queued, then end; a blocked sink is left behind after a second."""
+        """Write what is queued, then end; do not wait for a blocked sink for over a second."""
         self._ending.set()
         self._records.put(None)
         self._thread.join(_STOP_SECONDS)
@@ -124,7 +123,7 @@ class _Writer:
             over = None in batch
             lines = [self._format(record) for record in batch if record is not None]
             lines[:0] = self._losses()
-            # A sink that is gone must not stop the writer.
+            # An error of the sink must not end the thread.
             try:
                 self._write("".join(lines))
             except OSError:
@@ -140,7 +139,7 @@ class _Writer:
         return batch
 
     def _losses(self) -> list[str]:
-        """A note of the records that were lost since the last one, if there are any."""
+        """A line about the records that were dropped since the last one, if any."""
         dropped = self._source.dropped
         if dropped == self._reported:
             return []
@@ -154,16 +153,16 @@ class _Writer:
             return self._formatter.access_line(*record) + "\n"
         try:
             return self._formatter.format(record) + "\n"
-        except (TypeError, ValueError) as error:  # its arguments do not fit: a slip of a caller
+        except (TypeError, ValueError) as error:  # the arguments do not fit the text
             record.msg, record.args = f"{record.msg!r} cannot be formatted: {error}", ()
             return self._formatter.format(record) + "\n"
 
 
 def _sink(stream: IO[str]) -> Callable[[str], object]:
-    """Writes text straight to a file's descriptor, without a lock or a buffer.
+    """Writes text to the descriptor of ``stream``, without its lock and buffer.
 
-    When the process ends, Python waits for the locks of standard streams; one that is held in a
-    write to a blocked pipe would keep the process for ever.
+    When a process ends, Python waits for the locks of standard streams. A write to a blocked pipe
+    that holds one would keep the process for ever.
     """
     try:
         descriptor = stream.fileno()
@@ -179,11 +178,11 @@ def _write_all(descriptor: int, text: str) -> None:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
-"""``json.dumps`` would make an encoder for each line."""
+"""``json.dumps`` would create an encoder for each line."""
 
 
 class _JsonLines(JsonFormatter):
-    """One JSON object a line; access records are their fields and nothing else."""
+    """One JSON object per line. Access records are just their fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -195,7 +194,7 @@ class _JsonLines(JsonFormatter):
     def access_line(self, created: float, access: Mapping[str, object]) -> str:
         """The line of one response."""
         line = _encode({"time": _timestamp(created), "log": "access", **access})
-        # JSON has escapes for control characters but one, and ASCII has nothing else to hide.
+        # JSON escapes all control characters of ASCII but DEL.
         return line if line.isascii() and "\x7f" not in line else _printable(line)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
@@ -204,7 +203,7 @@ class _JsonLines(JsonFormatter):
 
 
 class _TextLines(logging.Formatter):
-    """Lines for a person's terminal."""
+    """Lines for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -224,7 +223,7 @@ class _TextLines(logging.Formatter):
         )
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        """Format a record but for its traceback, which has lines of its own."""
+        """Format a record without its traceback, which has lines of its own."""
         return _printable(super().formatMessage(record))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 (logging's name)
@@ -233,9 +232,9 @@ class _TextLines(logging.Formatter):
 
 
 def _printable(line: str) -> str:
-    """The line without what a terminal might obey or a reader might take for a line's end.
+    """The line without characters that control a terminal or end a line.
 
-    The escapes are those of JSON, in which such characters stand only inside strings.
+    The escapes are those of JSON, where such characters occur only in strings.
     """
     if line.isprintable():
         return line
@@ -251,7 +250,7 @@ def _timestamp(created: float) -> str:
     return _to_the_millisecond(int(created * 1000))
 
 
-@lru_cache(maxsize=2)  # of thousands of lines a second
+@lru_cache(maxsize=2)  # thousands of lines a second share one
 def _to_the_millisecond(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}Z"
@@ -269,7 +268,7 @@ def _formatter(kind: str) -> _JsonLines | _TextLines:
 
 @contextmanager
 def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[DroppingQueueHandler]:
-    """Log to ``stream`` (default: standard error) until the context is left."""
+    """Log to ``stream`` (default: standard error) inside of the block."""
     records: SimpleQueue[logging.LogRecord | _Access | None] = SimpleQueue()
     handler = DroppingQueueHandler(records)
     sink = _sink(stream if stream is not None else sys.stderr)
@@ -280,7 +279,7 @@ def logging_to(config: LogConfig, stream: IO[str] | None = None) -> Iterator[Dro
     root.addHandler(handler)
     access_log.disabled = not config.access
     access_log.setLevel(logging.INFO)
-    # Libraries' own news is not ours: botocore tells each credential lookup at INFO.
+    # Libraries log much at INFO: botocore each lookup of credentials.
     for noisy in ("botocore", "aiobotocore", "asyncio", "aiohttp"):
         logging.getLogger(noisy).setLevel(max(root.level, logging.WARNING))
     writer.start()

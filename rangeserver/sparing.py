@@ -1,4 +1,4 @@
-"""Loggers that do not say the same thing again and again: for what many requests bring about."""
+"""Loggers that limit repeated messages, for what many requests may cause."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from rangeserver import lru
+
 SAME_SECONDS = 60.0
-"""A sparing logger says the same thing once in so many seconds, ..."""
+"""The same message is logged once in so many seconds, ..."""
 
 KIND_RECORDS = 10
-"""... and of one kind, with whatever arguments, so many things."""
+"""... and so many of one kind, with different arguments."""
 
-_MAX_TOLD = 1024
-"""Things that are remembered as told."""
+_MAX_MESSAGES = 1024
+"""The most messages that are remembered."""
 
 
 class Sparing(logging.Filter):
-    """Leaves out of a log what it has just said, and what it says too often; how much was left out
-    is told with the next of its kind. ``clock`` is monotonic.
+    """Leaves out messages that were logged just before, or too often. The next message of the kind
+    says how many were left out. ``clock`` is monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: OrderedDict[int, float] = OrderedDict()
-        """When each thing may be said again."""
+        self._logged: OrderedDict[int, float] = OrderedDict()
+        """By hash of a message: when it may be logged again."""
         self._kinds: dict[object, tuple[float, int, int]] = {}
-        """Of each kind: when its time began, how many were said in it, how many left out."""
+        """Of each kind: when its period began, how many were logged in it, how many left out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written; records for debugging are."""
+        """Whether to write a record; those for debugging always."""
         if record.levelno < logging.INFO:
             return True
         with self._lock:
@@ -41,41 +43,36 @@ class Sparing(logging.Filter):
 
     def _is_news(self, record: logging.LogRecord) -> bool:
         now = self._clock()
-        began, said, left_out = self._kinds.get(record.msg, (now, 0, 0))
+        began, logged, left_out = self._kinds.get(record.msg, (now, 0, 0))
         if now - began >= SAME_SECONDS:
-            began, said = now, 0
+            began, logged = now, 0
         text = _message(record)
-        thing = hash(text)
-        if said >= KIND_RECORDS or self._told.get(thing, now) > now:
-            self._kinds[record.msg] = (began, said, left_out + 1)
+        digest = hash(text)
+        if logged >= KIND_RECORDS or self._logged.get(digest, now) > now:
+            self._kinds[record.msg] = (began, logged, left_out + 1)
             return False
-        self._kinds[record.msg] = (began, said + 1, 0)
-        self._told[thing] = now + SAME_SECONDS
-        self._told.move_to_end(thing)
-        if len(self._told) > _MAX_TOLD:
-            self._told.popitem(last=False)
+        self._kinds[record.msg] = (began, logged + 1, 0)
+        lru.put(self._logged, digest, now + SAME_SECONDS, max_entries=_MAX_MESSAGES)
         if left_out:
             record.msg, record.args = f"{text} ({left_out} more like it were left out)", ()
         return True
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget all messages."""
         with self._lock:
-            self._told.clear()
+            self._logged.clear()
             self._kinds.clear()
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError):  # its arguments do not fit, which the writer says
+    except (TypeError, ValueError):  # the arguments do not fit, which the writer reports
         return record.msg
 
 
 def sparing(log: logging.Logger) -> logging.Logger:
-    """The same logger, which says the same thing once in a while: for what many requests may bring
-    about.
-    """
+    """The same logger, with a :class:`Sparing` filter."""
     if not any(isinstance(each, Sparing) for each in log.filters):
         log.addFilter(Sparing())
     return log

@@ -17,10 +17,10 @@ from aiohttp import web
 from rangeserver.app import METRICS, OBJECTS, create_admin_app, create_app
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.caching_origin import CachingOrigin
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.config import Config
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.base import Part
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.pool import Pool
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
@@ -30,7 +30,7 @@ from rangeserver.process.monitoring import Monitoring
 from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.process.tls import Tls, open_tls
-from rangeserver.web.exchange import ACTIVE, ActiveExchanges, ExchangeObserver
+from rangeserver.web.exchanges import EXCHANGES, ExchangeObserver, Exchanges
 from rangeserver.web.sendfile import Room
 from tests.fakes.s3 import FakeS3
 from tests.heads import parse_head
@@ -182,8 +182,8 @@ class RunningApp:
         return server
 
     @property
-    def active(self) -> ActiveExchanges:
-        return self.app[ACTIVE]
+    def active(self) -> Exchanges:
+        return self.app[EXCHANGES]
 
     @property
     def acquired(self) -> int:
@@ -198,7 +198,7 @@ class RunningApp:
     @property
     def room(self) -> Room:
         """Where responses from files wait for room in their sockets."""
-        return self.app[OBJECTS].relay.room
+        return self.app[OBJECTS].room
 
     @property
     def pool(self) -> Pool:
@@ -222,12 +222,12 @@ class RunningApp:
         return caching.cache if isinstance(caching, CachingOrigin) else None
 
     @property
-    def facts(self) -> KnownFacts[Part]:
+    def facts(self) -> MetadataCache[Part]:
         """The outermost origin."""
-        found = self.app[OBJECTS].mounts.find("")
+        found = self.app[OBJECTS].targets.mounts.find("")
         assert found is not None
         known = found[0].origin
-        assert isinstance(known, KnownFacts)
+        assert isinstance(known, MetadataCache)
         return known
 
 

@@ -85,7 +85,7 @@ def test_what_it_remembers_is_bounded(sparing_log: logging.Logger) -> None:
     for number in range(5000):
         spare.filter(logging.LogRecord("x", logging.INFO, "", 0, "%d", (number,), None))
         spare._kinds.clear()
-    assert len(spare._told) == 1024
+    assert len(spare._logged) == 1024
 
 
 def test_a_slip_of_a_caller_is_left_to_the_writer() -> None:

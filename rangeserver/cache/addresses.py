@@ -1,35 +1,35 @@
-"""How requests name the objects of a cache, which knows them by endpoint, bucket and key."""
+"""The names that requests have for objects, which the cache knows by endpoint, bucket and key."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from rangeserver.cache.places import place_of, read_place
+from rangeserver.cache.cache_key import cache_key_of, split_cache_key
 from rangeserver.config import Mount
 from rangeserver.protocol.mounts import MountTable
 
 
 class Addresses:
-    """The names that objects have by the mounts of a configuration: what stands in the path of a
-    URL, decoded and without its first slash.
+    """The names of objects by the mounts of a configuration: the path of a URL, decoded and without
+    its first slash.
     """
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
         self._table = MountTable((mount.path, mount) for mount in mounts)
         self._by_bucket: defaultdict[str, list[Mount]] = defaultdict(list)
         for mount in mounts:
-            self._by_bucket[_bucket_place(mount)].append(mount)
+            self._by_bucket[_bucket_key(mount)].append(mount)
 
     def find(self, name: str) -> tuple[Mount, str] | None:
-        """The mount below which an object is, and what is its key there."""
+        """The mount of a name, and the key below it."""
         found = self._table.find(name)
         return found if found is not None and found[1] else None
 
-    def names(self, place: str) -> Iterator[str]:
-        """Every name that the object of a place has; none if it is not served any more."""
-        endpoint, bucket, key = read_place(place)
-        for mount in self._by_bucket[place_of(endpoint, bucket, "")]:
+    def names(self, cache_key: str) -> Iterator[str]:
+        """Every name of the object of a cache key; none if it is not served."""
+        endpoint, bucket, key = split_cache_key(cache_key)
+        for mount in self._by_bucket[cache_key_of(endpoint, bucket, "")]:
             prefix = mount.origin.prefix
             rest = key.removeprefix(prefix)
             name = mount.path[1:] + rest
@@ -38,11 +38,11 @@ class Addresses:
                 yield name
 
 
-def mounted_place(mount: Mount, key: str) -> str:
-    """The place in the cache of an object of a mount."""
+def mounted_cache_key(mount: Mount, key: str) -> str:
+    """The cache key of an object of a mount."""
     origin = mount.origin
-    return place_of(origin.endpoint_url, origin.bucket, origin.prefix + key)
+    return cache_key_of(origin.endpoint_url, origin.bucket, origin.prefix + key)
 
 
-def _bucket_place(mount: Mount) -> str:
-    return place_of(mount.origin.endpoint_url, mount.origin.bucket, "")
+def _bucket_key(mount: Mount) -> str:
+    return cache_key_of(mount.origin.endpoint_url, mount.origin.bucket, "")

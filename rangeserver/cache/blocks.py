@@ -1,10 +1,10 @@
-"""Where things lie in a file that caches one version of one object. Arithmetic, nothing else.
+"""The layout of a cache file, which holds one version of one object. Arithmetic only.
 
     0            header: what object it is (:mod:`rangeserver.cache.header`)
-    HEADER_BYTES records, one for each block, of RECORD_BYTES: is it here, and its checksum
-    data_offset  the object's bytes, each at its own place; holes where none have come
+    HEADER_BYTES records of RECORD_BYTES, one for each block: whether it is here, and its checksum
+    data_offset  the object's bytes in order; holes where blocks are missing
 
-Blocks are the unit of bookkeeping: all have ``block_bytes`` but for the last.
+All blocks have ``block_bytes`` except the last one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MAX_BLOCK_BYTES = 16 * 1024 * 1024
 
 _RECORD = struct.Struct("<II")
 _PRESENT = 0x4B4C4252
-"""The first half of the record of a block that is here; zeros, as in a hole, say it is not."""
+"""Begins the record of a block that is here; zeros, as in a hole, mean that it is not."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The places in a file for an object of ``size`` bytes."""
+    """The offsets in a file for an object of ``size`` bytes."""
 
     size: int
     block_bytes: int
@@ -41,7 +41,7 @@ class Layout:
 
     @cached_property
     def data_offset(self) -> int:
-        """Where the object's first byte lies: a page begins there, as block devices like it."""
+        """Where the object's first byte is: at the beginning of a page, as block devices prefer."""
         end = HEADER_BYTES + self.blocks * RECORD_BYTES
         return -(-end // _PAGE_BYTES) * _PAGE_BYTES
 

@@ -1,8 +1,8 @@
-"""How much may be on its way from the origin at a time, in bytes, and how much of it for whom.
+"""The bytes that may be on their way from the origin at a time, shared fairly between clients.
 
-Each client may have so many times what is left for all (dynamic thresholds, as switches share
-their buffers; Choudhury and Hahne, 1998): alone it has three quarters, two have three sevenths
-each, and there is always something left for one more. Nobody needs to know how many there are.
+A client may have up to alpha times what is still free (dynamic thresholds, as switches share their
+buffers; Choudhury and Hahne, 1998). With alpha = 3, one client gets three quarters, two get three
+sevenths each, and something is always left for one more. The number of clients need not be known.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import asyncio
 from rangeserver.errors import OriginBusy
 from rangeserver.origin.fair_queue import FairQueue
 
-_TIMES_WHAT_IS_LEFT = 3
+_ALPHA = 3
 
 
 class Budget:
-    """Bytes that were asked for and have not come. Those that somebody waits for go first, those
-    of the client who has least before all; reading ahead takes only what nobody waits for.
+    """Bytes that were requested and have not arrived; at most ``limit``.
+
+    Reads that a response waits for go first, of these the client that holds least. Prefetching gets
+    only what no response waits for.
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,11 +29,11 @@ class Budget:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many reads wait for their turn."""
         return len(self._queue)
 
     def try_take(self, client: str, count: int) -> bool:
-        """Take bytes if they are free, and nobody waits who comes before this client."""
+        """Take bytes if they are free and no waiting client comes before this one."""
         first = self._queue.first()
         if first is not None and self._queue.held[first[0]] <= self._queue.held[client]:
             return False
@@ -41,8 +43,9 @@ class Budget:
         return True
 
     async def take(self, client: str, count: int, *, within: float) -> None:
-        """Take bytes, more than there are if none are taken; raises :class:`OriginBusy` if that
-        cannot be within so many seconds.
+        """Wait for a turn and take bytes; more than the limit if nothing else is taken.
+
+        Raises :class:`OriginBusy` if the turn does not come within so many seconds.
         """
         waiter = _Waiter(count)
         self._queue.wait(client, waiter)
@@ -64,7 +67,7 @@ class Budget:
             raise
 
     def give(self, client: str, count: int) -> None:
-        """Bytes have come, or will not."""
+        """Give bytes back: they have arrived, or will not."""
         self.taken -= count
         self._queue.give(client, count)
         self._let_in()
@@ -78,7 +81,7 @@ class Budget:
         held = self._queue.held[client]
         if not held:
             return left >= 0 or not self.taken
-        return held + count <= _TIMES_WHAT_IS_LEFT * left
+        return held + count <= _ALPHA * left
 
     def _let_in(self) -> None:
         while (first := self._queue.first()) is not None:
@@ -93,7 +96,7 @@ class Budget:
 
 
 class _Waiter:
-    """Somebody who needs ``count`` bytes."""
+    """A read that needs ``count`` bytes."""
 
     __slots__ = ("count", "turn")
 

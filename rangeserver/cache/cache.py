@@ -1,32 +1,31 @@
-"""The cache of one process: what all its readers share."""
+"""The cache of one process: what all its readers and transfers share."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import math
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from rangeserver.cache.admission import Admission
 from rangeserver.cache.budget import Budget
-from rangeserver.cache.cache_file import CacheFile, Claim
-from rangeserver.cache.directory import Directory, reused, used_now
+from rangeserver.cache.claims import Claim, claim
+from rangeserver.cache.directory import Directory
 from rangeserver.cache.disk import Disk
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.header import Foreign, Header, NotOurs, Unreadable
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile, NoRoom, UnreadableFile
+from rangeserver.cache.header import Header
 from rangeserver.cache.limits import Limits
+from rangeserver.cache.maintenance import Maintenance
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.moments import noted
+from rangeserver.cache.moments import moment_of
+from rangeserver.cache.open_entries import MAX_OPEN, OpenEntries
 from rangeserver.cache.passed_by import PassedBy, is_of_the_file
 from rangeserver.cache.polling import Poller
-from rangeserver.cache.space import NEW_FILE_BYTES, NoRoom
-from rangeserver.cache.upkeep import Upkeep
+from rangeserver.cache.purge_mark import PurgeWatch
+from rangeserver.cache.space import NEW_FILE_BYTES
 from rangeserver.config import CacheConfig
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts
@@ -34,27 +33,12 @@ from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MAX_OPEN = 512
-"""Files kept open at a time, where so many are allowed; those in use beyond it stay open until they
-are not.
-"""
-
-_NOTED_SECONDS = 1.0
-"""How often at most it is noted on the disk that an entry is current."""
-
-_PURGE_SEEN_SECONDS = 0.01
-"""So late it may be noticed that something was purged."""
-
-_OTHERS_OPENING_SECONDS = 5.0
-"""How long another process may take to ask for an object first. One that hangs keeps its lock, and
-there must be time left to ask before a client's deadline for the first byte."""
-
 
 class Cache:
-    """Entries by place, the disk, the budget of bytes on their way, and whether all is well."""
+    """Finds, makes and removes entries; holds the disk, the limits and the budget behind them.
+
+    ``wait_seconds`` is how long a fetch waits for its turn in the budget.
+    """
 
     def __init__(
         self,
@@ -66,298 +50,191 @@ class Cache:
         max_open: int = MAX_OPEN,
     ) -> None:
         self.config = config
-        self.max_open = max_open
         self.metrics = metrics
         self.max_window = int(config.read_ahead_bytes)
         self.wait_seconds = wait_seconds
         self.budget = Budget(int(config.max_in_flight_bytes))
         self.admission = Admission(int(config.block_bytes), time.monotonic)
         self.disk = Disk()
-        self.others = Poller(self.disk)
+        self.poller = Poller(self.disk)
         self.directory = Directory(directory, close=self.disk.close_later)
-        self.upkeep = Upkeep(
+        self.entries = OpenEntries(max_open)
+        self.maintenance = Maintenance(
             *(self.disk, self.directory),
             Limits(int(config.max_bytes), int(config.min_free_bytes)),
             metrics,
-            let_go=self._let_go_of_removed,
+            close_unlinked=self.entries.close_unlinked,
         )
+        self.may_write = self.maintenance.may_write
+        self.write = self.maintenance.write
         self.tasks: set[asyncio.Task[Any]] = set()
+        """Whatever runs without a response that waits for it: transfers, late checks."""
         self.passed_by = PassedBy(time.monotonic)
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._last_purge = b""
-        self._purge_looked = -math.inf
+        self._purges = PurgeWatch(self.directory.last_purge)
         metrics.in_flight = lambda: self.budget.taken
 
-    def last_purge(self) -> bytes:
-        """What changes each time that something is purged: what was believed before is not any
-        more.
-        """
-        now = time.monotonic()
-        if now - self._purge_looked >= _PURGE_SEEN_SECONDS and self.upkeep.opened:
-            self._purge_looked = now
-            with suppress(OSError):  # a disk that fails says nothing new, and is told elsewhere
-                self._last_purge = self.directory.last_purge()
-        return self._last_purge
-
-    def may_write(self) -> bool:
-        """Whether the directory is there and could be written to when it was tried last."""
-        return self.upkeep.may_write()
-
-    def may_keep(self, place: str) -> bool:
-        """Whether an object may be, if the directory can be written to."""
-        return self.may_write() and place not in self.passed_by
-
-    def write_failed(self, error: OSError, entry: Entry | None = None) -> None:
-        """Leave the directory alone for a while, what is in it is still read; or an entry alone, if
-        it failed for what that is.
-        """
-        if entry is not None and is_of_the_file(error):
-            self.passed_by.add(entry.place, error.strerror or str(error))
-            self._let_go_of(entry)
-        else:
-            self.upkeep.write_failed(error)
-
-    def unreadable(self, entry: Entry, error: OSError) -> None:
-        """Remove a file that the disk cannot read; the next reader begins another."""
-        self.metrics.failed("read")
-        log.warning("cache: a file is removed: %s", error)
-        self._let_go_of(entry)
-
-    def _let_go_of(self, entry: Entry) -> None:
-        """Have nobody find an entry any more."""
-        if self._entries.get(entry.place) is entry:
-            del self._entries[entry.place]
-        self.disk.begin(self._remove, entry)
+    # Its life
 
     async def open(self) -> None:
         """Make the directory ready. Raises ``OSError``."""
-        await self.upkeep.open()
+        await self.maintenance.open()
 
-    async def keep_in_order(self) -> None:
+    async def run_maintenance(self) -> None:
         """Keep the directory there, writable and within its limits, until cancelled."""
-        await self.upkeep.run()
+        await self.maintenance.run()
 
-    async def write(self, count: int, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have ``call`` write ``count`` bytes, which become the cache's, once there is room for
-        them. Raises :class:`NoRoom` if there is none, and what it raises.
-        """
-        writing = functools.partial(call, *args, **kwargs)
-        while True:
-            try:
-                return await self.disk.run(self._within_limits, count, writing)
-            except NoRoom:
-                if not await self.upkeep.room_for(count):
-                    raise
+    async def stop(self) -> None:
+        """Stop every transfer; the origin must still be open."""
+        await asyncio.sleep(0)  # a task that has not had its first turn would not clean up
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    async def find(self, place: str) -> Entry | None:
-        """The entry of an object, whichever version it is of."""
-        entry = self.kept(place)
+    async def close(self) -> None:
+        """Release all files and threads. Call :meth:`stop` first."""
+        self.entries.clear()
+        await self.maintenance.stop()
+        self.directory.close()
+        self.disk.shut_down()
+
+    # Entries
+
+    async def find(self, cache_key: str) -> Entry | None:
+        """The entry of an object, of whichever version it is."""
+        entry = self.find_open(cache_key)
         if entry is not None:
             self.in_use(entry, 0)
             return entry
-        if not self.upkeep.opened or place in self.passed_by:
+        if not self.maintenance.opened or cache_key in self.passed_by:
             return None
         try:
-            file = await self.disk.run(self.directory.find, place)
-        except Foreign as error:
-            self.metrics.failed("read" if isinstance(error, Unreadable) else "foreign")
-            self.passed_by.add(place, f"{self.directory.path_of(place)} is {error}")
+            file = await self.disk.run(self.directory.find, cache_key)
+        except ForeignFile as error:
+            self.metrics.failed("read" if isinstance(error, UnreadableFile) else "foreign")
+            self.passed_by.add(cache_key, f"{self.directory.path_of(cache_key)} is {error}")
             return None
-        except NotOurs as error:
+        except InvalidCacheFile as error:
             self.metrics.failed("foreign")
-            log.warning("cache: removed %s: %s", self.directory.path_of(place), str(error))
+            log.warning("cache: removed %s: %s", self.directory.path_of(cache_key), str(error))
             return None
         except OSError as error:
-            if not self.upkeep.lacks_descriptors(error):
+            if not self.maintenance.lacks_descriptors(error):
                 self.metrics.failed("read")
-                log.warning("cache: %s cannot be opened: %s", self.directory.path_of(place), error)
+                path = self.directory.path_of(cache_key)
+                log.warning("cache: %s cannot be opened: %s", path, error)
             return None
-        return self._keep(place, file) if file is not None else None
+        return self.entries.add(cache_key, file) if file is not None else None
 
-    def kept(self, place: str, *, seen_within: float = 0.0) -> Entry | None:
-        """The entry of an object whose file is open, and had its name so many seconds ago."""
-        entry = self._entries.get(place)
-        if entry is None:
-            return None
-        if entry.is_current(seen_within):
-            self._entries.move_to_end(place)
-            return entry
-        del self._entries[place]
-        return None
+    def find_open(self, cache_key: str, *, seen_within: float = 0.0) -> Entry | None:
+        """The same if its file is open; it had its name at most ``seen_within`` seconds ago."""
+        return self.entries.find(cache_key, seen_within=seen_within)
 
-    async def has(self, entry: Entry, span: ByteSpan) -> bool:
-        """Whether all blocks of a small span are here or on their way, after a look at the file."""
-        blocks = entry.layout.blocks_of(span)
-        if entry.is_coming(*blocks):
-            return True
-        try:
-            claim = await self.disk.run(entry.file.claim, *blocks, fetch=False)
-        except OSError:
-            self.metrics.failed("read")
-            return False
-        self.found(entry, claim)
-        return entry.is_coming(*blocks)
-
-    def found(self, entry: Entry, claim: Claim) -> None:
-        """Take note of what was found of an entry."""
-        if claim.damaged:
-            log.warning("cache: %d damaged blocks of %s", claim.damaged, entry.place)
-            self.metrics.failed("damaged", claim.damaged)
-        for block in claim.good:
-            entry.has(block)
-
-    def in_use(self, entry: Entry, reread: int) -> None:
-        """Note now and then on the disk that somebody reads an entry, ``reread`` bytes that were
-        here before.
+    async def create(self, cache_key: str, facts: ObjectFacts, reader: str) -> Entry | None:
+        """An entry for a version that the origin described to ``reader``; or the one that another
+        process has made of the object meanwhile, or ``None`` if there can be none now.
         """
-        if entry.due_to_be_touched():
-            self.disk.begin(self._note, used_now, entry.file)
-        if not entry.reused and entry.is_reused_by(reread):
-            self.disk.begin(self._note, reused, entry.file)
-
-    async def create(self, place: str, facts: ObjectFacts, reader: str) -> Entry | None:
-        """The entry of a version of an object, told to ``reader``, or of that which another process
-        made of the object meanwhile; ``None`` if there can be none now.
-        """
-        if not self.may_keep(place):
+        if not self.may_keep(cache_key):
             return None
-        header = Header(place, facts, int(self.config.block_bytes), {reader: noted(facts)})
+        header = Header(cache_key, facts, int(self.config.block_bytes), {reader: moment_of(facts)})
         try:
             file = await self.write(NEW_FILE_BYTES, self.directory.create, header)
         except NoRoom:
             return None
         except OSError as error:
             if is_of_the_file(error):
-                self.passed_by.add(place, error.strerror or str(error))
+                self.passed_by.add(cache_key, error.strerror or str(error))
             else:
                 self.write_failed(error)
             return None
-        except (NotOurs, ValueError) as error:
-            self.passed_by.add(place, str(error))
+        except (InvalidCacheFile, ValueError) as error:
+            self.passed_by.add(cache_key, str(error))
             return None
-        return self._keep(place, file, new=True)
-
-    async def checked(self, entry: Entry, facts: ObjectFacts, reader: str) -> None:
-        """Note that the origin told ``reader`` these facts of the version of ``entry``."""
-        known = entry.file.header
-        moment = noted(facts)
-        passed = moment - known.readers.get(reader, -math.inf)
-        if facts == known.facts and 0 <= passed < _NOTED_SECONDS:
-            return
-        await self._change_header(entry, lambda header: header.told(reader, facts, moment))
-
-    async def refused(self, entry: Entry, reader: str) -> None:
-        """Note that the origin refuses an object to ``reader``, who must not have it from here
-        either.
-        """
-        await self._change_header(entry, lambda header: header.refused(reader))
-
-    async def _change_header(self, entry: Entry, change: Callable[[Header], Header]) -> None:
-        file = entry.file
-        if not (self.may_write() and file.writable):
-            file.header = change(file.header)  # what this process knows, at least
-            return
-        try:
-            await self.disk.run(file.change_header, change)
-        except OSError as error:
-            file.header = change(file.header)
-            if not file.gone:
-                self.write_failed(error)
-        except (NotOurs, ValueError):
-            await self.drop(entry)
-
-    async def reread(self, entry: Entry) -> None:
-        """Learn what other processes have noted of an entry."""
-        try:
-            await self.disk.run(entry.file.reread_header)
-        except OSError:
-            self.metrics.failed("read")  # what is known of it stays as it is
-        except NotOurs as error:
-            if entry.file.gone:
-                return
-            log.warning("cache: a file was dropped: %s", str(error))
-            self.metrics.failed("foreign")
-            await self.drop(entry)
+        return self.entries.add(cache_key, file, new=True)
 
     async def drop(self, entry: Entry) -> None:
-        """Remove an entry, but not another that came into its place."""
-        place = entry.place
-        if self._entries.get(place) is entry:
-            del self._entries[place]
-        if not self.upkeep.opened:
+        """Remove an entry and its file, but not a later file of the same object."""
+        self.entries.remove(entry)
+        if not self.maintenance.opened:
             return
         try:
-            await self.disk.run(self.directory.remove_file, place, entry.file)
+            await self.disk.run(self.directory.remove_file, entry.cache_key, entry.file)
         except OSError as error:
             self.write_failed(error)
 
-    @asynccontextmanager
-    async def asking_first(self, place: str) -> AsyncIterator[None]:
-        """Be the one process that asks for an object of which nothing is in the cache; the others
-        wait for what comes of it.
+    # Use of entries
+
+    def in_use(self, entry: Entry, reread: int) -> None:
+        """Note on the disk, now and then, that an entry is read; ``reread`` bytes of what is read
+        were in the cache before.
         """
-        locked = False
-        until = time.monotonic() + _OTHERS_OPENING_SECONDS
+        if entry.due_to_be_touched():
+            self.disk.begin(self._note, entry.file.touch)
+        if not entry.reused and entry.is_reused_by(reread):
+            self.disk.begin(self._note, entry.file.mark_reused)
+
+    async def has(self, entry: Entry, span: ByteSpan) -> bool:
+        """Whether all blocks of a small span are here or on their way; looks into the file."""
+        blocks = entry.layout.blocks_of(span)
+        if entry.is_coming(*blocks):
+            return True
         try:
-            while self.may_keep(place) and not (locked := self.directory.try_lock_place(place)):
-                free = functools.partial(self.directory.is_place_free, place)
-                if not await self.others.until(free, within=until - time.monotonic()):
-                    break
-        except OSError as error:
-            self.write_failed(error)
-        try:
-            yield
-        finally:
-            if locked:
-                self.directory.unlock_place(place)
+            found = await self.disk.run(claim, entry.file, *blocks, fetch=False)
+        except OSError:
+            self.metrics.failed("read")
+            return False
+        self.found(entry, found)
+        return entry.is_coming(*blocks)
 
-    async def stop(self) -> None:
-        """Stop every fill. For as long as there is an origin to read from."""
-        await asyncio.sleep(0)  # one that has not had its first turn would not clean up
-        for task in tuple(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+    def found(self, entry: Entry, found: Claim) -> None:
+        """Take over what was found in the file of an entry."""
+        if found.damaged:
+            log.warning("cache: %d damaged blocks of %s", found.damaged, entry.cache_key)
+            self.metrics.failed("damaged", found.damaged)
+        for block in found.good:
+            entry.has(block)
 
-    async def close(self) -> None:
-        """Give back every file and thread; the fills have been stopped."""
-        self._entries.clear()
-        await self.upkeep.stop()
-        self.directory.close()
-        self.disk.shut_down()
+    def last_purge(self) -> bytes:
+        """What changes with each purge: facts from before it must not be used any more."""
+        if self.maintenance.opened:
+            self._purges.look()
+        return self._purges.mark
 
-    def _keep(self, place: str, file: CacheFile, *, new: bool = False) -> Entry:
-        known = self._entries.get(place)
-        if known is not None and known.file.is_current():
-            return known  # found by another reader in the meantime
-        entry = self._entries[place] = Entry(place, file, new=new)
-        self._entries.move_to_end(place)
-        if len(self._entries) > self.max_open:
-            for other in self._entries.values():
-                if not other.filling:
-                    del self._entries[other.place]
-                    break
-        return entry
+    # What may be kept, and failures
 
-    def _within_limits(self, count: int, call: Callable[[], T]) -> T:
-        with self.upkeep.space.writing(count):
-            return call()
+    def may_keep(self, cache_key: str) -> bool:
+        """Whether an object may be kept: the directory can be written to, and nothing is wrong
+        with this object.
+        """
+        return self.may_write() and cache_key not in self.passed_by
+
+    def write_failed(self, error: OSError, entry: Entry | None = None) -> None:
+        """Stop writing for a while, what is cached is still read; or stop caching one object, if
+        the error is due to what it is.
+        """
+        if entry is not None and is_of_the_file(error):
+            self.passed_by.add(entry.cache_key, error.strerror or str(error))
+            self._remove_later(entry)
+        else:
+            self.maintenance.write_failed(error)
+
+    def unreadable(self, entry: Entry, error: OSError) -> None:
+        """Remove a file that the disk cannot read; the next reader begins another."""
+        self.metrics.failed("read")
+        log.warning("cache: a file is removed: %s", error)
+        self._remove_later(entry)
+
+    def _remove_later(self, entry: Entry) -> None:
+        self.entries.remove(entry)
+        self.disk.begin(self._remove, entry)
 
     def _remove(self, entry: Entry) -> None:
         try:
-            self.directory.remove_file(entry.place, entry.file)
+            self.directory.remove_file(entry.cache_key, entry.file)
         except OSError:
             self.metrics.failed("write")
 
-    def _let_go_of_removed(self) -> None:
-        """Close files without a name, whoever removed them: until nobody has them open they keep
-        their space.
-        """
-        for entry in tuple(self._entries.values()):
-            if not entry.file.is_current():
-                del self._entries[entry.place]
-
-    def _note(self, note: Callable[[CacheFile], object], file: CacheFile) -> None:
+    def _note(self, note: Callable[[], object]) -> None:
         try:
-            note(file)
+            note()
         except OSError:
             self.metrics.failed("write")

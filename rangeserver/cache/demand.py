@@ -1,7 +1,7 @@
-"""What one reader has to do with the attempts of fills at the bytes that it needs.
+"""The attempts of fills that one reader waits for, and the budget of its response.
 
-Each that fails is charged to the budget of its response, whichever reader asked for it: those who
-wait for the same bytes share the attempts, and each gives up when its own budget is spent.
+Readers that wait for the same bytes share the attempts. Each attempt that fails is charged to the
+budget of every response that waited for it, and a reader gives up when its own budget is spent.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rangeserver.origin.base import ReadReport
 class Demand:
     """The attempts that the response of ``report`` has waited for.
 
-    ``in_trouble`` says that the origin has failed it, or what is read ahead for it: nothing more is
-    read ahead until bytes come that were waited for.
+    ``in_trouble``: an attempt has failed, at bytes that it waits for or that were prefetched.
+    Nothing more is prefetched until bytes come that it waits for.
     """
 
     __slots__ = ("_failure", "_known", "_report", "_retries", "in_trouble")
@@ -28,27 +28,26 @@ class Demand:
         self._retries = retries
         self._report = report
         self._failure: OriginError | None = None
-        """What the last attempt failed for, until bytes come."""
+        """The error of the last attempt, until bytes come."""
         self._known: tuple[Fill, int] | None = None
         """The fill that was waited for last, and how many of its attempts had failed by then."""
 
     async def wait(self, fill: Fill, position: int) -> None:
-        """Wait for bytes at a position, or news of them."""
+        """Wait until bytes at ``position`` have come, or an attempt has failed."""
         fill.needed_by(self._report)
         self._known = fill, fill.failed
-        await fill.beyond(position)
+        await fill.wait_past(position)
 
     def has_failed(self, fill: Fill) -> bool:
-        """Whether an attempt has failed that is not accounted for: also one of another reader's,
-        or while this one did not wait. What failed before it came to the fill is no concern of its
-        own.
+        """Whether an attempt has failed that is not charged yet: also one of another reader, or
+        while this one did not wait. Attempts that failed before it joined the fill do not count.
         """
         if self._known is not None and self._known[0] is fill:
             return fill.failed > self._known[1]
         return fill.failed > 0 and fill.is_for(self._report)
 
     async def failed(self, fill: Fill, error: OriginError) -> None:
-        """Account for it, and pause; raises the error if there is no attempt left."""
+        """Charge a failed attempt, and pause. Raises ``error`` if no attempt is left."""
         self.in_trouble = True
         self._failure, self._known = error, (fill, fill.failed)
         pause = self._retries.pause_after(error, self._report)
@@ -57,11 +56,11 @@ class Demand:
         await asyncio.sleep(pause)
 
     async def is_paid(self) -> bool:
-        """Whether another attempt may be sent; if not, it is to be looked at again: a turn was
-        waited for, and others may have asked meanwhile. Raises the error of before if there is
-        none.
+        """Whether another attempt may be sent now. ``False``: look at the fill again, as this has
+        waited for its turn and another reader may have asked meanwhile. Raises the last error if
+        there is no other attempt.
 
-        Only what was waited for is repeated. That read-ahead failed is worth one attempt.
+        Only what is waited for is repeated. After a failed prefetch one attempt is free.
         """
         if self._failure is None or self._retries.pay(self._failure, self._report):
             return True
@@ -72,5 +71,5 @@ class Demand:
         return False
 
     def met(self) -> None:
-        """The bytes that were waited for have come."""
+        """The bytes have come that were waited for."""
         self._failure, self.in_trouble = None, False

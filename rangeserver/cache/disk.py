@@ -1,7 +1,7 @@
 """The threads that wait for the disk, so that the event loop never does.
 
-Nor does anybody wait for ever: a disk that hangs takes the threads with it, one after the other,
-and what needs it is told so then, and done without.
+No caller waits for ever: when a hanging disk has blocked all threads, calls fail with
+:class:`DiskStuck`, and the cache is bypassed.
 """
 
 from __future__ import annotations
@@ -17,35 +17,30 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from rangeserver.cache.errors import DiskStuck
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 8
-"""Calls to the disk at once. They have nothing to do but to wait for it; more would queue there."""
+"""Calls to the disk at once. They only wait for it; more calls would queue in the disk."""
 
 STUCK_SECONDS = 0.5
-"""The disk counts as stuck while every thread has waited for it for longer."""
+"""The disk is stuck while every thread has been waiting for longer than this."""
 
 CALL_SECONDS = 10.0
-"""How long one call is waited for though others end: a part of the disk may be bad."""
-
-
-class DiskStuck(OSError):
-    """The disk does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__(0, "the disk does not answer")
+"""How long one call is waited for while others end: a part of the disk may be bad."""
 
 
 class Disk:
-    """A pool of threads of its own: others, as for DNS, cannot be held up by a slow disk."""
+    """A thread pool of its own, so that a slow disk cannot delay other pools, such as DNS."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="cache")
         self._began: dict[int, float] = {}
-        """When each thread that is in a call began it."""
+        """When each thread in a call began it."""
         self._waiting: dict[asyncio.Future[Any], float] = {}
-        """Those who wait for a call, and until when."""
+        """Callers that wait, and until when."""
         self._timer: asyncio.TimerHandle | None = None
         # A descriptor's last owner may be dropped anywhere, in the midst of a call that holds a
         # lock as well. Putting into this queue is safe even there, unlike into a pool's.
@@ -55,25 +50,25 @@ class Disk:
         self._closer.start()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What a blocking call returns or raises, or :class:`DiskStuck`. Given up or cancelled, it
-        is left to its end.
+        """Make a blocking call in a thread; returns or raises what it does, or raises
+        :class:`DiskStuck`. The call itself continues when its caller gives up or is cancelled.
         """
         return await self._run(functools.partial(call, *args, **kwargs), CALL_SECONDS, None)
 
     async def run_long(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for a call that may well take minutes."""
+        """The same for a call that may take minutes."""
         return await self._run(functools.partial(call, *args, **kwargs), math.inf, None)
 
     async def run_or(
         self, late: Callable[[T], object], call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """The same for a call with a result that must not be lost: ``late`` is told of it when
-        nobody waits any more.
+        """The same for a result that must not be lost: ``late`` is called with it if the caller
+        does not wait any more.
         """
         return await self._run(functools.partial(call, *args, **kwargs), CALL_SECONDS, late)
 
     def begin(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have a call made that nobody waits for; it must not raise."""
+        """Make a call without waiting for it; it must not raise."""
         self._threads.submit(self._timed, functools.partial(call, *args, **kwargs))
 
     def is_stuck(self) -> bool:
@@ -82,14 +77,14 @@ class Disk:
         return len(began) >= THREADS and time.monotonic() - max(began) > STUCK_SECONDS
 
     def close_later(self, descriptor: int) -> None:
-        """Close a descriptor, which may take a while where a deleted file goes with it."""
+        """Close a descriptor in a thread: it takes long if a deleted file goes with it."""
         if self._over:
             os.close(descriptor)
         else:
             self._closing.put(descriptor)
 
     def shut_down(self) -> None:
-        """End when all that was begun is done; does not wait for it."""
+        """End once all calls have ended; does not wait for them."""
         if self._timer is not None:
             self._timer.cancel()
         self._threads.shutdown(wait=False)
@@ -125,7 +120,7 @@ class Disk:
             del self._began[thread]
 
     def _look(self) -> None:
-        """Tell those who have waited for too long."""
+        """Fail the calls that have been waited for too long."""
         stuck, now = self.is_stuck(), time.monotonic()
         for waiter, until in self._waiting.items():
             if (stuck or now > until) and not waiter.done():

@@ -1,12 +1,11 @@
-"""Which files go first. Blocks, for threads.
+"""Which files are evicted first. Blocks; called in threads.
 
-What was read once makes room for more that is read once, and not for what is read again and again
-(a segmented LRU, as in 2Q and S3-FIFO): while files that were not reused take more than their
-share, the oldest of them goes, else the oldest of all. A herd of readers that never come back, or
-somebody who asks for everything there is, can have that share and no more.
+A segmented LRU, as in 2Q and S3-FIFO: while files that were not reused occupy more than their
+share, the least recently used of them is evicted, otherwise the least recently used of all. So a
+scan (a client that reads everything once) cannot evict what is read again and again.
 
-A large cache takes seconds to look through. So one pass counts what the files take and remembers
-the oldest of either kind, and evictions are served from these, until they run out.
+To look at all files of a large cache takes seconds. So one scan counts what they occupy and
+remembers the oldest of either kind; evictions take these until none is left.
 """
 
 from __future__ import annotations
@@ -16,40 +15,44 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.listing import FileInfo
 
 ONCE_SHARE = 0.25
-"""Part of a full cache that files may take which were not reused; enough to be read again in it."""
+"""The share of a full cache for files that were not reused: enough time for them to be read
+again.
+"""
 
 REMEMBERED = 16_384
-"""Files of either kind, about 8 MiB of memory in all. The next pass is due when they are gone: of
-the smallest files there are, they take half a gibibyte."""
+"""Files of either kind that are remembered, in about 8 MiB of memory. The next scan is due when
+they are gone; even the smallest files of this number occupy half a gibibyte.
+"""
 
 _FILES_AT_A_TIME = 128
 
 
-class Oldest:
-    """The files of a directory that were not used for longest when they were counted last."""
+class EvictionCandidates:
+    """The least recently used files of a directory, as of the last scan."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._once: deque[Found] = deque()
-        self._reused: deque[Found] = deque()
+        self._once: deque[FileInfo] = deque()
+        self._reused: deque[FileInfo] = deque()
         self._reused_bytes = 0
 
     def __len__(self) -> int:
         return len(self._once) + len(self._reused)
 
     def is_known(self, taken: int) -> bool:
-        """Whether the file is known that goes next, from a cache that takes so many bytes."""
-        return bool(self._once or (self._reused and not self._is_too_much_once(taken)))
+        """Whether the next file to evict is known, for a cache of so many bytes."""
+        return bool(self._once or (self._reused and not self._once_exceeds_share(taken)))
 
     def count(self, pause: Callable[[], object] = bool) -> int:
-        """Look at all files; the bytes that they take. ``pause`` is called after every few of them.
-        Raises ``OSError``, and what that raises.
+        """Scan all files; returns the bytes that they occupy. ``pause`` is called after every few
+        files. Raises ``OSError``, and what ``pause`` raises.
         """
         total = reused_bytes = 0
-        once, reused = _Few(), _Few()
+        once, reused = _OldestFiles(), _OldestFiles()
         for number, file in enumerate(self._directory.files()):
             if not number % _FILES_AT_A_TIME:
                 pause()
@@ -61,8 +64,8 @@ class Oldest:
         return total
 
     def evict(self, taken: int) -> int | None:
-        """Remove the next of a cache that takes so many bytes; the bytes that it took, ``None`` if
-        it was used in the meantime, or is gone. Raises ``OSError``.
+        """Remove the next file of a cache of ``taken`` bytes. Returns the bytes that it occupied,
+        or ``None`` if it was used since the scan, or is gone. Raises ``OSError``.
         """
         file = self._next(taken).popleft()
         removed = self._directory.evict(file)
@@ -70,31 +73,31 @@ class Oldest:
             self._reused_bytes -= file.disk_bytes
         return removed
 
-    def _next(self, taken: int) -> deque[Found]:
+    def _next(self, taken: int) -> deque[FileInfo]:
         if not (self._once and self._reused):
             return self._once or self._reused
-        if self._is_too_much_once(taken) or self._once[0].used <= self._reused[0].used:
+        if self._once_exceeds_share(taken) or self._once[0].used <= self._reused[0].used:
             return self._once
         return self._reused
 
-    def _is_too_much_once(self, taken: int) -> bool:
-        # What came since the count was not reused, or is not known to be.
+    def _once_exceeds_share(self, taken: int) -> bool:
+        # What came since the scan counts as not reused.
         return taken - self._reused_bytes > taken * ONCE_SHARE
 
 
-class _Few:
-    """As many files as are to be remembered, of those that are added: the oldest."""
+class _OldestFiles:
+    """Of the files that are added, the oldest ones, as many as are remembered."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Found]] = []
+        self._heap: list[tuple[float, int, FileInfo]] = []
         self._numbers = count()
 
-    def add(self, file: Found) -> None:
+    def add(self, file: FileInfo) -> None:
         item = (-file.used, next(self._numbers), file)
         if len(self._heap) < REMEMBERED:
             heapq.heappush(self._heap, item)
         else:
             heapq.heappushpop(self._heap, item)
 
-    def oldest(self) -> deque[Found]:
+    def oldest(self) -> deque[FileInfo]:
         return deque(file for _, _, file in sorted(self._heap, reverse=True))

@@ -1,152 +1,150 @@
-"""The header of a cache file: which object's bytes it holds, and how they are laid out.
+"""The header of a cache file: which version of which object it holds, and who may read it.
 
-A file is worth something only to those who understand all of its header. Another format, a
-checksum that is wrong, a length that does not fit: it is no file of ours.
+A file with another format, a wrong checksum or facts that do not fit is not used.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from rangeserver.cache.blocks import (
-    HEADER_BYTES,
-    MAX_BLOCK_BYTES,
-    MIN_BLOCK_BYTES,
-    Layout,
-)
+from rangeserver.cache.blocks import HEADER_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, Layout
+from rangeserver.cache.errors import ForeignFile, InvalidCacheFile
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 FORMAT = 1
-"""Goes up with every change of what stands in a file; files of another format are dropped."""
+"""Incremented with every change of the file format; files of another format are dropped."""
+
+MAX_READERS = 8
+"""Readers that are noted. The one checked longest ago is forgotten first, and has to ask again."""
+
+NEVER = 0.0
+"""The time of a check that is not known."""
 
 _FIXED = struct.Struct("<8sIIQII")  # magic, format, block bytes, size, JSON length, CRC-32
 _MAGIC = b"rangesrv"
 
-
-class NotOurs(Exception):
-    """A file that is no cache file of this format, or no longer one."""
-
-
-class Foreign(NotOurs):
-    """A file of which nothing shows that it ever was one, whatever its name: it is left alone."""
-
-
-MAX_READERS = 8
-"""Readers that are noted; who was told longest ago is forgotten first, and asks again."""
-
-NEVER = 0.0
-"""When the origin was last asked, of facts of which that is not known."""
+_READS = 3
+"""A header that another process is rewriting may be read half old, half new (on ext4 1 in 400, if
+it is rewritten all the time). That is no reason to drop the file.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``place`` names the object among all buckets. ``readers`` are those whom the origin has given
-    bytes of this version, and when it last told each that it is the current one, in seconds since
-    the epoch. Nobody else is served from the file before he has asked.
+    """``readers`` are the identities that the origin has given bytes of this version, each with the
+    time when the origin last said to it that the version is current, in seconds since the epoch.
+    Any other identity must ask the origin before it is served from the file.
     """
 
-    place: str
+    cache_key: str
     facts: ObjectFacts
     block_bytes: int
     readers: Mapping[str, float]
 
     @property
     def checked(self) -> float:
-        """When the origin was last asked, by whomever."""
+        """When the origin was last asked, for any reader."""
         return max(self.readers.values(), default=NEVER)
-
-    def told(self, reader: str, facts: ObjectFacts, moment: float) -> Header:
-        """As it is once a reader was told these facts."""
-        readers = {**self.readers, reader: moment}
-        latest = sorted(readers, key=readers.__getitem__)[-MAX_READERS:]
-        return replace(self, facts=facts, readers={name: readers[name] for name in latest})
-
-    def refused(self, reader: str) -> Header:
-        """As it is once a reader was told that it is not for him."""
-        left = {name: moment for name, moment in self.readers.items() if name != reader}
-        return replace(self, readers=left)
 
     @property
     def layout(self) -> Layout:
         """Where the blocks are."""
         return Layout(self.facts.size, self.block_bytes)
 
+    def with_reader(self, reader: str, facts: ObjectFacts, moment: float) -> Header:
+        """The header after the origin has given these facts to a reader."""
+        readers = {**self.readers, reader: moment}
+        latest = sorted(readers, key=readers.__getitem__)[-MAX_READERS:]
+        return replace(self, facts=facts, readers={name: readers[name] for name in latest})
 
-def _stored(facts: ObjectFacts) -> dict[str, object]:
-    """Facts but for those that are at their default, or are noted otherwise."""
-    left_out = {"told_at"} if facts.upstream_age else {"told_at", "upstream_age"}
-    named = asdict(facts).items()
-    return {name: value for name, value in named if value is not None and name not in left_out}
+    def without_reader(self, reader: str) -> Header:
+        """The header after the origin has refused the object to a reader."""
+        left = {name: moment for name, moment in self.readers.items() if name != reader}
+        return replace(self, readers=left)
 
 
-class Unreadable(Foreign):
-    """A file of which nothing can be learned: the disk or its rights do not let us."""
-
-
-def pack_header(header: Header) -> bytes | None:
-    """The header as bytes; ``None`` if the facts are too many to be kept."""
+def pack_header(header: Header) -> bytes:
+    """The header as bytes. Raises ``ValueError`` if the facts are too large for it."""
     described = {
-        "place": header.place,
+        "place": header.cache_key,
         "checked": header.checked,  # all that earlier versions look for
         "readers": header.readers,
         "facts": _stored(header.facts),
     }
     text = json.dumps(described, separators=(",", ":")).encode()
     if _FIXED.size + len(text) > HEADER_BYTES:
-        return None
+        msg = "its facts are too large for a header"
+        raise ValueError(msg)
     fixed = (_MAGIC, FORMAT, header.block_bytes, header.facts.size, len(text))
     checksum = zlib.crc32(text, zlib.crc32(_FIXED.pack(*fixed, 0)))
     return (_FIXED.pack(*fixed, checksum) + text).ljust(HEADER_BYTES, b"\0")
 
 
-def _readers(described: dict[str, float]) -> dict[str, float]:
-    return {str(name): float(moment) for name, moment in described.items()}
-
-
-def is_of_ours(raw: bytes) -> bool:
-    """Whether the first bytes of a file are those of a cache file, of whatever format and however
-    damaged; or nothing and zeros, which is what a machine that went down leaves of a new one.
-    """
-    return raw.startswith(_MAGIC) or not any(raw[:HEADER_BYTES])
-
-
 def read_header(raw: bytes) -> Header:
-    """The header in the first bytes of a file. Raises :class:`NotOurs` and :class:`Foreign`."""
-    if not is_of_ours(raw):
+    """The header in the first bytes of a file. Raises :class:`InvalidCacheFile`."""
+    if not begins_as_ours(raw):
         msg = "not a cache file"
-        raise Foreign(msg)
+        raise ForeignFile(msg)
     if len(raw) < HEADER_BYTES:
         msg = "too short"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     magic, version, block_bytes, size, length, checksum = _FIXED.unpack_from(raw)
     if magic != _MAGIC:
         msg = "without a header"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     if version != FORMAT:
         msg = f"format {version}, not {FORMAT}"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     text = raw[_FIXED.size : _FIXED.size + length]
     fixed = _FIXED.pack(magic, version, block_bytes, size, length, 0)
     if len(text) != length or zlib.crc32(text, zlib.crc32(fixed)) != checksum:
         msg = "damaged header"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     try:
         described = json.loads(text)
         facts = described["facts"]
         header = Header(
-            place=described["place"],
+            cache_key=described["place"],
             facts=ObjectFacts(**{**facts, "key": ObjectKey(facts["key"])}),
             block_bytes=block_bytes,
             readers=_readers(described.get("readers", {})),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         msg = "facts of another kind"
-        raise NotOurs(msg) from None
+        raise InvalidCacheFile(msg) from None
     if header.facts.size != size or not MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES:
         msg = "contradicts itself"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     return header
+
+
+def load_header(descriptor: int) -> Header:
+    """The header of an open file; blocks. Raises :class:`InvalidCacheFile` and ``OSError``."""
+    for _ in range(_READS - 1):
+        with suppress(InvalidCacheFile):
+            return read_header(os.pread(descriptor, HEADER_BYTES, 0))
+    return read_header(os.pread(descriptor, HEADER_BYTES, 0))
+
+
+def begins_as_ours(raw: bytes) -> bool:
+    """Whether these are the first bytes of a cache file, of any format and however damaged; or
+    nothing, or zeros, which is what a machine that crashed leaves of a new file.
+    """
+    return raw.startswith(_MAGIC) or not any(raw[:HEADER_BYTES])
+
+
+def _stored(facts: ObjectFacts) -> dict[str, object]:
+    """Facts except those that have their default, or are noted elsewhere in the header."""
+    left_out = {"validated_at"} if facts.upstream_age else {"validated_at", "upstream_age"}
+    named = asdict(facts).items()
+    return {name: value for name, value in named if value is not None and name not in left_out}
+
+
+def _readers(described: dict[str, float]) -> dict[str, float]:
+    return {str(name): float(moment) for name, moment in described.items()}

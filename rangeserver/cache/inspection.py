@@ -1,7 +1,6 @@
-"""What is in a cache directory, for those who look at it from outside. Blocks.
+"""What is in a cache directory, for commands. Blocks.
 
-Servers may be at work in it meanwhile: files come and go, and blocks are added. What is told was
-so when it was looked at.
+Servers may use it meanwhile: files come and go, and blocks are added.
 """
 
 from __future__ import annotations
@@ -10,16 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found, is_of
-from rangeserver.cache.header import Header, NotOurs
+from rangeserver.cache.cache_key import file_name
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.errors import InvalidCacheFile
+from rangeserver.cache.header import Header
+from rangeserver.cache.listing import FileInfo
 from rangeserver.protocol.ranges import ByteSpan
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An object of which ``cached_bytes`` are there."""
+class CachedObject:
+    """An object in the cache, with ``cached_bytes`` of it."""
 
-    found: Found
+    found: FileInfo
     header: Header
     cached_bytes: int
 
@@ -36,19 +38,20 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """A file that is named as ours are and cannot be used. A server that comes upon it removes
-    it if it was ours, and goes past it if not.
+class UnusableFile:
+    """A file that is named like a cache file and cannot be used. A server that finds it removes it
+    if it is proved to be ours, and otherwise bypasses the cache for this object.
     """
 
-    found: Found
+    found: FileInfo
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A cache in figures: ``disk_bytes`` as du counts them, times of last use in seconds since
-    the epoch, ``None`` where there is no object; ``strangers`` are the paths of what is not ours.
+    the epoch, ``None`` where there is no object; ``foreign_paths`` are not
+    ours.
     """
 
     objects: int
@@ -58,39 +61,40 @@ class Summary:
     oldest_use: float | None
     newest_use: float | None
     unusable: int
-    strangers: tuple[str, ...]
+    foreign_paths: tuple[str, ...]
 
 
-def contents(directory: Directory) -> Iterator[Kept | Unusable]:
-    """Every file, the one used last first. Raises ``OSError``."""
+def contents(directory: Directory) -> Iterator[CachedObject | UnusableFile]:
+    """Every file, most recently used first. Raises ``OSError``."""
     for found in sorted(directory.files(), key=lambda file: -file.used):
         looked_at = look_at(directory, found)
         if looked_at is not None:
             yield looked_at
 
 
-def look_at(directory: Directory, found: Found) -> Kept | Unusable | None:
+def look_at(directory: Directory, found: FileInfo) -> CachedObject | UnusableFile | None:
     """What a file holds; ``None`` if it is gone."""
     try:
         file = open_in_place(directory, found)
-        return Kept(found, file.header, cached_bytes(file)) if file is not None else None
-    except NotOurs as error:
-        return Unusable(found, str(error))
+        return CachedObject(found, file.header, cached_bytes(file)) if file is not None else None
+    except InvalidCacheFile as error:
+        return UnusableFile(found, str(error))
     except OSError as error:
-        return Unusable(found, f"cannot be read: {error.strerror}")
+        return UnusableFile(found, f"cannot be read: {error.strerror}")
 
 
-def open_in_place(directory: Directory, found: Found) -> CacheFile | None:
-    """Open a file; ``None`` if it is gone. Raises ``OSError``, and :class:`NotOurs` also if its
-    name is that of another object.
+def open_in_place(directory: Directory, found: FileInfo) -> CacheFile | None:
+    """Open a file; ``None`` if it is gone.
+
+    Raises ``OSError``, and :class:`InvalidCacheFile` also if its name is that of another object.
     """
     try:
-        file = directory.opened(found)
+        file = directory.open_listed(found)
     except FileNotFoundError:
         return None
-    if not is_of(found, file.header.place):
+    if found.name != file_name(file.header.cache_key):
         msg = "of another object"
-        raise NotOurs(msg)
+        raise InvalidCacheFile(msg)
     return file
 
 
@@ -110,7 +114,7 @@ def summarize(directory: Directory) -> Summary:
     oldest: float | None = None
     for each in contents(directory):
         disk_bytes += each.found.disk_bytes
-        if isinstance(each, Unusable):
+        if isinstance(each, UnusableFile):
             unusable += 1
             continue
         objects += 1
@@ -118,5 +122,5 @@ def summarize(directory: Directory) -> Summary:
         cached += each.cached_bytes
         oldest = each.found.used
         newest = oldest if newest is None else newest
-    strangers = tuple(directory.strangers())
-    return Summary(objects, complete, cached, disk_bytes, oldest, newest, unusable, strangers)
+    foreign_paths = tuple(directory.foreign_paths())
+    return Summary(objects, complete, cached, disk_bytes, oldest, newest, unusable, foreign_paths)

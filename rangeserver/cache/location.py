@@ -1,4 +1,4 @@
-"""Where the cache is when the configuration does not say."""
+"""Where the cache is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def cache_directory(configured: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory: as configured, else what systemd made for the service, else in the user's.
+    """The directory: the configured one, or the one of the systemd service, or the user's.
 
-    Raises ``OSError`` if there is none: the user has no home.
+    Raises ``OSError`` if there is none because the user has no home directory.
     """
     if configured:
         return Path(configured)

@@ -1,8 +1,8 @@
-"""Locks on ranges of a file that the kernel frees when their owner dies.
+"""Locks on ranges of a file that the kernel releases when their owner dies.
 
-Open file description locks (fcntl(2), Linux): they belong to the open file, not to the process,
-so that closing another descriptor of the same file does not drop them, as POSIX locks would be.
-Between files opened apart they exclude one another, whether in one process or in several.
+Open file description locks (fcntl(2), Linux): they belong to the open file, not to the process.
+Unlike POSIX locks they are not released when another descriptor of the same file is closed. They
+exclude each other between files that were opened separately, in one process or in several.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid (0 for the
 
 
 def try_lock(descriptor: int, start: int, length: int) -> bool:
-    """Lock bytes of a file for writing, at once or not at all. Raises ``OSError``."""
+    """Lock bytes of a file if they are free; does not wait. Raises ``OSError``."""
     try:
         _call(descriptor, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, start, length)
     except OSError as error:
@@ -26,12 +26,12 @@ def try_lock(descriptor: int, start: int, length: int) -> bool:
 
 
 def unlock(descriptor: int, start: int, length: int) -> None:
-    """Free bytes of a file. Raises ``OSError``."""
+    """Unlock bytes of a file. Raises ``OSError``."""
     _call(descriptor, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, start, length)
 
 
 def first_locked(descriptor: int, start: int, length: int) -> int | None:
-    """Where the first range begins that somebody else has locked; ``None`` if there is none."""
+    """The offset of the first byte that another open file has locked; ``None`` if none has."""
     answer = _call(descriptor, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, start, length)
     kind, _, found, _, _ = _FLOCK.unpack(answer)
     return None if kind == fcntl.F_UNLCK else max(found, start)

@@ -1,4 +1,4 @@
-"""What the cache does, for Prometheus."""
+"""Prometheus metrics of the cache."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rangeserver.tallies import TallyCounter
 
 
 class CacheMetrics:
-    """Counts of one process. Without a registry nobody reads them."""
+    """Counters of one process; for tests without a registry."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry if registry is not None else CollectorRegistry()
         self.in_flight: Callable[[], int] = int
-        """Bytes asked for at the origin that have not come yet."""
+        """Bytes requested from the origin that have not arrived."""
         self.usable: Callable[[], bool] = bool
         """Whether the directory can be written."""
         self.max_bytes = 0
-        """What it may take."""
+        """What it may occupy."""
         self.disk_bytes: Callable[[], int | None] = _unknown
-        """What the cache takes of the disk; ``None`` if that is not known yet."""
+        """What it occupies; ``None`` if not known yet."""
         self._hits = TallyCounter(
             "rangeserver_cache_hits",
             "Spans of bytes read for clients that were on the disk as a whole.",
@@ -93,11 +93,11 @@ class CacheMetrics:
             )
 
     def evicted(self, count: int) -> None:
-        """Files were removed to make room."""
+        """Count files that were removed to make room."""
         self._evictions.inc(count)
 
     def failed(self, kind: str, count: int = 1) -> None:
-        """Something went wrong."""
+        """Count an error; ``kind`` is one of the labels above."""
         self._errors.labels(kind).inc(count)
 
 

@@ -1,8 +1,8 @@
-"""When facts were told, from the clock of a process to that of files, and back.
+"""Converts the age of facts between the clock of a process and that of files.
 
-A process goes by the monotonic clock, which nobody sets. That means nothing to another machine or
-after a restart of this one, so files go by the wall clock. A moment in the future says that this
-was set back, and no more than that: it counts as long ago.
+A process measures ages by the monotonic clock, which nobody sets. It means nothing to another
+machine, or after a restart of this one, so files have moments of the wall clock. A moment in the
+future shows that the wall clock was set back, nobody knows by how much: it counts as long ago.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from rangeserver.cache.header import NEVER
 from rangeserver.protocol.representation import ObjectFacts
 
 
-def noted(facts: ObjectFacts) -> float:
-    """When facts were told, as it is noted in a file: in seconds since the epoch."""
-    return max(time.time() - (time.monotonic() - facts.told_at), NEVER)
+def moment_of(facts: ObjectFacts) -> float:
+    """When the origin gave these facts, for a file: in seconds since the epoch."""
+    return max(time.time() - (time.monotonic() - facts.validated_at), NEVER)
 
 
-def seconds_since(moment: float) -> float:
-    """How long ago a noted moment is."""
+def age_of(moment: float) -> float:
+    """How many seconds ago a moment in a file is."""
     age = time.time() - moment
     return age if age >= 0 else math.inf
 
 
-def as_told(facts: ObjectFacts, moment: float) -> ObjectFacts:
-    """Facts of a file, as they are told in this process."""
-    age = min(seconds_since(moment), time.time())
-    return replace(facts, told_at=time.monotonic() - age)
+def validated_at(facts: ObjectFacts, moment: float) -> ObjectFacts:
+    """Facts from a file that the origin gave at this moment, for this process."""
+    age = min(age_of(moment), time.time())
+    return replace(facts, validated_at=time.monotonic() - age)

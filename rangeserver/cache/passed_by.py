@@ -1,8 +1,8 @@
-"""Objects that cannot be cached for a reason of their own: the cache goes past them for a while.
+"""Objects that cannot be cached for a reason of their own: for a while the cache is bypassed.
 
-Something else is in the place of their file, which cannot be opened; they are larger than a file
-may be, or their facts than its header. The directory is well, other objects are served from it, and
-it is of no use to try, and to say, the same with every request.
+Their file name is taken by something that cannot be opened, they are larger than a file may be, or
+their facts do not fit into its header. The directory works for other objects. Trying again, and
+logging the same, with every request would be of no use.
 """
 
 from __future__ import annotations
@@ -12,41 +12,40 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
+from rangeserver import lru
 from rangeserver.sparing import sparing
 
 log = sparing(logging.getLogger(__name__))
 
 PASSED_BY_SECONDS = 60.0
 _MAX_OBJECTS = 1024
-"""Objects that are remembered; of more, some are tried again sooner."""
+"""Objects that are remembered; if there are more, some are tried again sooner."""
 
 _OF_THE_FILE = {errno.EFBIG, errno.EOVERFLOW}
 
 
 class PassedBy:
-    """The places of such objects; ``clock`` is monotonic."""
+    """The cache keys of such objects; ``clock`` is monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
 
-    def __contains__(self, place: str) -> bool:
-        until = self._until.get(place)
+    def __contains__(self, cache_key: str) -> bool:
+        until = self._until.get(cache_key)
         if until is None:
             return False
         if self._clock() < until:
             return True
-        del self._until[place]
+        del self._until[cache_key]
         return False
 
-    def add(self, place: str, reason: str) -> None:
-        """Go past an object from now on."""
+    def add(self, cache_key: str, reason: str) -> None:
+        """Read an object past the cache from now on."""
         text = "cache: the object %s is read past it for %g s: %s"
-        log.warning(text, place, PASSED_BY_SECONDS, reason)
-        self._until[place] = self._clock() + PASSED_BY_SECONDS
-        self._until.move_to_end(place)
-        if len(self._until) > _MAX_OBJECTS:
-            self._until.popitem(last=False)
+        log.warning(text, cache_key, PASSED_BY_SECONDS, reason)
+        until = self._clock() + PASSED_BY_SECONDS
+        lru.put(self._until, cache_key, until, max_entries=_MAX_OBJECTS)
 
 
 def is_of_the_file(error: OSError) -> bool:

@@ -1,8 +1,8 @@
-"""Waiting for other processes, which cannot notify: one poll for all who wait.
+"""Waiting for other processes, which cannot notify us: one poll for all waiters.
 
-A thread evaluates every condition in one call, so that the event loop has nothing to do for a
-waiter but to wake it. The pause between two polls grows with what a poll costs: however many
-wait, polling takes a fixed share of one core at most.
+A thread evaluates all conditions in one call, so that the event loop only has to wake the waiters.
+The pause between two polls grows with the duration of a poll: however many wait, polling takes a
+fixed share of one core at most.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Condition = Callable[[], bool]
 MIN_PAUSE_SECONDS = 0.01
 MAX_PAUSE_SECONDS = 1.0
 _PAUSE_FACTOR = 50
-"""A poll takes at most this part of the time."""
+"""The pause after a poll is this many times its duration."""
 
 
 class Poller:
@@ -31,8 +31,8 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
 
     async def until(self, condition: Condition, *, within: float) -> bool:
-        """Wait until ``condition`` holds; whether it does within so many seconds. Raises what it
-        raises, and ``OSError`` if the disk does not answer.
+        """Wait until ``condition`` holds; returns whether it does within so many seconds. Raises
+        what the condition raises, and :class:`DiskStuck`.
         """
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -59,7 +59,7 @@ class Poller:
             pause = pause_after(await self._poll_once())
 
     async def _poll_once(self) -> float:
-        """Wake those whose conditions hold; how many seconds that took in the thread."""
+        """Wake waiters whose conditions hold; returns the seconds that it took in the thread."""
         waiting = tuple(self._waiting.items())
         found: Sequence[bool | Exception]
         try:
@@ -82,7 +82,7 @@ def pause_after(seconds: float) -> float:
 
 
 def _evaluate(conditions: Sequence[Condition]) -> tuple[list[bool | Exception], float]:
-    """Which of them hold, or what each raised; and how long that took."""
+    """What each returned or raised, and how long all took, in seconds."""
     began = time.monotonic()
     found = [_result(condition) for condition in conditions]
     return found, time.monotonic() - began

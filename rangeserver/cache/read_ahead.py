@@ -1,8 +1,8 @@
-"""How far ahead of a reader to fetch, and in pieces of what size. Arithmetic, nothing else.
+"""How far ahead of a reader to fetch, and in requests of what size. The policy, without I/O.
 
-A reader that never waits is far enough ahead already: a paced player stays at the first window
-for the whole film. One that finds nothing where it reads has its window doubled, once for each
-window it has read through, until its own connection is the slowest part.
+A reader that never waits has a window that is large enough: a paced player keeps the first window
+for the whole film. When a reader has to wait, its window is doubled, once for each window that it
+has read through, until its own connection is the slowest part.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 MIN_FETCH_BYTES = 1 << 20
 MAX_FETCH_BYTES = 16 << 20
-"""One GET: large enough that its round trip counts for little, small enough to spread the rest."""
+"""The size of a GET: large enough that its round trip hardly counts, small enough for several."""
 
 PARALLEL = 8
-"""GETs of one reader at a time."""
+"""The most GETs of one reader at the same time."""
 
 
 @dataclass(slots=True)
 class ReadAhead:
-    """The window of one reader: bytes ahead of it that are fetched before it asks."""
+    """The window of one reader: how many bytes ahead of it are fetched."""
 
     max_window: int
     window: int = MIN_FETCH_BYTES

@@ -1,4 +1,4 @@
-"""A read of one version: from the cache, or past it where it cannot be there."""
+"""A read of one version: from the cache, or past it if it cannot be cached."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from types import TracebackType
 
 from rangeserver.cache.cache import Cache
+from rangeserver.cache.cached_read import CachedRead
 from rangeserver.cache.entry import Entry
-from rangeserver.cache.reading import CachedRead
 from rangeserver.origin.attempts import AttemptedReads
 from rangeserver.origin.base import Part
 from rangeserver.protocol.ranges import ByteSpan
@@ -17,8 +17,8 @@ from rangeserver.protocol.representation import ObjectFacts
 
 
 class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
-    """The bytes of ``span``. ``find`` tells the entry to read them from, if there is or can be one
-    and they are worth it, and ``find_again`` another of the same version.
+    """The bytes of ``span``. ``find`` gives the entry to read them from, if there is or can be one
+    and the span is worth it; ``find_again`` another of the same version.
     """
 
     __slots__ = ("_cache", "_cached", "_facts", "_find", "_find_again", "_origin", "_past", "_span")
@@ -30,8 +30,8 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         facts: ObjectFacts,
         span: ByteSpan,
         *,
-        find: Callable[[ObjectFacts, ByteSpan], Awaitable[Entry | None]],
-        find_again: Callable[[ObjectFacts], Awaitable[Entry | None]],
+        find: Callable[[ByteSpan], Awaitable[Entry | None]],
+        find_again: Callable[[], Awaitable[Entry | None]],
     ) -> None:
         self._cache = cache
         self._origin = origin
@@ -43,7 +43,7 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         self._past: AbstractAsyncContextManager[AsyncIterator[bytes]] | None = None
 
     async def __aenter__(self) -> AsyncIterator[Part]:
-        entry = await self._find(self._facts, self._span)
+        entry = await self._find(self._span)
         if entry is None:
             self._cache.metrics.bypassed()
             past = self._uncached(self._span)
@@ -53,7 +53,7 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         self._cached = CachedRead(
             *(self._cache, entry, self._span),
             *(partial(self._origin.once, self._facts), self._origin.retries),
-            entry_again=lambda: self._find_again(self._facts),
+            entry_again=self._find_again,
             uncached=self._uncached,
         )
         return self._cached
@@ -64,7 +64,7 @@ class ReadThrough(AbstractAsyncContextManager[AsyncIterator[Part]]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        # It refers to us: left in place, both would stay until the collector comes, and the file.
+        # Break the cycle, so that the file is closed now and not at the next garbage collection.
         cached, self._cached = self._cached, None
         if cached is not None:
             await cached.leave()

@@ -1,10 +1,10 @@
-"""Whether bytes of a file are in the page cache, asked without ever waiting for the disk.
+"""Whether bytes of a file are resident in the page cache; never waits for the disk.
 
-The event loop hands a file's bytes to the kernel with sendfile, which waits for the disk like
-any read. So it asks first, and lets a thread read what is not in memory.
+The event loop sends files with sendfile, which waits for the disk like any read. So it asks first,
+and lets a thread read what is not resident.
 
-Linux 6.5 counts a range's pages in one call (cachestat(2)). Older kernels are asked for a byte
-here and there with RWF_NOWAIT (preadv2(2)): what was read together is mostly dropped together.
+Linux 6.5 counts the pages of a range in one call (cachestat(2)). With older kernels some bytes are
+probed with RWF_NOWAIT (preadv2(2)): pages that were read together are mostly evicted together.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class _Counts(ctypes.Structure):
 
 
 def by_cachestat() -> Callable[[int, int, int], bool] | None:
-    """A function that asks this way, if the kernel can and is allowed to."""
-    # PyDLL: a call that cannot block need not give up the interpreter and fight for it again.
+    """A function that uses cachestat, if the kernel has it and allows it."""
+    # PyDLL: a call that cannot block need not release the interpreter lock and wait for it again.
     call = ctypes.PyDLL(None, use_errno=True).syscall
     asked, counts = _Range(), _Counts()
     at_range, at_counts = ctypes.byref(asked), ctypes.byref(counts)
@@ -51,13 +51,13 @@ def by_cachestat() -> Callable[[int, int, int], bool] | None:
         stop = -(-(offset + length) // _PAGE_BYTES)
         return bool(counts.cached >= stop - first)
 
-    # A descriptor that is none: EBADF says that the call is there.
+    # With an invalid descriptor, EBADF shows that the call exists.
     call(_CACHESTAT, -1, at_range, at_counts, 0)
     return resident if ctypes.get_errno() == errno.EBADF else None
 
 
 def by_probing(descriptor: int, offset: int, length: int) -> bool:
-    """Whether bytes taken here and there are in memory, the first and the last among them."""
+    """Whether sampled bytes are resident, the first and the last among them."""
     byte = bytearray(1)
     last = offset + length - 1
     try:
@@ -67,7 +67,7 @@ def by_probing(descriptor: int, offset: int, length: int) -> bool:
         return False
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
-            return False  # a file system that cannot tell: let a thread read first
+            return False  # not supported by the file system: let a thread read first
         raise
     return True
 

@@ -1,4 +1,4 @@
-"""A set of whole numbers as sorted runs: it grows with the number of runs, not of its members."""
+"""A set of integers as sorted runs: its size is that of the runs, not of the members."""
 
 from __future__ import annotations
 

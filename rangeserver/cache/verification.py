@@ -1,7 +1,7 @@
-"""Reading everything in a cache against its checksums, beside servers that use it. Blocks.
+"""Comparing everything in a cache with its checksums, while servers use it. Blocks.
 
-A file with a damaged block is removed as a whole. Servers check each block once, before they
-first use it, and trust it from then on; only that a file is gone do they notice at any time.
+A file with a damaged block is removed as a whole: servers check each block only once, before they
+first use it, but notice at any time that a file is gone.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found
-from rangeserver.cache.header import NotOurs
-from rangeserver.cache.inspection import Kept, look_at, open_in_place
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.errors import InvalidCacheFile
+from rangeserver.cache.inspection import CachedObject, look_at, open_in_place
+from rangeserver.cache.listing import FileInfo
 from rangeserver.cache.residency import is_resident
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that is not what it says; ``place`` is its object's, if that much can be read."""
+    """A damaged file. ``cache_key`` is its object's, if the header can be read."""
 
-    found: Found
+    found: FileInfo
     reason: str
-    place: str | None = None
+    cache_key: str | None = None
 
 
 def verify(
-    directory: Directory, found: Found, *, on_bytes: Callable[[int], object]
+    directory: Directory, found: FileInfo, *, on_bytes: Callable[[int], object]
 ) -> Damaged | None:
-    """Read all recorded blocks of a file; ``None`` if they are good, or if the file is gone or goes
-    meanwhile. ``on_bytes`` is told how many bytes were read.
+    """Check all blocks of a file. Returns ``None`` if they are good, or if the file is gone.
+    ``on_bytes`` is called with the number of bytes read.
     """
-    place = None
+    cache_key = None
     try:
         file = open_in_place(directory, found)
         if file is None:
             return None
-        place = file.header.place
+        cache_key = file.header.cache_key
         recorded = file.present()
         blocks = damaged = 0
         for block in recorded.members():
@@ -46,24 +47,24 @@ def verify(
             on_bytes(file.layout.span(block, block + 1).length)
         if not damaged or not file.is_current():
             return None
-    except NotOurs as error:
+    except InvalidCacheFile as error:
         return Damaged(found, str(error))
     except OSError as error:
-        return Damaged(found, f"cannot be read: {error.strerror}", place)
-    return Damaged(found, f"{damaged} of {blocks} blocks damaged", place)
+        return Damaged(found, f"cannot be read: {error.strerror}", cache_key)
+    return Damaged(found, f"{damaged} of {blocks} blocks damaged", cache_key)
 
 
 def remove(directory: Directory, damaged: Damaged) -> bool:
-    """Remove what :func:`verify` found; whether it was there, and ours. Raises ``OSError``."""
+    """Remove a damaged file; whether it was there and proved ours. Raises ``OSError``."""
     return directory.remove(damaged.found)
 
 
-def files_to_verify(directory: Directory) -> Iterator[tuple[Found, int]]:
+def files_to_verify(directory: Directory) -> Iterator[tuple[FileInfo, int]]:
     """Every file, and how many bytes :func:`verify` will read of it. Raises ``OSError``."""
     for found in directory.files():
         looked_at = look_at(directory, found)
         if looked_at is not None:
-            yield found, looked_at.cached_bytes if isinstance(looked_at, Kept) else 0
+            yield found, looked_at.cached_bytes if isinstance(looked_at, CachedObject) else 0
 
 
 def _is_damaged(file: CacheFile, block: int) -> bool:
@@ -73,9 +74,9 @@ def _is_damaged(file: CacheFile, block: int) -> bool:
     in_memory = _is_in_memory(file, offset, span.length)
     good = file.verify(block)
     if not in_memory:
-        # Memory is for what viewers ask for: what they have there is not to be pushed out.
+        # The page cache is for what viewers ask for: do not evict that.
         os.posix_fadvise(file.fileno(), offset, span.length, os.POSIX_FADV_DONTNEED)
-    # A server that came upon it too has taken its record away, and may have fetched it anew.
+    # A server that found it too has erased its record, and may have fetched it again.
     return not good and bool(file.present(block, block + 1)) and not file.verify(block)
 
 
@@ -83,4 +84,4 @@ def _is_in_memory(file: CacheFile, offset: int, length: int) -> bool:
     try:
         return is_resident(file.fileno(), offset, length)
     except OSError:
-        return False  # the disk cannot read it, which reading it will tell
+        return False  # the disk cannot read it; the check will show that

@@ -1,7 +1,7 @@
-"""Having objects in the cache before anyone asks for them.
+"""Fetching objects into the cache before they are asked for.
 
-They come the way of any request: by the same origin, into the same files, shared with servers
-that fetch the same at the moment.
+They are fetched as by any request: through the same origin, into the same files, and shared with
+servers that fetch the same at the moment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rangeserver.cache.blocks import Layout
 from rangeserver.cache.caching_origin import CachingOrigin
-from rangeserver.cache.directory import reused
+from rangeserver.cache.errors import NotCached
 from rangeserver.cache.inspection import cached_bytes
 from rangeserver.cache.limits import HIGH_WATER
 from rangeserver.protocol.cache_control import may_be_stored
@@ -19,13 +19,9 @@ from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 
-class NotKept(Exception):
-    """An object cannot be had in the cache; says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Of which version what is to be in the cache: whole blocks, of which ``there`` bytes are."""
+    """Which bytes (whole blocks) of which version to fetch; ``there`` of them are cached."""
 
     facts: ObjectFacts
     span: ByteSpan
@@ -33,20 +29,20 @@ class Plan:
 
 
 async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange) -> Plan:
-    """Ask the origin for the current version, and look what is missing of it.
+    """Ask the origin for the current version, and look which bytes of it are missing.
 
-    Raises :class:`~rangeserver.errors.OriginError` and :class:`NotKept`.
+    Raises :class:`~rangeserver.errors.OriginError` and :class:`NotCached`.
     """
     cache = origin.cache
     facts = await origin.describe(key)
     if not may_be_stored(facts.cache_control):
         msg = f"its Cache-Control does not allow to keep it: {facts.cache_control}"
-        raise NotKept(msg)
+        raise NotCached(msg)
     span = wanted.span(facts.size)
     if facts.size and not span.length:
         msg = f"the range lies outside the object, which has {facts.size} bytes"
-        raise NotKept(msg)
-    entry = await cache.find(origin.place(key))
+        raise NotCached(msg)
+    entry = await cache.find(origin.cache_key(key))
     if entry is not None and entry.etag != facts.etag:
         entry = None
     layout = (
@@ -55,34 +51,34 @@ async def plan_warming(origin: CachingOrigin, key: ObjectKey, wanted: AskedRange
     span = layout.span(*layout.blocks_of(span))
     if span.length > cache.config.max_bytes * HIGH_WATER:
         msg = f"{span.length} bytes are more than cache.max_bytes has room for"
-        raise NotKept(msg)
+        raise NotCached(msg)
     there = await cache.disk.run(cached_bytes, entry.file, span) if entry is not None else 0
     return Plan(facts, span, there)
 
 
 async def fetch(origin: CachingOrigin, plan: Plan, *, on_bytes: Callable[[int], object]) -> None:
-    """Have all of it in the cache; ``on_bytes`` is told of what is there, piece by piece.
+    """Fetch what is missing. ``on_bytes`` is called with the number of bytes of each part.
 
-    What was there is read too, and fetched anew if it is damaged. Raises
-    :class:`~rangeserver.errors.OriginError` and :class:`NotKept`; what has come until then stays.
+    What is cached is read too, and fetched again if it is damaged. Raises
+    :class:`~rangeserver.errors.OriginError` and :class:`NotCached`; what was fetched stays.
     """
     if not plan.span.length:
         return
     async with origin.read(plan.facts, plan.span) as parts:
         async for part in parts:
-            if isinstance(part, bytes):  # past the cache, which could not take it
+            if isinstance(part, bytes):  # the cache could not take it
                 msg = "the cache cannot be written to"
-                raise NotKept(msg)
+                raise NotCached(msg)
             on_bytes(len(part))
     cache = origin.cache
-    entry = await cache.find(origin.place(plan.facts.key))
+    entry = await cache.find(origin.cache_key(plan.facts.key))
     kept = 0
     if entry is not None and entry.etag == plan.facts.etag:
         kept = await cache.disk.run(cached_bytes, entry.file, plan.span)
-        await cache.disk.run(reused, entry.file)  # whoever warms it will want it again
+        await cache.disk.run(entry.file.mark_reused)  # it is expected to be read again
     if kept < plan.span.length:
         msg = (
             f"{plan.span.length - kept} bytes of it are gone again: purged, replaced, or removed "
             "to make room (cache.max_bytes, cache.min_free_bytes)"
         )
-        raise NotKept(msg)
+        raise NotCached(msg)

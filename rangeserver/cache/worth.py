@@ -1,4 +1,4 @@
-"""Whether a read is worth having whole blocks fetched: large ones are, of small ones some."""
+"""Whether a read is worth fetching whole blocks: large reads are, and some small ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Worth:
         self._admits = cache.admission.admits
         self._block_bytes = int(cache.config.block_bytes)
 
-    def of_unknown(self, place: str, wanted: AskedRange, around: AskedRange) -> bool:
-        """Of an object of which nothing is there, not even its size: whether to fetch ``around``
-        what is wanted.
+    def of_unknown(self, cache_key: str, wanted: AskedRange, around: AskedRange) -> bool:
+        """For an object of which nothing is cached, not even its size: whether to fetch the range
+        ``around`` what is wanted.
         """
         if wanted.last is None:
             return True
@@ -30,10 +30,10 @@ class Worth:
         fetched = (around.last or 0) + 1 - (around.first or 0)
         if not is_small(stop - start, fetched):
             return True
-        return self._admits(place, start, stop, fetched=fetched, expected=not stop)
+        return self._admits(cache_key, start, stop, fetched=fetched, expected=not stop)
 
-    async def of(self, place: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
-        """Of an object of this size, which has this entry; also if nothing has to be fetched."""
+    async def of(self, cache_key: str, size: int, span: ByteSpan, entry: Entry | None) -> bool:
+        """For an object of this size with this entry. ``True`` if nothing has to be fetched."""
         layout = Layout(size, self._block_bytes) if entry is None else entry.layout
         fetched = layout.span(*layout.blocks_of(span)).length
         if not is_small(span.length, fetched):
@@ -44,4 +44,4 @@ class Worth:
                 return True
             before = max(span.start - 1, 0) // layout.block_bytes
             expected = expected or entry.is_coming(before, before + 1)
-        return self._admits(place, span.start, span.stop, fetched=fetched, expected=expected)
+        return self._admits(cache_key, span.start, span.stop, fetched=fetched, expected=expected)

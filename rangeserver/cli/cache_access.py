@@ -11,13 +11,16 @@ from typing import NoReturn
 import click
 
 from rangeserver.cache.addresses import Addresses
+from rangeserver.cache.cache_key import split_cache_key
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.location import cache_directory
-from rangeserver.cache.places import read_place
 from rangeserver.cli.options import exit_with_problems
 from rangeserver.cli.words import printable
 from rangeserver.config import Config, Mount
 from rangeserver.errors import ConfigError
+
+ELSEWHERE = "s3://"
+"""What begins the names of objects that the configuration does not serve."""
 
 INTERRUPTED = 130
 """As shells have it for a command that SIGINT ended."""
@@ -54,7 +57,7 @@ def opened_directory(config: Config) -> Iterator[Directory]:
         exit_with_problems(ConfigError([f"cache.directory: {error.strerror}"]))
     with one_line_errors(path):
         directory = Directory(path)
-        if not directory.is_there():
+        if not directory.exists():
             fail(f"{path}: there is no cache here")
         yield directory
 
@@ -65,17 +68,32 @@ class Names:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
 
-    def name(self, place: str) -> str | None:
+    def name(self, cache_key: str) -> str | None:
         """The KEY of an object, if it is served."""
-        return next(self._addresses.names(place), None)
+        return next(self._addresses.names(cache_key), None)
 
-    def shown(self, place: str) -> str:
+    def shown(self, cache_key: str) -> str:
         """Its KEY, or in what bucket it is."""
-        name = self.name(place)
-        if name is None:
-            _, bucket, key = read_place(place)
-            name = f"s3://{bucket}/{key}"
-        return printable(name)
+        return printable(self.name(cache_key) or _elsewhere(cache_key))
+
+    def selects(self, wanted: str, cache_key: str) -> bool:
+        """Whether an object has the name ``wanted``, or one below it if that is a PREFIX/.
+
+        The prefix ``/`` is all that is served, and nothing else.
+        """
+        if wanted.startswith(ELSEWHERE):
+            names = iter((_elsewhere(cache_key),))
+        else:
+            names = self._addresses.names(cache_key)
+        plain = wanted.removeprefix("/")
+        if wanted.endswith("/"):
+            return any(name.startswith(plain) for name in names)
+        return plain in names
+
+
+def _elsewhere(cache_key: str) -> str:
+    _, bucket, key = split_cache_key(cache_key)
+    return f"{ELSEWHERE}{bucket}/{key}"
 
 
 def mounted_key(addresses: Addresses, config: Config, key: str) -> tuple[Mount, str]:

@@ -13,24 +13,24 @@ from typing import Any
 import click
 
 from rangeserver.cache.addresses import Addresses
-from rangeserver.cache.inspection import Kept, Summary, contents, summarize
-from rangeserver.cache.places import read_place
-from rangeserver.cli.cache_access import Names, opened_directory
-from rangeserver.cli.options import config_from, config_options
+from rangeserver.cache.cache_key import split_cache_key
+from rangeserver.cache.inspection import CachedObject, Summary, contents, summarize
+from rangeserver.cli.cache_access import ELSEWHERE, Names, opened_directory
+from rangeserver.cli.options import CACHE_DIRECTORY, NAMES, config_from, config_options
 from rangeserver.cli.words import printable
 from rangeserver.config import Config
 from rangeserver.figures import age_text, count_text, size_text
 
 
 @click.command()
-@config_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@config_options(CACHE_DIRECTORY)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def stats(*, as_json: bool, **options: Any) -> None:
     """Print how much is in the cache, and how much may be."""
     config = config_from(options, needs_bucket=False, needs_secrets=False)
     with opened_directory(config) as directory:
         summary = summarize(directory)
-        disk = _Disk(directory.free_bytes(), directory.held_bytes())
+        disk = _Disk(directory.free_bytes(), directory.unlinked_bytes())
         if as_json:
             click.echo(json.dumps(_stats_fields(directory.path, summary, disk, config)))
         else:
@@ -60,7 +60,7 @@ def _stats_fields(path: Path, summary: Summary, disk: _Disk, config: Config) -> 
         "oldest_use": _timestamp(summary.oldest_use),
         "newest_use": _timestamp(summary.newest_use),
         "unusable_files": summary.unusable,
-        "foreign_files": len(summary.strangers),
+        "foreign_files": len(summary.foreign_paths),
     }
 
 
@@ -81,43 +81,58 @@ def _stats_lines(path: Path, summary: Summary, disk: _Disk, config: Config) -> I
     if summary.unusable:
         files = count_text(summary.unusable, "file")
         yield f"unusable   {files}: `rangeserver cache verify` names them"
-    if summary.strangers:
-        first = printable(min(summary.strangers))
-        yield f"not ours   {count_text(len(summary.strangers), 'file')}, left alone: {first}" + (
-            " ..." if len(summary.strangers) > 1 else ""
+    if summary.foreign_paths:
+        first = printable(min(summary.foreign_paths))
+        yield (
+            f"not ours   {count_text(len(summary.foreign_paths), 'file')}, left alone: {first}"
+            + (" ..." if len(summary.foreign_paths) > 1 else "")
         )
 
 
-@click.command("list")
-@config_options
+@click.command("list", short_help="List objects, the one used last first.")
+@click.argument("keys", metavar="[KEY|PREFIX/]...", nargs=-1)
+@config_options(*NAMES, CACHE_DIRECTORY)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def list_objects(*, as_json: bool, **options: Any) -> None:
-    """Print every object, the one used last first."""
-    config = config_from(options, needs_bucket=False, needs_secrets=False)
+def list_objects(*, keys: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """List the objects in the cache, the one used last first: all, or each KEY and whatever is
+    below each PREFIX/.
+
+    Objects that the configuration does not serve are named s3://bucket/key, here and in the list.
+    """
+    needs_bucket = not all(key.startswith(ELSEWHERE) for key in keys)
+    config = config_from(options, needs_bucket=needs_bucket, needs_secrets=False)
     with opened_directory(config) as directory:
         names = Names(Addresses(config.mounted()))
+        absent = set(keys)
         if not as_json:
             click.echo(_ROW.format("cached", "size", "%", "used", "checked", "etag", "key"))
         for each in contents(directory):
-            if isinstance(each, Kept):
+            if not isinstance(each, CachedObject):
+                continue
+            selected_by = {key for key in keys if names.selects(key, each.header.cache_key)}
+            if selected_by or not keys:
+                absent -= selected_by
                 click.echo(json.dumps(_fields(each, names)) if as_json else _row(each, names))
+        for key in keys:
+            if key in absent:
+                click.echo(f"{printable(key)}: nothing in the cache", err=True)
 
 
 _ROW = "{:>10}  {:>10}  {:>3}  {:>6}  {:>7}  {:<34}  {}"
 
 
-def _row(kept: Kept, names: Names) -> str:
+def _row(kept: CachedObject, names: Names) -> str:
     facts = kept.header.facts
     sizes = size_text(kept.cached_bytes), size_text(facts.size), kept.percent
     ages = _age(kept.found.used), _age(kept.header.checked) if kept.header.checked else "never"
-    return _ROW.format(*sizes, *ages, printable(facts.etag), names.shown(kept.header.place))
+    return _ROW.format(*sizes, *ages, printable(facts.etag), names.shown(kept.header.cache_key))
 
 
-def _fields(kept: Kept, names: Names) -> dict[str, object]:
-    endpoint, bucket, key = read_place(kept.header.place)
+def _fields(kept: CachedObject, names: Names) -> dict[str, object]:
+    endpoint, bucket, key = split_cache_key(kept.header.cache_key)
     facts = kept.header.facts
     return {
-        "key": names.name(kept.header.place),
+        "key": names.name(kept.header.cache_key),
         "endpoint": endpoint,
         "bucket": bucket,
         "object": key,

@@ -13,10 +13,17 @@ from typing import Any
 
 import click
 
+from rangeserver.cache.directory_check import check_directory
 from rangeserver.cache.limits import Limits
 from rangeserver.cache.location import cache_directory
-from rangeserver.cache.trial import try_directory
-from rangeserver.cli.options import config_from, config_options
+from rangeserver.cli.options import (
+    CACHE_DIRECTORY,
+    LISTENERS,
+    NO_CACHE,
+    ORIGIN,
+    config_from,
+    config_options,
+)
 from rangeserver.config import AdminConfig, CacheConfig, Config, Mount, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.figures import size_text
@@ -28,11 +35,10 @@ from rangeserver.protocol.mounts import MountTable
 
 
 @click.command(short_help="Try the origin, the ports and the limits.")
-@config_options
+@config_options(*ORIGIN, *LISTENERS, CACHE_DIRECTORY, NO_CACHE)
 @click.option(
     "--key",
-    help="An object that exists, as requests name it: films/a.mp4; without it a missing one is "
-    "asked for.",
+    help="Object to ask for, like films/a.mp4; else a missing one.",
 )
 def check(key: str | None, **options: Any) -> None:
     """Try the origin, the cache, the ports and the limits; print what was found and what to do."""
@@ -96,7 +102,7 @@ def _cache(settings: CacheConfig) -> Finding:
     try:
         path = cache_directory(settings.directory)
         where = str(path)
-        tried = try_directory(path, Limits(int(settings.max_bytes), int(settings.min_free_bytes)))
+        tried = check_directory(path, Limits(int(settings.max_bytes), int(settings.min_free_bytes)))
     except OSError as error:
         return Finding(
             "cache",

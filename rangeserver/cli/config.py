@@ -19,6 +19,7 @@ this file. Sizes may be written like "8MiB". `rangeserver check --config FILE` t
 
 _MOUNT_HEAD = "A bucket of its own below a path. Any number of them; the longest path wins."
 _MOUNT = {"path": "/trailers/", "bucket": "my-trailers", "prefix": "public/"}
+_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 _MOUNT_REST = "Any other setting of [origin], for this mount alone; those left out are as there."
 
 
@@ -68,8 +69,10 @@ def _setting(text: str | None, name: str, value: object) -> Iterator[str]:
 
 def _toml(value: object) -> str:
     if isinstance(value, ByteSize):
-        kib, rest = divmod(int(value), 1024)
-        return f'"{kib}KiB"' if kib and not rest else str(int(value))
+        for unit, size in _UNITS.items():
+            if value and not value % size:
+                return f'"{value // size}{unit}"'
+        return str(int(value))
     if isinstance(value, tuple):
         items = "".join(f"    {json.dumps(item)},\n" for item in value)
         return f"[\n{items}]" if items else "[]"

@@ -16,24 +16,31 @@ _NEEDED = {"moto", "werkzeug", "flask", "flask_cors", "boto3", "botocore"}
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
-    help="A file of your own to add; it is served from where it is, whatever its size.",
+    help="A file of your own, of any size; it is not copied.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Port of the page; 8080, or a free one if that is taken.",
+    help="Port of the page; else 8080, or any free one.",
 )
 @click.option(
     "--speed",
     type=click.IntRange(0),
     default=250,
     show_default=True,
-    help="Kilobytes per second at which the bucket sends the samples; 0 is no limit.",
+    help="Rate of the samples in kB/s; 0: no limit.",
 )
 def demo(video: Path | None, port: int | None, speed: int) -> None:
     """Play sample videos from a bucket inside this process, on a page that shows each range."""
+    from rangeserver.demo.bucket import UnusableFile, own_file, samples
+
+    if video is None and not samples():
+        _exit(
+            "the sample videos are in the source tree only: name a file of yours with --video "
+            "FILE, or run `make demo` there",
+            2,
+        )
     try:
-        from rangeserver.demo.bucket import UnusableFile, own_file
         from rangeserver.demo.run import USUAL_PORT, listening_sockets, run_demo
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:

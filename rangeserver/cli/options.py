@@ -1,4 +1,6 @@
-"""The options that commands share: each is a setting of the configuration."""
+"""The options that commands share: each is a setting of the configuration, by the name that it
+has in environment variables (``SERVER__PORT``).
+"""
 
 from __future__ import annotations
 
@@ -16,33 +18,75 @@ from rangeserver.origin.customer_key import load_customer_key
 EX_CONFIG = 78
 """sysexits.h: the configuration is at fault. systemd can be told not to restart on it."""
 
-_OPTIONS = (
-    click.option(
-        "--config",
-        "config_file",
-        type=click.Path(path_type=Path),
-        help="TOML file; see config.toml for every setting.",
-    ),
-    click.option("--bucket", help="origin.bucket"),
-    click.option("--prefix", help="origin.prefix"),
-    click.option("--region", help="origin.region"),
-    click.option("--endpoint-url", help="origin.endpoint_url"),
-    click.option("--host", help="server.host"),
-    click.option("--port", type=int, help="server.port"),
-    click.option("--tls-certificate", help="server.tls_certificate"),
-    click.option("--tls-key", help="server.tls_key"),
-    click.option("--admin-port", type=int, help="admin.port"),
-    click.option("--cache-dir", help="cache.directory"),
-    click.option("--no-cache", is_flag=True, default=False, help="cache.enabled = false"),
-    click.option("--log-format", type=click.Choice(["json", "text"]), help="log.format"),
+_CONFIG_FILE = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="TOML file; `rangeserver config` prints all settings.",
 )
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the shared options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def _setting(flag: str, text: str, setting: str, **more: Any) -> Callable[..., Any]:
+    """An option whose value is that of a setting."""
+    return click.option(flag, setting.replace(".", "__"), help=f"{text} [{setting}]", **more)
+
+
+_PATH = click.Path()  # for shell completion: whether it can be used is said with other problems
+
+NAMES = (
+    _setting("--bucket", "Name of the bucket.", "origin.bucket"),
+    _setting("--prefix", "Put before the key of each request.", "origin.prefix"),
+    _setting("--endpoint-url", "Store other than AWS, by its URL.", "origin.endpoint_url"),
+)
+"""What the objects of a cache are named by."""
+
+ORIGIN = (*NAMES, _setting("--region", "AWS region of the bucket.", "origin.region"))
+"""Where objects come from."""
+
+LISTENERS = (
+    _setting("--host", "Address to listen on.", "server.host"),
+    _setting("--port", "Port to listen on; 0: any free one.", "server.port", type=int),
+    _setting(
+        "--tls-certificate",
+        "PEM file: certificate for HTTPS.",
+        "server.tls_certificate",
+        type=_PATH,
+    ),
+    _setting("--tls-key", "PEM file: its private key.", "server.tls_key", type=_PATH),
+    _setting(
+        "--admin-port",
+        "Port for health, metrics and status.",
+        "admin.port",
+        type=int,
+    ),
+)
+"""Where the server listens."""
+
+CACHE_DIRECTORY = _setting("--cache-dir", "Directory of the cache.", "cache.directory", type=_PATH)
+
+NO_CACHE = click.option(
+    "--no-cache", is_flag=True, default=False, help="Read from the origin only. [cache.enabled]"
+)
+
+LOG_FORMAT = _setting(
+    "--log-format",
+    "Form of the log lines.",
+    "log.format",
+    type=click.Choice(["json", "text"]),
+)
+
+
+def config_options(
+    *options: Callable[..., Any],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--config`` and those options that concern a command."""
+
+    def added(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((_CONFIG_FILE, *options)):
+            command = option(command)
+        return command
+
+    return added
 
 
 def config_from(
@@ -53,16 +97,13 @@ def config_from(
     It is usable without a bucket where none is needed, and without the files that secrets are in
     where the origin is not asked.
     """
-    flags = {
-        "origin": {key: options[key] for key in ("bucket", "prefix", "region", "endpoint_url")},
-        "server": {key: options[key] for key in ("host", "port", "tls_certificate", "tls_key")},
-        "admin": {"port": options["admin_port"]},
-        "cache": {
-            "directory": options["cache_dir"],
-            "enabled": False if options["no_cache"] else None,
-        },
-        "log": {"format": options["log_format"]},
-    }
+    flags: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        section, is_setting, key = name.partition("__")
+        if is_setting:
+            flags.setdefault(section, {})[key] = value
+    if options.get("no_cache"):
+        flags.setdefault("cache", {})["enabled"] = False
     try:
         config = load_config(options["config_file"], flags=flags, needs_bucket=needs_bucket)
         if needs_secrets:

@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from rangeserver.app import METRICS, create_admin_app, create_app
-from rangeserver.cli.options import config_from, config_options, exit_with_problems
+from rangeserver.cli.options import (
+    CACHE_DIRECTORY,
+    LISTENERS,
+    LOG_FORMAT,
+    NO_CACHE,
+    ORIGIN,
+    config_from,
+    config_options,
+    exit_with_problems,
+)
 from rangeserver.config import AdminConfig, ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.logs import logging_to
@@ -26,7 +35,7 @@ log = logging.getLogger("rangeserver")
 
 
 @click.command()
-@config_options
+@config_options(*ORIGIN, *LISTENERS, CACHE_DIRECTORY, NO_CACHE, LOG_FORMAT)
 def serve(**options: Any) -> None:
     """Serve a bucket until SIGTERM or Ctrl-C."""
     config = config_from(options)

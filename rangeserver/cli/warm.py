@@ -14,9 +14,16 @@ import click
 
 from rangeserver.app import cache_alone
 from rangeserver.cache.addresses import Addresses
-from rangeserver.cache.warming import NotKept, Plan, fetch, plan_warming
+from rangeserver.cache.errors import NotCached
+from rangeserver.cache.warming import Plan, fetch, plan_warming
 from rangeserver.cli.cache_access import INTERRUPTED, fail, mounted_key, one_line_errors
-from rangeserver.cli.options import config_from, config_options, exit_with_problems
+from rangeserver.cli.options import (
+    CACHE_DIRECTORY,
+    ORIGIN,
+    config_from,
+    config_options,
+    exit_with_problems,
+)
 from rangeserver.cli.words import printable, progress
 from rangeserver.config import Config, Mount
 from rangeserver.errors import ConfigError, OriginError, RequestError
@@ -50,7 +57,7 @@ class _WithSuffixRange(click.Command):
 @click.command(cls=_WithSuffixRange, short_help="Fetch an object, or a range of it, now.")
 @click.argument("key")
 @click.argument("wanted", metavar="[RANGE]", default=WHOLE.range_header(), callback=_range)
-@config_options
+@config_options(*ORIGIN, CACHE_DIRECTORY)
 def warm(key: str, wanted: AskedRange, **options: Any) -> None:
     """Have KEY in the cache before anyone asks for it, all of it or a RANGE, in whole blocks.
 
@@ -70,7 +77,7 @@ def warm(key: str, wanted: AskedRange, **options: Any) -> None:
         except (OriginError, RequestError) as error:
             detail = f" ({error.detail})" if error.detail else ""
             fail(f"{shown}: {error.message}{detail}")
-        except NotKept as error:
+        except NotCached as error:
             reason = f" ({warnings[-1]})" if warnings else ""
             fail(f"{shown}: {error}{reason}")
         except KeyboardInterrupt:

@@ -1,13 +1,24 @@
-"""The settings: each with its type, its default and its explanation, and none anywhere else."""
+"""The settings: each with its type, its default and its explanation, and none anywhere else.
+
+Longer than 300 lines, because it is one list.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from rangeserver.config import rules
-from rangeserver.protocol.freshness import BeliefRules
+from rangeserver.protocol.freshness import FreshnessRules
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -219,7 +230,7 @@ class CacheConfig(Section):
     )
     ttl_seconds: SecondsOrNone = Field(
         5.0,
-        description="How long facts - size, entity tag - are believed without asking; 0 always "
+        description="How long facts - size, entity tag - are used without asking; 0 always "
         "asks. Reads are pinned by If-Match whatever it is. An object's own Cache-Control or "
         "Expires can only shorten this and the two below.",
     )
@@ -240,9 +251,9 @@ class CacheConfig(Section):
     )
 
     @property
-    def belief_rules(self) -> BeliefRules:
-        """For how long what the origin told is believed."""
-        return BeliefRules(
+    def freshness_rules(self) -> FreshnessRules:
+        """For how long facts may be used."""
+        return FreshnessRules(
             self.ttl_seconds, self.stale_while_revalidate_seconds, self.stale_if_error_seconds
         )
 
@@ -291,8 +302,8 @@ class AccessConfig(Section):
 class LogConfig(Section):
     """What is written to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe messages to write."
-    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(rules.in_lower_case)
+    ] = Field("info", description="Least severe messages to write.")
     format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
     access: bool = Field(True, description="One line per response.")

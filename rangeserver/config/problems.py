@@ -18,11 +18,15 @@ _CUTOFF = 0.6
 _ANY = "0.0.0.0"  # noqa: S104 (compared with, not listened on)
 """Every address of IPv4; sockets of IPv6 leave those alone."""
 
+_SIZE = 'must be a size like "8MiB" or "500MB", or a number of bytes'
+
 _TEXTS = {
     "missing": "must be set",
     "model_type": "must be a table",
     "string_too_short": "must not be empty",
     "tuple_type": "must be a list",
+    "byte_size": _SIZE,
+    "byte_size_unit": _SIZE,
 }
 
 

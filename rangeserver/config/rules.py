@@ -16,6 +16,11 @@ _ACCOUNT = re.compile(r"[0-9]{12}")
 _NOT_PLAIN = re.compile(r"[%?#\\\x00-\x1f\x7f-\x9f]")
 
 
+def in_lower_case(value: object) -> object:
+    """Text in lower case; anything else as it is, for the type to refuse."""
+    return value.lower() if isinstance(value, str) else value
+
+
 def bucket_name(name: str) -> str:
     """A bucket's name or an access point's ARN, or nothing."""
     if name and _BUCKET.fullmatch(name) is None:

@@ -53,7 +53,7 @@ class BucketFile:
 
 
 def samples() -> list[BucketFile]:
-    """The files that come with the demo."""
+    """The files that come with the demo: none where it was installed from a wheel."""
     found = {
         path.relative_to(_SAMPLES).as_posix(): path
         for path in _SAMPLES.rglob("*")

@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from rangeserver.web.exchange import ActiveExchanges, Exchange
+from rangeserver.web.exchange import Exchange
+from rangeserver.web.exchanges import Exchanges
 
 TICK_SECONDS = 0.25
 REMEMBERED = 200
@@ -46,14 +47,14 @@ class Feed:
         if _is_shown(exchange):
             self._finished.append(_Finished(next(self._places), _record(number, exchange)))
 
-    async def messages(self, active: ActiveExchanges) -> AsyncGenerator[bytes]:
+    async def messages(self, exchanges: Exchanges) -> AsyncGenerator[bytes]:
         """Server-sent events for one page, without end."""
         yield _message(reset=True)
         seen, shown = 0, None
         written = time.monotonic()
         while True:
             finished = [item for item in self._finished if item.place > seen]
-            running = self._running(active)
+            running = self._running(exchanges)
             # Durations always change; they alone are no news.
             state = [(number, item.status, item.bytes_sent) for number, item in running]
             if finished or state != shown:
@@ -68,13 +69,13 @@ class Feed:
                 written = time.monotonic()
             await asyncio.sleep(TICK_SECONDS)
 
-    def _running(self, active: ActiveExchanges) -> list[tuple[int, Exchange]]:
-        exchanges = [exchange for exchange in active if _is_shown(exchange)]
-        for exchange in sorted(exchanges, key=lambda exchange: exchange.started):
+    def _running(self, exchanges: Exchanges) -> list[tuple[int, Exchange]]:
+        shown = [exchange for exchange in exchanges if _is_shown(exchange)]
+        for exchange in sorted(shown, key=lambda exchange: exchange.started):
             if exchange not in self._running_ids:
                 self._running_ids[exchange] = next(self._ids)
         return sorted(
-            ((self._running_ids[exchange], exchange) for exchange in exchanges),
+            ((self._running_ids[exchange], exchange) for exchange in shown),
             key=lambda item: item[0],
         )
 

@@ -8,6 +8,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from pydantic import ByteSize
 
@@ -24,7 +25,7 @@ from rangeserver.demo.bucket import BUCKET, BucketFile, fill_bucket, samples
 from rangeserver.demo.embedded_s3 import embedded_s3
 from rangeserver.demo.environment import demo_credentials
 from rangeserver.demo.feed import Feed
-from rangeserver.demo.site import add_site
+from rangeserver.demo.site import pages_of
 from rangeserver.logs import logging_to
 from rangeserver.origin.client import open_client
 from rangeserver.process.loop import new_event_loop
@@ -65,6 +66,8 @@ def run_demo(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     on_disk = {own.key: own.path} if own is not None else {}
     copied = {file: file.path.read_bytes() for file in samples() if file.key not in on_disk}
+    if not copied:
+        bytes_per_second = 0  # which is of the samples alone
     files = [own, *copied] if own is not None else list(copied)
     with (
         suppress(KeyboardInterrupt),
@@ -85,8 +88,9 @@ def run_demo(
             async with open_client(config.origin) as client:
                 await fill_bucket(client, copied)
             feed = Feed()
-            app = create_app(config, observers=[feed.finished])
-            add_site(app, files, feed, bytes_per_second)
+            pages = partial(pages_of, files, feed, bytes_per_second)
+            # A hostile page whose host name resolves to this machine must not read the user's file.
+            app = create_app(config, observers=[feed.finished], pages=pages, for_strangers=False)
             await serve_until_signalled(
                 app,
                 config.server,

@@ -1,4 +1,4 @@
-"""The demo's page, its file list and its live feed, added to the server's own application."""
+"""The demo's page, its file list and its live feed: pages of the server's own application."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler
 
+from rangeserver.app import Pages
 from rangeserver.demo.bucket import BucketFile
 from rangeserver.demo.feed import Feed
-from rangeserver.protocol.hosts import is_ours
-from rangeserver.web.exchange import ACTIVE, EXCHANGE, own_fields
+from rangeserver.web.exchange import EXCHANGE, own_fields
+from rangeserver.web.exchanges import Exchanges
 
 _PAGE = Path(__file__).parent / "page.html"
 
@@ -32,10 +32,10 @@ _POLICY = (
 )
 
 
-def add_site(
-    app: web.Application, files: Sequence[BucketFile], feed: Feed, bytes_per_second: int
-) -> None:
-    """Add ``/`` and ``/~demo/...`` to an application that serves objects under every path."""
+def pages_of(
+    files: Sequence[BucketFile], feed: Feed, bytes_per_second: int, exchanges: Exchanges
+) -> Pages:
+    """``/`` and ``/~demo/...``, for an application that serves objects under every other path."""
     pace = f" The bucket sends the samples at {bytes_per_second // 1000} kB/s"
     pace += " over each connection, as a network might"
     pace += ", and your own file as fast as it can." if any(file.own for file in files) else "."
@@ -63,26 +63,16 @@ def add_site(
         for name, value in own_fields(exchange.request_id).items():
             response.headers.setdefault(name, value)
         await response.prepare(request)
-        async with aclosing(feed.messages(app[ACTIVE])) as messages:
+        async with aclosing(feed.messages(exchanges)) as messages:
             # Each write waits for the page to read; ends when it goes or the server does.
             async for message in messages:
                 await response.write(message)
+                exchange.bytes_sent += len(message)
         return response
 
-    pages = {
+    return {
         ("GET", "/"): show_page,
         ("HEAD", "/"): show_page,
         ("GET", "/~demo/files"): list_files,
         ("GET", "/~demo/events"): events,
     }
-
-    # A middleware and no routes: the server's own resource takes every path.
-    @web.middleware
-    async def site(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # A hostile page whose host name resolves to this machine must not read the user's file.
-        if not is_ours(request.headers.get(hdrs.HOST, ""), ()):
-            raise web.HTTPMisdirectedRequest
-        page = pages.get((request.method, request.raw_path.partition("?")[0]))
-        return await (page or handler)(request)
-
-    app.middlewares.append(site)

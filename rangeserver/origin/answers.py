@@ -1,7 +1,7 @@
-"""Is an answer what was asked for, provably? Nothing of it is used before that is clear.
+"""Checks that an answer is what was asked for. Nothing of it is used before that.
 
-S3-compatible servers are known to answer 200 to a range, to ignore If-Match, and to send an
-error document with status 200.
+Some S3-compatible stores answer 200 to a range, ignore If-Match, or send an error document with
+status 200.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rangeserver.protocol.representation import (
     stored_coding,
 )
 
-# One without bytes ends before it begins: at the end of an object, or in an empty one.
+# A range without bytes ends before it begins: at the end of an object, or in an empty one.
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-(-1|[0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The object's size, which of its bytes an answer carries, and how many that were not asked
-    for behind them.
+    """What an answer carries: the size of the object, the bytes of it that were asked for, and how
+    many more follow them.
     """
 
     size: int
@@ -38,13 +38,13 @@ class Carried:
 
 
 def facts_of(key: ObjectKey, headers: Mapping[str, str], size: int | None) -> ObjectFacts:
-    """The facts that an answer tells of an object of ``size`` bytes."""
+    """The facts in the header of an answer about an object of ``size`` bytes."""
     if size is None:
         msg = "the answer does not tell the object's size"
         raise OriginProtocolError(msg)
     try:
         return facts_from_headers(
-            key, size, headers, now=int(time.time()), told_at=time.monotonic()
+            key, size, headers, now=int(time.time()), validated_at=time.monotonic()
         )
     except ValueError as error:
         raise OriginProtocolError(str(error)) from error
@@ -59,7 +59,7 @@ def described(key: ObjectKey, answer: Answer) -> ObjectFacts:
 
 
 def total_size(headers: Mapping[str, str]) -> int | None:
-    """The size of the object that a Content-Range is of."""
+    """The size of the object, from Content-Range."""
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     return whole_number(match[3]) if match is not None else None
 
@@ -67,24 +67,24 @@ def total_size(headers: Mapping[str, str]) -> int | None:
 def opened_span(
     answer: Answer, wanted: AskedRange | None, size: int | None = None
 ) -> Carried | None:
-    """What an answer to ``wanted`` carries (``None``: to a request for all of it), of an object
-    that has ``size`` bytes if that is known.
+    """What the answer to a request for ``wanted`` carries (``None``: the whole object); ``size`` is
+    that of the object, if known.
 
-    ``None`` if the answer leaves that open, so that a HEAD has to settle it: some stores tell no
-    total, some have an answer without bytes where there are none to satisfy a range. Anything but
-    the bytes asked for, with others behind them perhaps, raises :class:`OriginProtocolError`.
+    Returns ``None`` if the answer leaves that open and a HEAD has to settle it: some stores tell no
+    total, some answer a range that cannot be satisfied with no bytes. Raises
+    :class:`OriginProtocolError` unless it is the bytes asked for, perhaps with others after them.
     """
     headers = answer.headers
     length = whole_number(headers.get("content-length"))
-    told = headers.get("content-range")
-    # On a 200 that no range was asked for Content-Range has no meaning (RFC 9110 §14.4).
-    if answer.status == 200 and (told is None or wanted is None):
+    given = headers.get("content-range")
+    # On a 200 to a request without Range, Content-Range has no meaning (RFC 9110 §14.4).
+    if answer.status == 200 and (given is None or wanted is None):
         if length is None or (not length and wanted is not None):
             return None
         total, span = length, ByteSpan(0, length)
     else:
-        match = _CONTENT_RANGE.fullmatch(told or "")
-        # Some say 200 of a part, and how long it is. Of a 204 no body comes, whatever it says.
+        match = _CONTENT_RANGE.fullmatch(given or "")
+        # Some stores send a part as 200, with its length. A 204 has no body, whatever it says.
         is_part = answer.status == 206 or (answer.status == 200 and length is not None)
         if match is None or not is_part:
             raise _unexpected(answer, wanted, None)
@@ -97,15 +97,15 @@ def opened_span(
         return None
     surplus = span.stop - expected.stop
     goes_on = span.start == expected.start and surplus >= 0 and span.stop <= total
-    if told is None and surplus:
-        goes_on = False  # a store that knows no ranges would send all of the object each time
+    if given is None and surplus:
+        goes_on = False  # a store without ranges, which would send the whole object each time
     if not goes_on or length not in {None, span.length}:
         raise _unexpected(answer, wanted, expected)
     return Carried(total, expected, surplus)
 
 
 def check_read(answer: Answer, facts: ObjectFacts, span: ByteSpan) -> Carried:
-    """What an answer carries, if it is these bytes of this version; refuse any other."""
+    """What an answer carries, if it is this span of this version. Raises an error otherwise."""
     headers = answer.headers
     etag = headers.get("etag")
     if etag is not None and etag != facts.etag:

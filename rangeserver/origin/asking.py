@@ -1,4 +1,4 @@
-"""A request to S3 as it is sent, and the answer to it."""
+"""A request to S3 (:class:`Ask`) and the good answer to it (:class:`Answer`)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import aiohttp
 from rangeserver.origin.slots import Slot
 
 _FLOWING_BYTES = 64 * 1024
-"""A body that has no more than this to come is read without waiting to be asked."""
-
+"""The end of a body, if no longer than this, is read before it is asked for."""
 
 _TURN_PARTS = 16
-"""After so many parts of a body others have their turn, if they had none meanwhile."""
+"""After so many parts that needed no waiting, a body lets other tasks run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """GET or HEAD of an object; ``key`` is the bucket's, ``range_header`` a whole field value.
-
-    ``if_match`` is an entity tag as it stands on the wire.
+    """GET or HEAD of an object. ``key`` is the key in the bucket; ``range_header`` and ``if_match``
+    are field values as they are sent.
     """
 
     method: Literal["GET", "HEAD"]
@@ -36,25 +34,24 @@ class Ask:
 
 @dataclass(slots=True, eq=False)
 class Answer:
-    """A good answer (status below 300), header names in lower case or case-insensitive.
+    """A good answer (status below 300). Its header names are in lower case or case-insensitive.
 
-    Has to be closed, whatever happens: nothing else gives its connection back.
+    It has to be closed: nothing else frees its connection and its slot.
     """
 
     status: int
     headers: Mapping[str, str]
     response: aiohttp.ClientResponse | None
     slot: Slot | None = None
-    """The place that it has."""
     _parts: int = 0
 
     async def read(self) -> bytes:
         """The next bytes of the body; ``b""`` at its end. Raises what aiohttp raises.
 
-        The origin's connection is read from only while somebody waits here, once, so that a client
-        that has stopped holds a single part: what the event loop reads at a time, 250 KiB with
-        uvloop, over TLS up to twice that. What comes meanwhile waits in the kernel, and over TLS
-        as much again in its layer.
+        Each call reads at most once from the connection, and nothing is read between calls. So a
+        client that has stopped holds a single part: what the event loop reads at a time, 250 KiB
+        with uvloop, over TLS up to twice that. More waits in the kernel, and over TLS as much again
+        in its layer.
         """
         response = self.response
         assert response is not None, "a HEAD has no body"
@@ -65,18 +62,18 @@ class Answer:
             part = await content.readany()
             self._parts += 1
             if not self._parts % _TURN_PARTS:
-                await asyncio.sleep(0)  # small chunks come many at a time, and wait for nothing
+                await asyncio.sleep(0)  # many small chunks come at once, and none waits
         length = response.content_length
         if length is None or length - content.total_bytes <= _FLOWING_BYTES:
-            # Whoever has the last byte does not ask for more, and the end of the body has to be
-            # seen before its connection can be used again. A chunked one ends nobody knows where.
+            # Nobody asks for more after the last byte, but the connection can be used again only
+            # when the end of the body was seen. Where a chunked body ends is not known.
             content.set_read_chunk_size(_FLOWING_BYTES)
             _resume(response)
         return part
 
     def close(self) -> None:
-        """Give the connection back: for other requests if the body was read to its end, else
-        closed, for the rest of a film is not worth a connection.
+        """Free the connection and the slot. The connection is used again if the body was read to
+        its end, and closed otherwise: to read the rest of a film would cost more than a new one.
         """
         if self.response is not None:
             self.response.close()
@@ -85,7 +82,7 @@ class Answer:
 
 
 def _resume(response: aiohttp.ClientResponse) -> None:
-    """Have aiohttp read on, which pauses at each part (:mod:`rangeserver.origin.pool`)."""
+    """Let aiohttp read on: it pauses after each part (:mod:`rangeserver.origin.pool`)."""
     connection = response.connection
     if connection is None or connection.protocol is None or connection.transport is None:
         return

@@ -1,4 +1,4 @@
-"""The S3 client: aiobotocore set up so that nothing depends on its defaults."""
+"""The S3 client: aiobotocore with every setting that matters, so that no default decides."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 _KEEP_ALIVE_SECONDS = 12.0
-"""S3 drops idle connections after about 20 s; we let go of them first."""
+"""S3 closes idle connections after about 20 s; ours are closed before that."""
 
 _KEEP_ALIVE_SHARE = 0.8
-"""Of the read deadline at most. In aiohttp 3.14.5 a read deadline goes on after a body whose end
-was found by a reader that caught up, and runs out on the idle connection: the next request over it
-fails at once. (Its issue 12953 tells of it; what was mended is another case of the same.)"""
+"""The largest share of the read deadline. In aiohttp 3.14.5 a read deadline keeps running after a
+body whose end was found by a reader that caught up, and expires on the idle connection: the next
+request over it fails at once. (aiohttp issue 12953; what was fixed is a related case.)"""
 
 
 @asynccontextmanager
@@ -37,18 +37,18 @@ async def open_client(
     pool: Pool | None = None,
     credentials: KeptCredentials | None = None,
 ) -> AsyncIterator[S3Client]:
-    """An S3 client over ``pool``, its own if none is given, which is closed on leaving.
+    """An S3 client over ``pool``, by default one of its own; closed on leaving.
 
-    It signs with ``credentials``; without, with those of AWS's chain, looked up now and refreshed
-    by whichever request finds them old, which is good for a single question.
+    It signs with ``credentials``. By default those are botocore's own, looked up now and refreshed
+    within requests, which is good enough for a single request.
 
     Raises :class:`ConfigError` when AWS's configuration files or the settings cannot be used.
     """
     try:
         session: Any = AioSession(profile=config.profile or None)  # type: ignore[no-untyped-call]
         await asyncio.to_thread(_try_authorities, session.get_config_variable("ca_bundle"))
-        # Header fields are read by us, as they were sent: botocore fails on dates that it does not
-        # understand, though nobody asks it for one.
+        # We read header fields as they were sent. botocore parses dates that nobody asked for, and
+        # fails on those it does not understand.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
         if credentials is not None:
             use(session, credentials)
@@ -60,9 +60,11 @@ async def open_client(
         )
         s3 = await client.__aenter__()
         s3.meta.events.register("before-call.s3", _stay_in_region)
-        s3.meta.events.unregister("before-parse.s3.*", handle_expires_header)  # so it does here
+        s3.meta.events.unregister(
+            "before-parse.s3.*", handle_expires_header
+        )  # it fails like the above
         s3.meta.events.register("before-parameter-build.s3", _at_regional_endpoint)
-    except InvalidRegionError as error:  # a setting of ours would have been refused before
+    except InvalidRegionError as error:  # our own setting was checked before
         named = "AWS_REGION, AWS_DEFAULT_REGION or the profile"
         raise ConfigError([f"origin.region: what {named} names is none: {error}"]) from error
     except (BotoCoreError, ValueError) as error:
@@ -74,8 +76,8 @@ async def open_client(
 
 
 def _try_authorities(path: str | None) -> None:
-    """Read the certificates that AWS's configuration wants to be trusted instead of the usual ones:
-    no request could tell what is wrong with them.
+    """Load the certificates that AWS's configuration trusts instead of the system's: the error of a
+    request would not say what is wrong with them.
     """
     if not path:
         return
@@ -88,44 +90,44 @@ def _try_authorities(path: str | None) -> None:
 
 
 def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
-    """Keep botocore from looking for the bucket in other regions when it is redirected.
+    """Stop botocore from looking for the bucket in other regions when it is redirected.
 
-    It asks HEAD for the bucket then, and does the same with the answer to that: an origin that
-    redirects without naming a region is asked some hundred times for one request, until the
-    recursion ends in a ``RecursionError`` (measured). The region is a setting.
+    It would send HEAD for the bucket, and treat that answer in the same way: an origin that
+    redirects without naming a region gets some hundred requests for one, until a
+    ``RecursionError`` ends it (measured). The region is a setting.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _at_regional_endpoint(context: dict[str, Any], **_: Any) -> None:
-    """Have presigned URLs name the host that all other requests go to.
+    """Make presigned URLs name the host that all other requests go to: they tell us where a bucket
+    is.
 
-    For them alone botocore prefers ``s3.amazonaws.com``, which redirects to the region for as
-    long as a bucket is new, and which no endpoint of a private network stands for. We learn from
-    a presigned URL where a bucket is.
+    For them alone botocore prefers ``s3.amazonaws.com``, which redirects to the region while a
+    bucket is new, and which endpoints of private networks do not replace.
     """
     context.pop("use_global_endpoint", None)
 
 
 def client_settings(config: OriginConfig, pool: Pool) -> AioConfig:
-    """Every client setting that matters here, so that neither defaults nor environment decide."""
+    """All client settings that matter here, so that neither defaults nor the environment decide."""
     keep_alive = min(_KEEP_ALIVE_SECONDS, config.idle_seconds * _KEEP_ALIVE_SHARE)
     return AioConfig(
-        # Named, for presigned URLs would get version 2 without.
+        # Presigned URLs would otherwise get version 2.
         signature_version=UNSIGNED if config.anonymous else "s3v4",
         http_session_cls=pool.session_class(),
         connector_args={"keepalive_timeout": keep_alive},
         max_pool_connections=config.max_connections,
         connect_timeout=config.connect_seconds,
         read_timeout=config.idle_seconds,
-        # Left open, the environment (AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) would choose. Requests
-        # are repeated in one place alone: origin/resuming.py.
+        # Otherwise the environment (AWS_RETRY_MODE, AWS_NEW_RETRIES_2026) would decide. Retries are
+        # ours: origin/resuming.py.
         retries={"mode": "standard", "total_max_attempts": 1},
-        # S3-compatible stores send whole-object checksums with partial answers, and botocore
-        # finds a mismatch only after the last byte is out. Length and ETag are checked instead.
+        # S3-compatible stores send checksums of the whole object with partial answers, and botocore
+        # would find a mismatch only after the last byte. Length and ETag are checked instead.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        ignore_configured_endpoint_urls=True,  # AWS_ENDPOINT_URL is not our configuration either
+        ignore_configured_endpoint_urls=True,  # nor is AWS_ENDPOINT_URL
         proxies={},  # HTTP_PROXY in the environment is not our configuration
         s3={"addressing_style": config.addressing_style},
         user_agent_extra="rangeserver",

@@ -1,14 +1,13 @@
-"""One connection to an origin and the answers that come over it: one for each request, and not a
-byte besides.
+"""One connection to an origin: exactly one answer for each request, and no byte besides.
 
-aiohttp takes an answer that nobody has asked for as that to the next request. Origins are known to
-send a body after the answer to a HEAD (Swift 2.30 with its 404); were it the bytes of an object,
-whoever stored that could write answers for other objects. A connection on which bytes come that
-belong to no answer is closed, and what a request finds broken on one that was used before is told
-as the end of that connection, which is a reason to repeat the request over a new one.
+aiohttp takes an unrequested answer for the answer to the next request. Some origins send a body
+after the answer to a HEAD (Swift 2.30 with its 404); if that was an object, its author could write
+answers for other objects. So a connection with bytes that belong to no answer is closed. A request
+that finds garbage on a connection that was used before reports it as closed, which is a reason to
+repeat the request over a new one.
 
-Nor does an origin decide how long the event loop is busy with it: heads, interim answers and the
-framing of chunks are bounded, and parsed some at a time.
+An origin cannot keep the event loop busy either: heads, interim answers and the framing of chunks
+are bounded, and parsed a little at a time.
 """
 
 from __future__ import annotations
@@ -24,28 +23,27 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 _MAX_ERROR_BYTES = 64 * 1024
-"""Of what an origin says about an error, this much is read: S3 says it in a few hundred bytes."""
+"""So much of an error document is read. Those of S3 have a few hundred bytes."""
 
 _HEAD_BYTES = 64 * 1024
-"""Of an answer, those before it that are interim included. S3 has 8 KiB of fields at most."""
+"""Limit of the head of an answer, with interim answers before it. S3 sends 8 KiB at most."""
 
 _INTERIM_ANSWERS = 16
-"""Of the class 1xx, to one request. There is hardly ever one to a GET."""
+"""Limit of 1xx answers to one request. A GET hardly ever gets one."""
 
 _CHUNKED_BYTES = 16 * 1024
-"""As much of a chunked body is parsed at a time. aiohttp stops at each chunk until somebody has
-taken it, and begins again with a copy of what is left."""
+"""So much of a chunked body is parsed at a time. aiohttp stops at each chunk until it was read, and
+continues with a copy of what is left."""
 
 _FRAMING_BYTES = 64 * 1024
-"""By so much may the framing of chunks, with their extensions and trailers, be more than what is in
-them."""
+"""The framing of chunks, with extensions and trailers, may exceed their content by so much."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _END_BYTES = 3
 
 
 class OriginConnection(ResponseHandler):
-    """Closes itself when more comes than was asked for, or is anybody's to ask for."""
+    """Closes itself when more comes than was asked for, or more than is allowed."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
@@ -56,7 +54,7 @@ class OriginConnection(ResponseHandler):
         self._body: StreamReader | None = None
         self._chunked = False
         self._due: int | None = None
-        """How much of the body is to come, where that was told."""
+        """Bytes of the body that are still to come, if the head says how many."""
         self._interim_left = _INTERIM_ANSWERS
         self._head_left = _HEAD_BYTES
         self._last_bytes = b""
@@ -70,7 +68,7 @@ class OriginConnection(ResponseHandler):
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come; none, if those that were held back are to be looked at again."""
+        """Bytes have come; ``b""`` to parse what was held back."""
         rest = self._take_heads(data)
         if data and not rest:
             return
@@ -107,8 +105,8 @@ class OriginConnection(ResponseHandler):
         super().feed_data(data, size)
 
     def _take_heads(self, data: bytes) -> bytes:
-        """Parse heads up to that of the answer itself; what lies behind it."""
-        # One by one: the parser loses an answer when it dislikes what comes behind it.
+        """Parse heads up to that of the answer itself; returns what follows it."""
+        # One by one: if the parser rejects what follows an answer, it loses the answer too.
         while data and self._body is None and self._exception is None:
             end = self._end_of_head(data)
             self._head_left -= end
@@ -120,12 +118,12 @@ class OriginConnection(ResponseHandler):
         return data if self._exception is None else b""
 
     def _take_chunks(self, data: bytes) -> None:
-        """Parse of a chunked body what there is room for; the rest is held back."""
+        """Parse as much of a chunked body as there is room for; the rest is held back."""
         assert self._body is not None
         if data:
             self._held = memoryview(bytes(self._held) + data if self._held else data)
         else:
-            super().data_received(b"")  # what the parser itself has held back
+            super().data_received(b"")  # what the parser has held back
         while self._held and not self._reading_paused and self._exception is None:
             if self._is_answered:
                 self._end()
@@ -139,16 +137,16 @@ class OriginConnection(ResponseHandler):
             self._chunked_bytes += len(piece)
             super().data_received(piece)
         if self._exception is not None and not self._is_answered:
-            # aiohttp tells it to who waits for a head, and not to who reads the body.
+            # aiohttp reports it to one who waits for a head, but not to a reader of the body.
             self._give_up(getattr(self._exception, "message", "its chunks cannot be read"))
 
     @property
     def _is_answered(self) -> bool:
-        """Whether all of the answer is here."""
+        """Whether the answer is complete."""
         return self._body is not None and self._body.is_eof()
 
     def _end_of_head(self, data: bytes) -> int:
-        """How much of ``data`` belongs to the head that is being read."""
+        """How many bytes of ``data`` belong to the current head."""
         before = len(self._last_bytes)
         joined = self._last_bytes + data
         found = _END_OF_HEAD.search(joined)
@@ -156,7 +154,7 @@ class OriginConnection(ResponseHandler):
         return found.end() - before if found is not None else len(data)
 
     def _give_up(self, reason: str) -> None:
-        """Tell whoever waits for the answer that it is none, or breaks off."""
+        """Fail the request, or its body, and close the connection."""
         if self._body is not None:
             set_exception(self._body, aiohttp.ClientPayloadError(reason))
         self._buffer.clear()
@@ -171,12 +169,12 @@ class OriginConnection(ResponseHandler):
 
 
 class OriginResponse(aiohttp.ClientResponse):
-    """A response that hides header lines which are not UTF-8, instead of failing on them, and
-    whose body is read as a whole only up to a limit.
+    """A response that hides header lines that are not UTF-8, instead of failing on them, and whose
+    body is read as a whole only up to a limit.
     """
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Wait for the head. What is none was perhaps not meant for this request, unless it is the
+        """Wait for the head. Garbage may be left over from an earlier request, unless this is the
         first one on its connection.
         """
         used_before = connection.protocol.requests > 1
@@ -190,12 +188,12 @@ class OriginResponse(aiohttp.ClientResponse):
 
     @property
     def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """The header lines that can be read as text; botocore decodes every one."""
+        """The header lines that are UTF-8: botocore decodes every one."""
         lines = super().raw_headers
         return lines if all(map(_is_utf8, lines)) else tuple(filter(_is_utf8, lines))
 
     async def read(self) -> bytes:
-        """The body of an error: what stands at its beginning."""
+        """The beginning of an error document."""
         parts: list[bytes] = []
         left = _MAX_ERROR_BYTES
         while left and (part := await self.content.read(left)):

@@ -1,9 +1,9 @@
-"""Credentials that are renewed ahead of time, in the background, and never while a request waits.
+"""Credentials that are renewed early, in the background, and never while a request waits.
 
-Botocore refreshes when somebody asks: from 15 minutes before the expiry, whoever comes first
-waits for the metadata service, and from 10 minutes on every request fails with it, although the
-credentials at hand are still good. Here one task alone looks for new ones, well ahead; requests
-take what is there for as long as it is valid.
+Botocore refreshes within requests: from 15 minutes before the expiry the first request waits for
+the metadata service, and from 10 minutes on each one fails if that fails, although the old
+credentials are still good. Here one task renews them early, and requests use what is there for as
+long as it is valid.
 """
 
 from __future__ import annotations
@@ -21,18 +21,23 @@ from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 
+from rangeserver.background import running
 from rangeserver.errors import ConfigError, CredentialsExpired, NoCredentials, OriginRefused
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.credential_chain import CredentialChain, FoundCredentials, own_words
+from rangeserver.origin.credential_chain import (
+    CredentialChain,
+    FoundCredentials,
+    mute_aiobotocore_log,
+)
 from rangeserver.origin.refresh_timing import RefreshTiming
 
 log = logging.getLogger(__name__)
 
 
 class KeptCredentials(AioCredentials):
-    """The credentials of now. Use from one event loop.
+    """The current credentials. For use from one event loop.
 
-    An :class:`AioSession` takes them for those of its chain (:func:`use`).
+    An :class:`AioSession` takes them for those of its own chain (:func:`use`).
     """
 
     def __init__(
@@ -43,14 +48,14 @@ class KeptCredentials(AioCredentials):
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        # Not the base's: it would store keys that are asked for anew each time here.
+        # Not super().__init__(): it would store keys, which are properties here.
         self.method = "kept"
         self._chain = chain
         self._metrics = metrics
         self._timing = timing
         self._clock = clock
         self._held: FoundCredentials | None = None
-        self._reason = "not looked for yet"
+        self._problem = NoCredentials("not looked for yet")
         self._failures = 0
         self._due = -math.inf
         self._retry_at = -math.inf
@@ -62,7 +67,7 @@ class KeptCredentials(AioCredentials):
         self._closed = False
 
     def current(self) -> ReadOnlyCredentials:
-        """The keys to sign with now; the same object until there are others.
+        """The keys to sign with, the same object until they change.
 
         Raises :class:`NoCredentials` or :class:`CredentialsExpired`.
         """
@@ -70,20 +75,20 @@ class KeptCredentials(AioCredentials):
         if held is not None and (held.expires is None or self._clock() < held.expires):
             return held.keys
         if not self._failures and not self._looking:
-            self._wanted.set()  # nobody saw it coming: the clock was set, or the machine slept
+            self._wanted.set()  # unforeseen: the clock was set, or the machine slept
         raise self._refusal()
 
     def whose(self) -> str:
-        """Who has the keys of now, or had the last ones; nobody before any were found."""
+        """Whose the current keys are, or the last ones; empty before any were found."""
         return self._held.whose if self._held is not None else ""
 
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:  # type: ignore[override]
-        """The same for botocore's signer: never waits."""
+        """The same for botocore's signer, without waiting."""
         return self.current()
 
     @property
     def access_key(self) -> str | None:  # type: ignore[override]
-        """Of the current keys, as the three below."""
+        """Of the current keys, like the three below."""
         return self.current().access_key
 
     @property
@@ -102,10 +107,10 @@ class KeptCredentials(AioCredentials):
         return self.current().account_id
 
     async def renew(self, rejected: ReadOnlyCredentials) -> bool:
-        """Look for others because the origin says that ``rejected`` have expired.
+        """Look for others, as the origin says that ``rejected`` have expired. Returns whether there
+        are others now, so that the request is worth repeating.
 
-        All callers share one look-up, and soon after one there is no other. Whether others are
-        current now: if so, the request is worth repeating.
+        All callers share one lookup, and soon after one there is no other.
         """
         if self._has_others(rejected):
             return True
@@ -121,9 +126,9 @@ class KeptCredentials(AioCredentials):
         return self._has_others(rejected)
 
     async def first(self) -> None:
-        """Look for the first time.
+        """Make the first lookup.
 
-        Raises :class:`ConfigError` when no look-up can succeed before something is changed.
+        Raises :class:`ConfigError` when no lookup can succeed before something is changed.
         """
         try:
             self._found(await self._chain.resolve())
@@ -131,7 +136,7 @@ class KeptCredentials(AioCredentials):
             self._failed(error)
 
     async def keep(self) -> None:
-        """Look again whenever it is time; never returns."""
+        """Make a lookup whenever it is time; never returns."""
         while True:
             await self._due_or_wanted()
             self._wanted.clear()
@@ -145,7 +150,7 @@ class KeptCredentials(AioCredentials):
                 self._end_round()
 
     async def close(self) -> None:
-        """Let nobody wait any longer, and end what runs."""
+        """End all waiting and a running lookup."""
         self._closed = True
         self._end_round()
         await self._chain.close()
@@ -155,7 +160,7 @@ class KeptCredentials(AioCredentials):
         return held is not None and held.keys != rejected and self._left(held) > 0
 
     def _left(self, held: FoundCredentials) -> float:
-        """Seconds that they are valid for."""
+        """The seconds for which they are still valid."""
         return math.inf if held.expires is None else held.expires - self._clock()
 
     def _end_round(self) -> None:
@@ -170,7 +175,7 @@ class KeptCredentials(AioCredentials):
                 return
 
     def _pause(self) -> float:
-        """Seconds until the next look-up."""
+        """Seconds until the next lookup."""
         if self._failures:
             return self._retry_at - time.monotonic()
         return self._due - self._clock()
@@ -182,7 +187,7 @@ class KeptCredentials(AioCredentials):
             raise NoCredentials(msg)
         same_keys = self._held is not None and self._held.keys == found.keys
         if self._held is not None and same_keys:
-            # The old object stays: what was signed with it stays good.
+            # Keep the old object: signatures made with it stay in use.
             found = replace(found, keys=self._held.keys)
         if self._failures:
             log.info("credentials found again (%s)", found.method)
@@ -192,7 +197,9 @@ class KeptCredentials(AioCredentials):
         self._metrics.credentials_refreshed(ok=True)
 
     def _failed(self, error: ConfigError | NoCredentials) -> None:
-        self._reason = str(error)
+        self._problem = (
+            error.again() if isinstance(error, NoCredentials) else NoCredentials(str(error))
+        )
         self._metrics.credentials_refreshed(ok=False)
         left = 0.0 if self._held is None else self._left(self._held)
         self._failures += 1
@@ -201,9 +208,9 @@ class KeptCredentials(AioCredentials):
 
     def _warn(self, left: float) -> None:
         now = time.monotonic()
-        warning = (self._reason, left > 0)
-        last, told = self._warned
-        if warning == last and now - told < self._timing.same_warning_seconds:
+        warning = (str(self._problem), left > 0)
+        last, warned_at = self._warned
+        if warning == last and now - warned_at < self._timing.same_warning_seconds:
             return
         self._warned = (warning, now)
         if self._held is None:
@@ -213,14 +220,14 @@ class KeptCredentials(AioCredentials):
         else:
             state = "the old ones " + ("are good until " if left > 0 else "expired at ")
             state += _moment(self._held.expires)
-        log.warning("credentials not refreshed, %s: %s", state, self._reason)
+        log.warning("credentials not refreshed, %s: %s", state, self._problem)
 
     def _refusal(self) -> OriginRefused:
         if self._held is None:
-            return NoCredentials(self._reason)
+            return self._problem.again()
         msg = f"the credentials expired at {_moment(self._held.expires)}"
         if self._failures:
-            msg += f", and no others were found: {self._reason}"
+            msg += f", and no others were found: {self._problem}"
         return CredentialsExpired(msg)
 
 
@@ -240,29 +247,24 @@ async def kept_credentials(
 ) -> AsyncIterator[KeptCredentials]:
     """The credentials of AWS's chain for ``profile`` (empty: the default one), kept fresh.
 
-    Entering waits for the first look-up, and succeeds without credentials too: they are looked
-    for every few seconds. It raises :class:`ConfigError` when the chain cannot work as it is
-    configured. ``clock`` tells seconds since 1970.
+    Entering waits for the first lookup, and succeeds without credentials too: there is a lookup
+    every few seconds then. It raises :class:`ConfigError` when the chain cannot work as it is
+    configured. ``clock`` returns seconds since 1970.
     """
     timing = timing or RefreshTiming()
     chain = CredentialChain(profile, region, timing.look_up_seconds)
     kept = KeptCredentials(chain, metrics or OriginMetrics(), timing, clock=clock)
-    with own_words():
+    with mute_aiobotocore_log():
         try:
             await kept.first()
-            task = asyncio.create_task(kept.keep())
-            try:
+            async with running(kept.keep()):
                 yield kept
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
         finally:
             await kept.close()
 
 
 class _Provider:
-    """What a session takes for its chain."""
+    """Takes the place of a session's chain."""
 
     def __init__(self, credentials: KeptCredentials) -> None:
         self._credentials = credentials
@@ -272,5 +274,5 @@ class _Provider:
 
 
 def use(session: AioSession, credentials: KeptCredentials) -> None:
-    """Have the clients that ``session`` makes from now on sign with ``credentials``."""
+    """Make the future clients of ``session`` sign with ``credentials``."""
     session.register_component("credential_provider", _Provider(credentials))

@@ -1,7 +1,6 @@
-"""The key of objects that S3 encrypts with a key of ours (SSE-C), from a file.
+"""The key of objects that S3 encrypts with a customer's key (SSE-C), read from a file.
 
-S3 keeps no copy of it: it has to come with each request, as does its MD5, by which S3 sees that
-it arrived whole.
+S3 keeps no copy of it: it has to be in each request, with its MD5, which S3 checks.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from rangeserver.errors import ConfigError
 
 _KEY_BYTES = 32  # AES-256 is the only algorithm S3 has for it
 _FILE_BYTES = 4096
-"""No file with one key is longer, whatever white space surrounds its base64."""
+"""Limit of the file, with white space around the base64."""
 
 
 @dataclass(frozen=True, slots=True)
 class CustomerKey:
-    """The three values of SSE-C, as they are sent. The secret is in none of its texts."""
+    """The three values of SSE-C, as they are sent. The secret is not in its ``repr``."""
 
     algorithm: str
     key: str = field(repr=False)
@@ -32,21 +31,21 @@ class CustomerKey:
 def load_customer_key(path: str, *, setting: str = "origin.sse_customer_key_file") -> CustomerKey:
     """The key in the file at ``path``: its 32 bytes, or their base64 with white space around.
 
-    Raises :class:`ConfigError` that names ``setting``. Neither the path is told, which may be a
-    key written in the wrong place, nor anything of what the file holds.
+    Raises :class:`ConfigError` that names ``setting``. It does not name the path, which may be a
+    key in the wrong place, and shows nothing of the file.
     """
     data = _read(Path(path), setting)
     key = data if len(data) == _KEY_BYTES else _decoded(data)
     if len(data) > _FILE_BYTES or len(key) != _KEY_BYTES:
         raise ConfigError([f"{setting}: the file must hold a key of 32 bytes, or its base64"])
-    # MD5 is S3's check of the transfer here, and protects nothing.
+    # MD5 is S3's check of the transfer, and no protection.
     digest = hashlib.md5(key, usedforsecurity=False).digest()
     return CustomerKey("AES256", base64.b64encode(key).decode(), base64.b64encode(digest).decode())
 
 
 def _read(path: Path, setting: str) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe might never end
             raise ConfigError([f"{setting}: must be the path of a regular file"])
         with path.open("rb") as file:
             return file.read(_FILE_BYTES + 1)

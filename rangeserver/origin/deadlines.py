@@ -1,27 +1,28 @@
-"""Deadlines that whoever sends requests to the origin knows of, however far out they were set.
+"""Deadlines for answers of the origin, one shared timer for all of one length.
 
-A request that is given up is counted as one that took too long if a deadline ended it, and as that
-of a client that left otherwise; silence of the origin must not look like impatience of clients.
+A cancelled request is counted as a timeout if one of its deadlines has passed, and as abandoned by
+its client otherwise; a silent origin must not look like impatient clients. So a deadline is an
+object that those who send the request can ask, and it knows the one around it.
 
-Nearly every answer comes in time, most of them at once, so that a timer for each would be the
-dearest part. Deadlines of one length pass in the order in which they are set: one timer, for the
-oldest, does for all of them, and is set anew once it has passed, however many there were.
+Nearly every answer comes in time, and most come at once, so a timer for each request would be its
+most expensive part. Deadlines of one length pass in the order in which they are set: one timer, for
+the oldest, is enough for all of them, and is set again only after it has fired.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context, ContextVar
+from contextvars import Context
 from itertools import takewhile
 from types import TracebackType
 from typing import Any
 
 _RESOLUTION_SECONDS = 0.001
-"""The clock of uvloop goes in such steps; a timer that is due to the rounding of one is due."""
+"""uvloop's clock moves in steps of this size: a timer may fire that much too early."""
 
 
 class Deadlines:
-    """Deadlines that pass so many seconds after they are set, on the loop that runs now."""
+    """Deadlines ``seconds`` after they are set, on the running loop."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -31,25 +32,25 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
-        """None passes any more."""
+        """Drop all deadlines: none passes any more."""
         self.running.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def begin(self, deadline: Deadline) -> float:
-        """Let one run from now on; when it passes, by the clock of the loop."""
+    def start(self, deadline: Deadline) -> float:
+        """Let a deadline run from now on; the loop's time at which it passes."""
         passes = self.loop.time() + self.seconds
         self.running[deadline] = None
         if self._timer is None:
-            self._look_at(passes)
+            self._set_timer(passes)
         return passes
 
-    def _look_at(self, when: float) -> None:
-        # Not in the context of some request, which would be kept for as long.
-        self._timer = self.loop.call_at(when, self._look, context=Context())
+    def _set_timer(self, when: float) -> None:
+        # An empty context: the timer would keep that of some request alive.
+        self._timer = self.loop.call_at(when, self._expire_passed, context=Context())
 
-    def _look(self) -> None:
+    def _expire_passed(self) -> None:
         self._timer = None
         now = self.loop.time() + _RESOLUTION_SECONDS
         for deadline in tuple(takewhile(lambda one: one.passes <= now, self.running)):
@@ -57,33 +58,29 @@ class Deadlines:
             deadline.expire()
         oldest = next(iter(self.running), None)
         if oldest is not None:
-            self._look_at(oldest.passes)
+            self._set_timer(oldest.passes)
 
 
 class Deadline:
-    """Like ``asyncio.timeout``, but known to the requests that are made inside it: whether it has
-    passed, or one around it. Nothing of what it was set for is kept once that was left.
+    """Like ``asyncio.timeout``, for a request to the origin; ``within`` is the deadline around it.
 
-    A connection keeps the context in which it was opened, for as long as it is open. A deadline
-    knows its task, a task that failed its error, and the error the frames that it came through:
-    an idle connection would keep whatever the request had in hand for which it was opened.
+    Once it was left it refers to no task any more. Idle connections and fetches for several clients
+    keep their deadlines for long, and a task leads to its error, to frames and to open files.
     """
 
-    __slots__ = ("_cancelling", "_deadlines", "_expired", "_outer", "_task", "passes")
+    __slots__ = ("_cancelling", "_deadlines", "_expired", "_task", "_within", "passes")
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, within: Deadline | None = None) -> None:
         self._deadlines = deadlines
+        self._within = within
         self._expired = False
         self._task: asyncio.Task[Any] | None = None
-        self._outer: Deadline | None = None
 
     def __enter__(self) -> Deadline:
         self._task = task = asyncio.current_task(self._deadlines.loop)
         assert task is not None
         self._cancelling = task.cancelling()
-        self._outer = _deadline.get()
-        _deadline.set(self)
-        self.passes = self._deadlines.begin(self)
+        self.passes = self._deadlines.start(self)
         return self
 
     def __exit__(
@@ -93,37 +90,23 @@ class Deadline:
         trace: TracebackType | None,
     ) -> None:
         self.lift()
-        _deadline.set(self._outer)
-        task_is_ours = False
-        if self._expired:
-            assert self._task is not None
-            # Whoever else has cancelled the task as well is obeyed.
-            task_is_ours = self._task.uncancel() <= self._cancelling
-        elif self._outer is not None:
-            self._expired = self._outer.expired()
-        self._task = self._outer = None
-        if task_is_ours and kind is asyncio.CancelledError:
+        assert self._task is not None
+        # A task that somebody else has cancelled as well stays cancelled.
+        ours = self._expired and self._task.uncancel() <= self._cancelling
+        self._task = None  # not in this frame either: the error below keeps it
+        if ours and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def expired(self) -> bool:
-        """Whether time has run out."""
-        return self._expired or (self._outer is not None and self._outer.expired())
+        """Whether it has passed, or one around it."""
+        return self._expired or (self._within is not None and self._within.expired())
 
     def expire(self) -> None:
-        """Time has run out."""
+        """Cancel the task, because the time is over."""
         assert self._task is not None
         self._task.cancel()
         self._expired = True
 
     def lift(self) -> None:
-        """What had to be done in time is done, if it was; what follows may take longer."""
+        """Stop the deadline, if it has not passed: what follows may take longer."""
         self._deadlines.running.pop(self, None)
-
-
-_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
-
-
-def given_up_for_lateness(error: BaseException) -> bool:
-    """Whether a request ended in ``error`` because a :class:`Deadline` around it has passed."""
-    deadline = _deadline.get()
-    return isinstance(error, asyncio.CancelledError) and deadline is not None and deadline.expired()

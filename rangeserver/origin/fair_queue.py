@@ -1,9 +1,9 @@
-"""Whose turn it is when less is left than is wanted: that of the client who has least.
+"""A fair queue: the next turn belongs to the client that has least.
 
 This is max-min fairness, without a setting: a client that is alone may have everything, and two
-that want more than half have half each. Of those who have the same, whoever waits longest comes
-first, and so it goes round. Within a client it is first come, first served, but that a response
-which has begun goes before one that could still be refused. Bookkeeping, nothing else.
+that want more than half get half each. Among equals the one that waits longest comes first. Within
+a client it is first come, first served, except that a response that has begun goes before one that
+could still be refused. This module only does the accounting.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SPARE = 64
 
 
 class FairQueue(Generic[T]):
-    """Who waits, in the order of their turns, and how much each client has."""
+    """Waiters, in the order of their turns, and how much each client has."""
 
     def __init__(self) -> None:
         self.held: Counter[str] = Counter()
-        """By client; who has nothing is not in it."""
+        """By client; clients without anything are left out."""
         self._lines: dict[str, _Line[T]] = {}
         self._turns: list[tuple[int, int, str]] = []
-        """A heap; of each client that waits its last entry counts, and those before are stale."""
+        """A heap. Only the last entry of a waiting client is valid; older ones are stale."""
         self._numbers = count()
 
     def __bool__(self) -> bool:
@@ -37,15 +37,15 @@ class FairQueue(Generic[T]):
         return sum(len(line.begun) + len(line.new) for line in self._lines.values())
 
     def take(self, client: str, amount: int = 1) -> None:
-        """A client has so much more."""
+        """A client has ``amount`` more."""
         self._change(client, amount)
 
     def give(self, client: str, amount: int = 1) -> None:
-        """A client has so much less."""
+        """A client has ``amount`` less."""
         self._change(client, -amount)
 
     def wait(self, client: str, waiter: T, *, begun: bool = False) -> None:
-        """Get in line; ``begun`` if a response would have to be cut off otherwise."""
+        """Join the queue; ``begun`` if a response has begun that would otherwise be cut off."""
         line = self._lines.get(client)
         if line is None:
             line = self._lines[client] = _Line()
@@ -53,7 +53,7 @@ class FairQueue(Generic[T]):
         (line.begun if begun else line.new)[waiter] = None
 
     def leave(self, client: str, waiter: T) -> None:
-        """Get out of it; nothing, if it was one's turn."""
+        """Leave the queue, if the waiter is still in it."""
         line = self._lines.get(client)
         if line is not None:
             line.begun.pop(waiter, None)
@@ -62,7 +62,7 @@ class FairQueue(Generic[T]):
                 del self._lines[client]
 
     def first(self) -> tuple[str, T] | None:
-        """The client and the waiter whose turn it is; they stay in line."""
+        """The client and the waiter whose turn it is; they stay in the queue."""
         while self._turns:
             _, number, client = self._turns[0]
             line = self._lines.get(client)
@@ -72,7 +72,7 @@ class FairQueue(Generic[T]):
         return None
 
     def lines(self) -> Iterator[tuple[str, int, int]]:
-        """The clients that wait, with how many requests, and how many of them have begun."""
+        """Each waiting client, its number of requests, and how many of those have begun."""
         for client, line in self._lines.items():
             yield client, len(line.begun) + len(line.new), len(line.begun)
 
@@ -97,10 +97,10 @@ class FairQueue(Generic[T]):
 
 
 class _Line(Generic[T]):
-    """Those of one client who wait; dictionaries, for whoever leaves is somewhere in the middle."""
+    """The waiters of one client; dictionaries, because they leave from anywhere."""
 
     def __init__(self) -> None:
         self.begun: dict[T, None] = {}
         self.new: dict[T, None] = {}
         self.number = 0
-        """Of the entry that counts."""
+        """The number of its valid entry."""

@@ -1,10 +1,9 @@
-"""Whether the origin serves us: the readiness of the server, kept without asking on its behalf.
+"""Readiness: whether the origin serves us. A healthy origin gets no requests just for that.
 
-Traffic tells most of it. An answer that only a good bucket and good credentials bring about
-proves the origin healthy at once. A failure only raises a doubt: it may be about one object,
-which whoever knows its key could ask for again and again. What a doubt is worth is found out by
-a probe, for a key that no client chooses, and only a failed probe makes the server not ready.
-While it is not ready, and before the first answer, the probe goes on every few seconds.
+An answer that takes a good bucket and good credentials proves the origin healthy at once. A failure
+only raises a doubt: it may be about one object, which a client could request again and again. A
+probe settles the doubt, with a key that no client chooses, and only a failed probe makes the server
+not ready. While it is not ready, and before the first answer, there is a probe every few seconds.
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ from rangeserver.protocol.representation import ObjectKey
 log = logging.getLogger(__name__)
 
 PROBE_PAUSE_SECONDS = 2.0
-"""Between two probes at least."""
+"""The shortest time between two probes."""
 
 PROBE_SECONDS = 5.0
-"""For the answer to a probe."""
+"""The deadline for the answer to a probe."""
 
 FAILURES_IN_A_ROW = 3
-"""Timeouts and failed connections, with no answer between them, that raise a doubt."""
+"""So many timeouts and failed connections in a row raise a doubt."""
 
 PROBE_KEY = ObjectKey(".rangeserver-readiness")
-"""No client chooses it, and no object has it."""
+"""A key that no client chooses and no object has."""
 
 _NOT_ASKED = "The origin has not answered yet."
 
-# Given by a bucket that exists to credentials it knows. Whoever may read objects and not list
-# them is told AccessDenied where there is no object, so a probe can expect nothing better.
+# Answers of a bucket that exists to credentials it knows. To credentials that may read but not
+# list, a missing object is AccessDenied, so a probe cannot expect better.
 _PROOFS = (AccessDenied, ObjectChanged, ObjectNotFound)
 
 
 def is_proof(error: OriginError) -> bool:
-    """Whether only a good bucket and good credentials bring about such an answer."""
+    """Whether such an answer takes a good bucket and good credentials."""
     return isinstance(error, _PROOFS) and not isinstance(error, KeyRefused)
 
 
 class OriginHealth:
-    """What is known of the origin; ``reason`` says why it is not ready, ``None`` that it is."""
+    """The state of the origin; ``reason`` says why it is not ready, ``None`` if it is."""
 
     def __init__(self, path: str = "/") -> None:
         """``path`` is where the bucket is served, for the log."""
@@ -70,7 +69,7 @@ class OriginHealth:
         return self.reason is None
 
     def answered(self) -> None:
-        """The origin gave an answer that proves bucket and credentials good."""
+        """An answer has proved bucket and credentials good."""
         self._failures = 0
         if self._doubt.is_set():
             self._doubt.clear()
@@ -79,7 +78,7 @@ class OriginHealth:
             self.reason = None
 
     def failed(self, error: OriginError) -> None:
-        """A request of a client failed at the origin."""
+        """A client's request has failed at the origin."""
         if is_proof(error):
             self.answered()
         elif isinstance(error, OriginRefused):
@@ -90,24 +89,24 @@ class OriginHealth:
                 self._doubt.set()
 
     def probe_failed(self, reason: str) -> None:
-        """The probe was not answered as a good origin answers."""
+        """The probe did not get the answer of a good origin."""
         if reason != self.reason:
             log.warning("%snot ready: %s", self._where, reason)
         self.reason = reason
 
     def not_asked(self, error: OriginSuspended) -> None:
-        """The probe was not sent either: what the one before it found is still the reason."""
+        """The probe was not sent, because the circuit is open: the reason stays what it was."""
         if self.reason is None or self.reason == _NOT_ASKED:
             self.probe_failed(error.message)
 
     async def doubted(self) -> None:
-        """Return once there is cause for a probe."""
+        """Return when there is a reason for a probe."""
         await self._doubt.wait()
 
 
 async def keep_probing(origin: Origin[Part], health: OriginHealth, endpoint_url: str = "") -> None:
-    """Settle every doubt by asking ``origin``, which reports its answers to ``health``. It is at
-    ``endpoint_url``, if that is not AWS.
+    """Settle each doubt by a request to ``origin``, which reports its answers to ``health``.
+    ``endpoint_url`` is empty for AWS.
     """
     while True:
         await health.doubted()
@@ -115,7 +114,7 @@ async def keep_probing(origin: Origin[Part], health: OriginHealth, endpoint_url:
             async with asyncio.timeout(PROBE_SECONDS):
                 await origin.describe(PROBE_KEY)
         except KeyRefused:
-            health.answered()  # it knows us well enough to look at the name
+            health.answered()  # it knows us, or it would not have looked at the name
         except _PROOFS:
             pass
         except TimeoutError:
@@ -127,7 +126,7 @@ async def keep_probing(origin: Origin[Part], health: OriginHealth, endpoint_url:
             reason = f"{error}" if found is None else f"{found.found}: {found.advice}"
             health.probe_failed(f"{error.message} ({reason})")
         except Exception as error:
-            # A probe that died could never say ready again.
+            # If this task ended, the server would never be ready again.
             log.exception("the probe of the origin failed unexpectedly")
             health.probe_failed(f"Unexpected: {type(error).__name__}")
         await asyncio.sleep(PROBE_PAUSE_SECONDS)

@@ -1,9 +1,9 @@
-"""Hedging: when a first byte is later than nearly all before it, the request is made once more.
+"""Hedged requests: if a first byte is later than nearly all before it, the request is sent twice.
 
-The second goes over a new connection, which S3 may give to another machine; the first answer is
-used and the other request dropped (Dean and Barroso, "The Tail at Scale", 2013). What that may
-cost is a share of all requests, and which are late enough follows from it: with two in a hundred
-to spend, those later than 98 of a hundred.
+The second goes over a new connection, which S3 may give to another machine. The first answer is
+used and the other request dropped (Dean and Barroso, "The Tail at Scale", 2013). The setting is the
+share of requests that may be sent twice; from it follows which are late: with two in a hundred,
+those later than 98 of a hundred.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rangeserver.errors import (
 T = TypeVar("T")
 
 WINDOW = 1000
-"""First bytes that are remembered. The 98th percentile of fewer moves too much by chance."""
+"""First bytes that are remembered. The 98th percentile of fewer varies too much by chance."""
 
 _NEEDED = 100
-"""Before so many are known, nothing is called late."""
+"""Until so many first bytes are known, no request counts as late."""
 
 _REFRESHED_EVERY = 50
 
@@ -34,18 +34,19 @@ _MIN_DELAY_SECONDS = 0.01
 """Below this our own event loop is the likelier cause, and a second request makes it worse."""
 
 _MAX_CREDIT = 20.0
-"""Second requests saved up at most, lest a quiet night be spent in one bad second."""
+"""The most second requests that are saved up: the savings of a quiet night would else be spent in
+one bad second."""
 
 _QUIET_SECONDS = 10.0
-"""An origin that throttles is spared for this long."""
+"""No hedging for so long after the origin has throttled a request."""
 
-# After these errors of the first request the second may still be answered. The others are
-# answers too, and the second could only repeat them, later.
-_OTHERWISE_ELSEWHERE = (OriginServerError, OriginTimeout, OriginUnreachable)
+# After these errors of the first request the second may still succeed. Others are answers, which
+# the second would only repeat.
+_MAY_SUCCEED_ELSEWHERE = (OriginServerError, OriginTimeout, OriginUnreachable)
 
 
-class Lateness:
-    """When a request is late, and whether a second one is affordable; ``clock`` is monotonic."""
+class HedgePolicy:
+    """When a request is late, and whether it may be sent twice; ``clock`` is monotonic."""
 
     def __init__(self, percent: float, clock: Callable[[], float]) -> None:
         self._share = percent / 100
@@ -57,7 +58,7 @@ class Lateness:
         self._quiet_until = 0.0
 
     def delay(self) -> float | None:
-        """A request is made: after how many seconds it is late, ``None`` if that is not told."""
+        """A request is sent: the seconds after which it is late, ``None`` if it never is."""
         self._credit = min(self._credit + self._share, _MAX_CREDIT)
         return self._late_after if self._share else None
 
@@ -72,22 +73,22 @@ class Lateness:
             self._late_after = max(late, _MIN_DELAY_SECONDS)
 
     def afford(self) -> bool:
-        """Take the price of a second request, if there is enough and the origin is well."""
+        """Pay for a second request; ``False`` if it is not affordable, or the origin throttles."""
         if self._credit < 1 or self._clock() < self._quiet_until:
             return False
         self._credit -= 1
         return True
 
     def throttled(self) -> None:
-        """The origin asked for fewer requests."""
+        """The origin has asked for fewer requests."""
         self._quiet_until = self._clock() + _QUIET_SECONDS
 
 
-class Race(Generic[T]):
-    """One request, and perhaps a second; each ends in an answer that has to be given back.
+class HedgedRequest(Generic[T]):
+    """One request, and perhaps a second. Each answer has to be closed.
 
-    ``second`` starts the second request, or returns ``None`` to do without. ``discard`` gives back
-    an answer that came too late to be used.
+    ``second`` makes the second request, or returns ``None`` if there shall be none. ``discard``
+    closes an answer that came too late to be used.
     """
 
     def __init__(
@@ -98,12 +99,12 @@ class Race(Generic[T]):
         self._task: asyncio.Task[T] | None = None
         self._cut: asyncio.Timeout | None = None
         self.won_by_second: bool | None = None
-        """``None`` while, or because, there was none; ``False`` for one that came to nothing."""
+        """``None`` if there was no second request; ``False`` if it was not used."""
 
     async def run(self, first: Awaitable[T], delay: float) -> T:
-        """The first answer; the error of the first request if none of the two is answered.
+        """The first answer; raises the error of the first request if neither is answered.
 
-        No second request is left when this returns or raises, nor an answer to it.
+        When this returns or raises, no second request is left, and no answer to it.
         """
         timer = asyncio.get_running_loop().call_later(delay, self._start)
         try:
@@ -116,7 +117,7 @@ class Race(Generic[T]):
             timer.cancel()
         try:
             await self._drop_second()
-        except BaseException:  # whoever asked left in this very moment
+        except BaseException:  # the caller was cancelled just now
             self._discard(answer)
             raise
         return answer
@@ -130,7 +131,7 @@ class Race(Generic[T]):
                 raise
         except OriginError as error:
             self._cut = None
-            if self._task is None or not isinstance(error, _OTHERWISE_ELSEWHERE):
+            if self._task is None or not isinstance(error, _MAY_SUCCEED_ELSEWHERE):
                 raise
             await asyncio.wait({self._task})
             if not self._second_is_good():
@@ -165,7 +166,7 @@ class Race(Generic[T]):
         task, self._task = self._task, None
         if task is None:
             return
-        # Not after waiting for it: who waits may be cancelled, even for the second time.
+        # Before waiting for it: the wait itself may be cancelled.
         task.add_done_callback(self._discard_late)
         task.cancel()
         await asyncio.wait({task})

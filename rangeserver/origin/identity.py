@@ -1,8 +1,8 @@
-"""Who asks the origin, in so few characters that it can be noted with what was told to him.
+"""The principal that reads from the origin, as a short digest for cache entries.
 
-What an origin has told to one is nothing that another may know. Keys that somebody has written
-down stand for themselves. Those of a role are others every hour, and their owner is the same: he
-is known by where he gets them.
+What an origin returned to one principal is not for another. Written-down keys identify themselves.
+Those of a role change every hour while the principal stays the same: it is identified by where the
+keys come from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROTATING = {
     *("assume-role", "assume-role-with-web-identity", "container-role", "custom-process"),
     *("iam-role", "login", "sso"),
 }
-"""Botocore's names of the sources that give other keys for the same role each time."""
+"""Botocore's names of the sources whose keys change."""
 
 _OF_PROFILES = (
     *("credential_process", "credential_source", "external_id", "login_session", "role_arn"),
@@ -39,7 +39,7 @@ def principal(
     settings: Mapping[str, object],
     environ: Mapping[str, str] = os.environ,
 ) -> str:
-    """Whose keys these are: found by ``method``, perhaps by the ``settings`` of a profile."""
+    """The principal of keys that were found by ``method``, with the ``settings`` of a profile."""
     if method not in _ROTATING:
         return _digest(["key", access_key])
     of_profile = {name: str(settings[name]) for name in _OF_PROFILES if name in settings}
@@ -48,7 +48,7 @@ def principal(
 
 
 def reader(config: OriginConfig, whose: Callable[[], str]) -> Callable[[], str]:
-    """Who reads a bucket: ``whose`` keys, and what else an origin may make its answer depend on."""
+    """Who reads a bucket: whose keys, and what else may change the origin's answers."""
     rest = ""
     if config.request_payer:
         rest += " pays"

@@ -1,7 +1,7 @@
-"""Why there is no answer to read, in words for the person who set the origin up.
+"""Why there is no answer, in words for the person who set up the origin.
 
-The libraries put the reason at the bottom of a chain of their own errors, in OpenSSL's words; and
-some failures look alike until it was tried what else the port speaks.
+Libraries put the reason at the end of a chain of their own errors, in OpenSSL's words. And some
+failures look the same until one has tried what else the port speaks.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from rangeserver.errors import (
 _UNCLEAR = (OriginProtocolError, OriginUnreachable, UnclearRefusal)
 _HTTP = b"HTTP/"
 _SECONDS = 3.0
-"""For a port to tell what it speaks."""
+"""The deadline for finding out what a port speaks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What was found, and what can be done about it."""
+    """What is wrong, and what can be done about it."""
 
     found: str
     advice: str
@@ -73,11 +73,11 @@ _BY_CERTIFICATE = {
 _OTHER_HOST = {62, 64}
 
 _NOT_OF_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
-"""OpenSSL's reasons to say that what came is no TLS."""
+"""OpenSSL's reasons for what is no TLS."""
 
 
 def obstacle(error: BaseException | None) -> Obstacle | None:
-    """Why no connection came about, if that is what a library's error tells of."""
+    """Why there is no connection, if a library's error says so."""
     reason = _bottom(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return _of_certificate(reason)
@@ -94,7 +94,7 @@ def obstacle(error: BaseException | None) -> Obstacle | None:
 
 
 async def explained(error: OriginError, endpoint_url: str) -> Obstacle | None:
-    """The same of an error of ours; where it does not tell, its port is asked what it speaks."""
+    """The same for an error of ours. If it does not say, the port is asked what it speaks."""
     found = obstacle(error.__cause__)
     parts = urlsplit(endpoint_url)
     host = parts.hostname or ""
@@ -104,7 +104,7 @@ async def explained(error: OriginError, endpoint_url: str) -> Obstacle | None:
         return None if found is None else _NEITHER
     if parts.scheme == "http" and found is None and isinstance(error, _UNCLEAR):
         port = parts.port or 80
-        # First: many a server answers plain HTTP on its port for TLS, to say that it does not.
+        # First: many servers answer plain HTTP on their TLS port, with an error.
         if await _speaks_tls(host, port):
             return _TLS
         return None if await _speaks_http(host, port) else _NO_HTTP
@@ -112,20 +112,20 @@ async def explained(error: OriginError, endpoint_url: str) -> Obstacle | None:
 
 
 def _is_silent(error: OriginError) -> bool:
-    """Whether what listens there may be waiting for the end of a request that it can read."""
+    """Whether a server may be waiting there for the end of what it takes for a request."""
     return isinstance(error, OriginTimeout) and error.connecting
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
     context = ssl.create_default_context()
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # whose certificate it is does not matter here
+    context.verify_mode = ssl.CERT_NONE  # only the protocol matters here
     try:
         async with asyncio.timeout(_SECONDS):
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except ssl.SSLEOFError:
         return False
-    except ssl.SSLError as error:  # refused in the words of TLS
+    except ssl.SSLError as error:  # refused by TLS
         return error.reason not in _NOT_OF_TLS
     except OSError:
         return False
@@ -156,7 +156,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError) -> Obstacle:
 
 
 def _bottom(error: BaseException | None) -> BaseException | None:
-    """The error that those of the libraries were made of."""
+    """The innermost error of those of the libraries."""
     while True:
         inner: BaseException | None = None
         if isinstance(error, BotoCoreError):

@@ -1,4 +1,4 @@
-"""What each request for an object of a bucket carries, besides the object and the range."""
+"""Parameters of every request for a bucket, besides the object and the range."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rangeserver.origin.customer_key import load_customer_key
 def standing_parameters(config: OriginConfig) -> dict[str, str]:
     """Parameters for every GetObject and HeadObject, by botocore's names.
 
-    Reads the SSE-C key from its file; raises :class:`~rangeserver.errors.ConfigError` when it
-    cannot be used.
+    Reads the SSE-C key from its file. Raises :class:`~rangeserver.errors.ConfigError` if it cannot
+    be used.
     """
     parameters: dict[str, str] = {}
     if config.sse_customer_key_file:

@@ -1,10 +1,10 @@
 """The pool of connections to an origin, and aiobotocore's HTTP session with its holes closed.
 
-Measured on the stock one: a request waits for a pool slot without end; redirects are followed,
-so that an origin can make the server fetch any URL and pass its body off as the object; and a
-response that fails to parse, in the session or later in botocore, leaks its connection, as
-does one whose reader is cancelled before it was handed over. aiohttp repeats a request by itself
-when a kept connection turns out to be closed, which would double every other budget.
+Measured on the stock one: a request waits for a connection without limit. Redirects are followed,
+so an origin can make the server fetch any URL and send its body as the object. A response that
+cannot be parsed, in the session or later in botocore, leaks its connection, as does one whose
+reader is cancelled before it gets it. And aiohttp repeats a request by itself when an idle
+connection turns out to be closed, which would double every budget of retries.
 """
 
 from __future__ import annotations
@@ -23,68 +23,55 @@ from aiobotocore.httpsession import AIOHTTPSession
 from multidict import CIMultiDict
 
 from rangeserver.metrics import OriginMetrics
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.connection import OriginConnection, OriginResponse
-from rangeserver.origin.deadlines import given_up_for_lateness
 
 _READ_BUFFER_BYTES = 0
-"""aiohttp pauses at each part that it has read from the origin, until it is told to read on
-(:meth:`rangeserver.origin.asking.Answer.read`). With its default it reads on until twice 256 KiB
-are unread and one part more, which counts for each stalled client."""
+"""aiohttp pauses after each part that it has read from the origin, until it is told to read on
+(:meth:`rangeserver.origin.asking.Answer.read`). By default it would read until twice 256 KiB and
+one part more are unread, for each stalled client."""
 
-_opened: ContextVar[list[aiohttp.ClientResponse] | None] = ContextVar("opened", default=None)
+
+class _BotocoreCall:
+    """A call of aiobotocore: the attempt it is made for, and the responses that it opened."""
+
+    __slots__ = ("attempt", "responses")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.responses: list[aiohttp.ClientResponse] = []
+
+
+_call: ContextVar[_BotocoreCall | None] = ContextVar("call", default=None)
+"""The only way past aiobotocore, which stands between a call and the requests that it makes and has
+no parameter for either direction. Everywhere else an attempt is a parameter."""
 
 
 @contextmanager
-def closed_on_failure() -> Iterator[None]:
-    """Close every response that requests made in this context opened, if it ends in failure.
+def through_botocore(attempt: Attempt) -> Iterator[None]:
+    """Make calls of aiobotocore for ``attempt``; if they fail, close every response they opened.
 
-    Neither the garbage collector nor aiobotocore does: a response that nobody holds any more
-    keeps its connection for ever.
+    Neither aiobotocore nor the garbage collector does: a response that nobody refers to keeps its
+    connection for ever.
     """
-    responses: list[aiohttp.ClientResponse] = []
-    token = _opened.set(responses)
+    call = _BotocoreCall(attempt)
+    token = _call.set(call)
     try:
         yield
     except BaseException:
-        for response in responses:
+        for response in call.responses:
             response.close()
         raise
     finally:
-        _opened.reset(token)
-        responses.clear()  # a connection that was opened meanwhile keeps the context
-
-
-_fresh: ContextVar[bool] = ContextVar("fresh", default=False)
-
-
-class over_a_new_connection:  # noqa: N801 (reads as what it does)
-    """Let the requests of this context use no connection that was used before, if it is
-    ``wanted`` here or outside.
-    """
-
-    __slots__ = ("_token", "_wanted")
-
-    def __init__(self, *, wanted: bool = True) -> None:
-        self._wanted = wanted
-
-    def __enter__(self) -> None:
-        self._token = _fresh.set(self._wanted or _fresh.get())
-
-    def __exit__(self, *exception: object) -> None:
-        _fresh.reset(self._token)
-
-
-def is_over_a_new_connection() -> bool:
-    """Whether the requests of this context use none that was used before."""
-    return _fresh.get()
+        _call.reset(token)
+        call.responses.clear()  # a connection that was opened meanwhile keeps this context
 
 
 class Pool:
-    """Every connection to one origin. No redirects; every attempt counted, every response noted.
+    """All connections to one origin. Requests follow no redirects, and each is counted.
 
-    It also is what aiobotocore takes for an ``aiohttp.ClientSession``. ``pool_wait_seconds``
-    bounds the wait for a connection together with connecting; the admission in
-    :mod:`rangeserver.origin.slots` normally answers long before.
+    ``pool_wait_seconds`` bounds the wait for a connection together with connecting; normally
+    :mod:`rangeserver.origin.slots` refuses a request long before.
     """
 
     def __init__(self, pool_wait_seconds: float, metrics: OriginMetrics | None = None) -> None:
@@ -97,7 +84,7 @@ class Pool:
 
     @property
     def connectors(self) -> list[aiohttp.BaseConnector]:
-        """What holds the connections, for those who count them."""
+        """The connectors that hold the connections, to count them."""
         sessions = (self._kept, self._single)
         return [each.connector for each in sessions if each is not None and each.connector]
 
@@ -106,10 +93,10 @@ class Pool:
         return type("HardenedSession", (HardenedSession,), {"pool": self})
 
     async def request(
-        self, method: str, url: Any, headers: CIMultiDict[str], **options: Any
+        self, method: str, url: Any, headers: CIMultiDict[str], attempt: Attempt, **options: Any
     ) -> aiohttp.ClientResponse:
-        """Send one request, once. Raises what aiohttp raises."""
-        if _fresh.get():
+        """Send one request, once. The caller closes the response. Raises what aiohttp raises."""
+        if attempt.new_connection:
             session = self._single or await self._open_single()
             headers["Connection"] = "close"
         else:
@@ -120,16 +107,13 @@ class Pool:
                 method, url, headers=headers, allow_redirects=False, **options
             )
         except BaseException as error:
-            self._metrics.unanswered(_failure(error))
+            self._metrics.unanswered(_failure(error, attempt))
             raise
         self._metrics.answered(_outcome(response.status), time.monotonic() - asked)
-        opened = _opened.get()
-        if opened is not None:
-            opened.append(response)
         return response
 
     def attach(self, source: HardenedSession) -> None:
-        """Take connections as ``source``, which knows the settings, makes them."""
+        """Make connections as ``source`` does, which has the settings."""
         self._source = source
 
     async def close(self) -> None:
@@ -152,7 +136,7 @@ class Pool:
             return self._single
 
     async def _open(self, *, once: bool = False) -> aiohttp.ClientSession:
-        """``once``: each of its connections serves one request."""
+        """A session; ``once``: each of its connections serves one request."""
         stock: Any = copy(self._source)  # aiobotocore carries no types
         if stock is None:
             msg = "the origin session is closed"
@@ -161,7 +145,7 @@ class Pool:
             stock._connector_args = {"force_close": True}  # noqa: SLF001 (our own subclass)
         deadlines: aiohttp.ClientTimeout = stock._timeout  # noqa: SLF001 (our own subclass)
         connector: Any = await stock._create_connector(None)  # noqa: SLF001 (our own subclass)
-        # No public way says what a connection is, ...
+        # There is no public way to set the class of connections, ...
         limit = stock._max_pool_connections  # noqa: SLF001 (our own subclass)
         connector._factory = partial(self._new_connection, limit)  # noqa: SLF001
         session = aiohttp.ClientSession(
@@ -177,18 +161,18 @@ class Pool:
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
         )
-        # ... nor that once is once.
+        # ... nor to turn off repeats.
         session._retry_connection = False  # noqa: SLF001
         return session
 
     def _new_connection(self, limit: int) -> OriginConnection:
-        """One more, for which one that waits for a request may have to go: ``limit`` in all.
+        """A new connection. Beyond ``limit`` in all, the oldest idle ones are closed.
 
-        Those of one host serve no other, and a request may want a new one, so that aiohttp would
-        keep as many of each as it may use at a time.
+        aiohttp alone would keep up to ``limit`` idle ones of each session and host: those of one
+        host are no use for another, and a request may want a new one.
         """
         connectors: list[Any] = self.connectors
-        used = sum(len(each._acquired) for each in connectors)  # noqa: SLF001 (this one is in it)
+        used = sum(len(each._acquired) for each in connectors)  # noqa: SLF001 (the new one included)
         waiting = [kept for each in connectors for kept in each._conns.values() if kept]  # noqa: SLF001
         excess = used + sum(map(len, waiting)) - limit
         while excess > 0 and waiting:
@@ -203,9 +187,9 @@ def _waiting_since(kept: Sequence[tuple[Any, float]]) -> float:
     return kept[0][1]
 
 
-def _failure(error: BaseException) -> str:
-    """What a request without an answer is counted as."""
-    if isinstance(error, TimeoutError) or given_up_for_lateness(error):
+def _failure(error: BaseException, attempt: Attempt) -> str:
+    """The metric label of a request without an answer."""
+    if isinstance(error, TimeoutError) or attempt.timed_out(error):
         return "timeout"
     if isinstance(error, asyncio.CancelledError):
         return "abandoned"
@@ -213,7 +197,7 @@ def _failure(error: BaseException) -> str:
 
 
 def _outcome(status: int) -> str:
-    """What an answer is counted as."""
+    """The metric label of an answer."""
     if status < 300 or status == 304:
         return "ok"
     return _OUTCOMES.get(status) or ("refused" if status < 500 else "failed")
@@ -232,7 +216,7 @@ _OUTCOMES = {
 
 
 class HardenedSession(AIOHTTPSession):
-    """aiobotocore's session, which makes the connections and parses answers; the pool sends."""
+    """aiobotocore's session: it makes connections and parses answers, but the pool sends."""
 
     pool: Pool
 
@@ -241,8 +225,18 @@ class HardenedSession(AIOHTTPSession):
         self.pool.attach(self)
 
     async def _get_session(self, proxy_url: str | None) -> Any:
+        """What aiobotocore takes for an ``aiohttp.ClientSession``: it only calls ``request``."""
         assert proxy_url is None, "no proxies are configured"
-        return self.pool
+        return self
+
+    async def request(
+        self, method: str, url: Any, headers: CIMultiDict[str], **options: Any
+    ) -> aiohttp.ClientResponse:
+        """Send a request of the call that is made now."""
+        call = _call.get() or _BotocoreCall(Attempt())
+        response = await self.pool.request(method, url, headers, call.attempt, **options)
+        call.responses.append(response)
+        return response
 
     async def __aexit__(self, *exception: object) -> None:
         """Close the pool."""

@@ -1,4 +1,4 @@
-"""One question to the origin, and what its answer means for the person who set it up."""
+"""One request to the origin, and what its answer means for the person who set it up."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from rangeserver.config import OriginConfig
-from rangeserver.errors import NoCredentials, OriginError, OriginTimeout
+from rangeserver.errors import NoCredentials, NoneFound, OriginError, OriginTimeout
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
 from rangeserver.origin.obstacles import explained
 from rangeserver.origin.parameters import standing_parameters
-from rangeserver.origin.pool import closed_on_failure
+from rangeserver.origin.pool import through_botocore
 from rangeserver.origin.translate import origin_errors
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was tried and found; ``advice`` is empty when all is well."""
+    """What was tried and found; ``advice`` is empty if all is well."""
 
     subject: str
     found: str
@@ -35,9 +36,9 @@ def _problem(found: str, advice: str) -> Finding:
 
 
 async def probe(config: OriginConfig, key: str | None = None) -> Finding:
-    """Ask for the first byte of ``key``, or of a key that surely is not there.
+    """Ask for the first byte of ``key``, or of a key that certainly does not exist.
 
-    Raises :class:`~rangeserver.errors.ConfigError` when no client can be made at all.
+    Raises :class:`~rangeserver.errors.ConfigError` when no client can be made.
     """
     parameters: dict[str, Any] = dict(standing_parameters(config))
     async with AsyncExitStack() as stack:
@@ -50,7 +51,7 @@ async def probe(config: OriginConfig, key: str | None = None) -> Finding:
         wanted = key if key is not None else f".rangeserver-check-{secrets.token_hex(8)}"
         where = f"bucket {config.bucket!r} at {client.meta.endpoint_url}"
         try:
-            with closed_on_failure(), origin_errors():
+            with through_botocore(Attempt()), origin_errors():
                 async with asyncio.timeout(config.response_seconds):
                     answer: Any = await client.get_object(
                         Bucket=config.bucket,
@@ -77,9 +78,11 @@ async def _meaning(error: OriginError, where: str, key: str | None, endpoint_url
             "check origin.endpoint_url, the network and firewalls on the way",
         )
     if isinstance(error, NoCredentials):
-        none, why = "no credentials found", str(error)
+        found_none = (
+            f"{error}" if isinstance(error, NoneFound) else f"no credentials found ({error})"
+        )
         return _problem(
-            f"{where}: {why if why.startswith(none) else f'{none} ({why})'}",
+            f"{where}: {found_none}",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name origin.profile, give the "
             "machine a role, or set origin.anonymous for a public bucket",
         )

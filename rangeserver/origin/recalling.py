@@ -1,8 +1,8 @@
-"""Which places are taken back for those who wait. Arithmetic, nothing else.
+"""Which slots are recalled for those that wait. This module only decides.
 
-A place that is idle goes to whoever has no more places than its holder. One that is used, for a
-turn at least, goes to whoever has at least two places less, so that fair shares come about and
-then stay; and to a body of the same client that has begun and waits, so that both get on.
+An idle slot may go to a client that has no more slots than its holder. One in use, after a turn,
+may go to a client that has at least two slots less, so that shares become fair and then stay; or to
+a waiting body of the same client that has begun, so that both make progress.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Lent(Generic[T]):
-    """A place that may be taken back: ``idle`` since a moment, or else used since then."""
+    """A slot that may be recalled: ``idle`` since ``since``, or else in use since then."""
 
-    place: T
+    slot: T
     client: str
     since: float
     idle: bool
@@ -28,7 +28,7 @@ class Lent(Generic[T]):
 
 @dataclass(slots=True)
 class Line:
-    """How many requests of one client wait; ``begun`` of them for a body that has begun."""
+    """How many requests of a client wait; ``begun`` of them for a body that has begun."""
 
     client: str
     waiting: int
@@ -38,7 +38,7 @@ class Line:
 def to_recall(
     lent: Iterable[Lent[T]], lines: Iterable[Line], held: Mapping[str, int], *, at_most: int
 ) -> list[T]:
-    """The places to take back now, so that those who wait can have them."""
+    """The slots to recall now, for those that wait."""
     shares = Counter(held)
     idle, used = _Victims[T](at_most), _Victims[T](at_most)
     for each in lent:
@@ -54,7 +54,7 @@ def to_recall(
         if victim is None:
             waiting.remove(line)
             continue
-        found.append(victim.place)
+        found.append(victim.slot)
         shares[victim.client] -= 1
         shares[line.client] += 1
         line.waiting -= 1
@@ -65,7 +65,7 @@ def to_recall(
 
 
 class _Victims(Generic[T]):
-    """Places by client, those first that have been as they are for longest."""
+    """Slots by client, those first that have been idle, or in use, for longest."""
 
     def __init__(self, at_most: int) -> None:
         self._at_most = at_most
@@ -76,14 +76,14 @@ class _Victims(Generic[T]):
         self._added[lent.client].append(lent)
 
     def take(self, shares: Mapping[str, int], *, at_least: int) -> Lent[T] | None:
-        """One of the client who has most, if that is so much."""
+        """A slot of the client that has most, if that is at least ``at_least``."""
         if not self._added:
             return None
         most = max(self._added, key=lambda client: shares[client])
         return self.take_from(most) if shares[most] >= at_least else None
 
     def take_from(self, client: str) -> Lent[T] | None:
-        """One of this client."""
+        """A slot of this client."""
         if client not in self._added:
             return None
         ordered = self._sorted.get(client)

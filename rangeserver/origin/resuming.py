@@ -1,54 +1,53 @@
-"""An origin that does not give up at once: requests that fail are repeated, and bodies that break
-are continued at the next byte.
+"""Repeats requests that fail, and continues bodies that break at their next byte.
 
-Retries of SDKs end where a body begins. Here a body that ends early, breaks, stalls or drips is
-closed, and the rest of the span is asked for anew, of the same version (the inner origin pins
-every read by If-Match). Whoever reads sees one body, or an error when the budget of its response
-is spent (:mod:`rangeserver.origin.attempts`).
+The retries of SDKs end where a body begins. Here a body that ends early, breaks, stalls or drips is
+closed, and the rest of the span is asked for again, of the same version: the inner origin pins each
+read by If-Match. The reader sees one body, or an error when the budget of its response is spent
+(:class:`~rangeserver.origin.retrying.RetryBudget`).
+
+There are two loops: :meth:`ResumingOrigin._answer` up to the head of an answer, within a deadline,
+and :meth:`ResumingOrigin.resumed` from there on, without one. Both ask
+:meth:`~rangeserver.origin.attempts.Retries.another` whether they go on.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
-from dataclasses import replace
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
 from typing import TypeVar
 
 from rangeserver.errors import OriginError, OriginRecalled, OriginTimeout
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.attempts import Retries
-from rangeserver.origin.base import Opened, Origin, current_report
+from rangeserver.origin.attempt import Attempt
+from rangeserver.origin.attempts import Retries, SingleAttempts
+from rangeserver.origin.base import Begun, ReadReport, Representation, current_report
 from rangeserver.origin.deadlines import Deadline, Deadlines
-from rangeserver.origin.pool import over_a_new_connection
-from rangeserver.origin.retrying import (
-    OF_A_CONNECTION,
-    PROGRESS_BYTES,
-    RetryPolicy,
-    RetryTokens,
-    Uniform,
-)
+from rangeserver.origin.retrying import RetryPolicy, RetryTokens, Uniform
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 PIECE_BYTES = 1 << 20
-"""What a body asks for that had to give its connection back to others; twice as much each time it
-may keep it for that long. What is on its way is lost with a connection."""
+"""What a body asks for after its connection was recalled; doubled each time it may keep one for
+that long. A recalled connection loses the bytes that are on their way."""
 
 
 class ResumingOrigin:
-    """Repeats failed requests to ``inner`` and continues its broken bodies. All attempts at one
-    answer share one of ``deadlines``.
+    """``inner``, whose failed requests are repeated and whose broken bodies are continued. All
+    attempts at one answer share one of ``deadlines``.
     """
 
     def __init__(
         self,
-        inner: Origin[bytes],
+        inner: SingleAttempts,
         policy: RetryPolicy,
         deadlines: Deadlines,
         *,
@@ -62,64 +61,70 @@ class ResumingOrigin:
 
     async def describe(self, key: ObjectKey) -> ObjectFacts:
         """The facts of the current version."""
-        facts, after = await self._persistently(lambda _: self.inner.describe(key))
-        self.retries.tokens.succeeded(after)
-        return facts
+        return await self._answer(lambda attempt: self.inner.describe(key, attempt))
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
-        """Facts and bytes; the body that they come with is continued like any other."""
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
+        """Facts and bytes; the body is continued like any other."""
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(self.begin(key, wanted))
-            if opened.parts is None:
+            facts, begun = opened.facts, opened.begun
+            if begun is None:
                 yield opened
                 return
-            async with aclosing(self.resumed(opened, stack)) as parts:
-                yield replace(opened, parts=parts)
+            async with aclosing(self.resumed(facts, begun, stack)) as parts:
+                yield Representation(facts, self, Begun(begun.span, parts))
 
     @asynccontextmanager
     async def read(self, facts: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of ``span``."""
         async with AsyncExitStack() as stack:
-            parts, _ = await self._persistently(
-                lambda after: stack.enter_async_context(self.once(facts, span, after))
+            parts = await self._answer(
+                lambda attempt: stack.enter_async_context(self.inner.read(facts, span, attempt))
             )
-            async with aclosing(self.resumed(Opened(facts, span, parts), stack)) as resumed:
+            async with aclosing(self.resumed(facts, Begun(span, parts), stack)) as resumed:
                 yield resumed
 
+    def representation(
+        self, facts: ObjectFacts, *, unvalidated: bool = False
+    ) -> Representation[bytes]:
+        """The version that these facts describe."""
+        return Representation(facts, self, unvalidated=unvalidated)
+
     @asynccontextmanager
-    async def begin(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
-        """Facts and bytes; whoever wants all of them continues the body himself if it breaks."""
+    async def begin(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
+        """Facts and bytes; a body that breaks is not continued."""
         async with AsyncExitStack() as stack:
-            opened, after = await self._persistently(
-                lambda _: stack.enter_async_context(self.inner.open(key, wanted))
+            opened = await self._answer(
+                lambda attempt: stack.enter_async_context(self.inner.open(key, wanted, attempt))
             )
-            if opened.parts is None:
-                self.retries.tokens.succeeded(after)
-                yield opened
-                return
-            earning = self._earning(opened.parts, opened.span.length, after)
-            async with aclosing(earning) as parts:
-                yield replace(opened, parts=parts)
+            yield Representation(opened.facts, self, opened.begun)
 
-    @asynccontextmanager
-    async def once(
+    def once(
         self, facts: ObjectFacts, span: ByteSpan, after: OriginError | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of ``span`` from a single request."""
-        async with AsyncExitStack() as stack:
-            with over_a_new_connection(wanted=isinstance(after, OF_A_CONNECTION)):
-                parts = await stack.enter_async_context(self.inner.read(facts, span))
-            async with aclosing(self._earning(parts, span.length, after)) as earning:
-                yield earning
+        return self._once(facts, span, current_report(), after)
 
-    async def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
-        """The bytes of a body that has begun, then of whatever continues it.
+    def _once(
+        self, facts: ObjectFacts, span: ByteSpan, report: ReadReport, after: OriginError | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self.inner.read(facts, span, self.retries.attempt(report, after, report.deadline))
+
+    async def resumed(
+        self, facts: ObjectFacts, begun: Begun[bytes], stack: AsyncExitStack
+    ) -> AsyncGenerator[bytes]:
+        """The bytes of a body that has begun, and of those that continue it.
 
         Invariant: the bytes yielded are those of ``[span.start, position)``, and ``stack`` holds
-        what is open at the origin. One that is asked for the next part has taken the one before.
+        what is open at the origin. To ask for the next part means that the last one was taken.
         """
-        facts, span, parts = opened.facts, opened.span, opened.parts
+        span = begun.span
+        parts: AsyncIterator[bytes] | None = begun.parts
         report = current_report()
         position = span.start
         piece: int | None = None
@@ -128,7 +133,8 @@ class ResumingOrigin:
             try:
                 if parts is None:
                     rest = ByteSpan(position, min(span.stop, position + (piece or span.stop)))
-                    parts = await stack.enter_async_context(self.once(facts, rest, failure))
+                    attempt = self._once(facts, rest, report, failure)
+                    parts = await stack.enter_async_context(attempt)
                 async for part in parts:
                     position += len(part)
                     yield part
@@ -148,23 +154,20 @@ class ResumingOrigin:
             parts = None
             await stack.aclose()
 
-    async def _persistently(
-        self, attempt: Callable[[OriginError | None], Awaitable[T]]
-    ) -> tuple[T, OriginError | None]:
-        """The outcome of the first attempt that succeeds, and what the one before it failed for.
-        Raises what the last one failed for.
-        """
+    async def _answer(self, make: Callable[[Attempt], Awaitable[T]]) -> T:
+        """What the first attempt returns that succeeds. Raises the error of the last one."""
         failure: OriginError | None = None
         report = current_report()
-        # One that has begun has the patience of its body, and is bound by each attempt's deadline.
-        deadline = None if report.begun else Deadline(self._deadlines)
+        # A response that has begun is as patient as its body, and bound by each request's deadline.
+        deadline = None if report.begun else Deadline(self._deadlines, report.deadline)
         try:
             with deadline or nullcontext():
                 until = deadline.passes if deadline is not None else None
                 while True:
                     try:
-                        with over_a_new_connection(wanted=isinstance(failure, OF_A_CONNECTION)):
-                            return await attempt(failure), failure
+                        return await make(
+                            self.retries.attempt(report, failure, deadline or report.deadline)
+                        )
                     except OriginError as error:
                         failure = error.again()
                         if not await self.retries.another(failure, report, until=until):
@@ -175,19 +178,6 @@ class ResumingOrigin:
             msg = f"no answer within {self._deadlines.seconds:g} s"
             raise OriginTimeout(msg) from None
         finally:
-            # An error and a frame that it came through must not hold each other: with them they
-            # would hold all that waits above, open files too.
+            # An error and a frame that it came through must not refer to each other: they would
+            # keep alive all frames above, and open files.
             failure = None
-
-    async def _earning(
-        self, parts: AsyncIterator[bytes], length: int, after: OriginError | None
-    ) -> AsyncGenerator[bytes]:
-        """The parts of a body of so many bytes, which earns tokens as it comes."""
-        left, unpaid = length, 0
-        async for part in parts:
-            left -= len(part)
-            unpaid += len(part)
-            if unpaid >= PROGRESS_BYTES or not left:
-                self.retries.tokens.succeeded(after)
-                unpaid, after = 0, None
-            yield part

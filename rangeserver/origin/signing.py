@@ -1,12 +1,12 @@
-"""How requests are signed and sent: once per object, or each anew.
+"""How requests are signed and sent: with one signature per object, or with one each.
 
-A call of botocore costs about 2.7 ms of CPU, ten times what the request itself costs. But a
-Signature Version 4 covers only what it lists, and holds for 15 minutes; Range and If-Match may
-stay out of it (AWS: "Authenticating Requests", on the reuse of the signed portions of a
-request). So by default one signature is made for an object, with botocore's own signer, and
-serves all reads of it for some minutes. It stands in the header and not, as in a presigned URL,
-in the target, and so can come into no log or error message; and fields that must be signed (of
-SSE-C, requester pays, the expected owner) are no obstacle, being the same for all requests.
+A call of botocore costs about 2.7 ms of CPU, ten times as much as the request itself. But a
+Signature Version 4 covers only what it lists, and is valid for 15 minutes; Range and If-Match may
+be left out (AWS: "Authenticating Requests", on the reuse of the signed portions of a request). So
+by default botocore's signer makes one signature for an object, which is used for all reads of it
+for some minutes. It is in a header field and not, as in a presigned URL, in the target, where it
+could get into logs and error messages. Fields that have to be signed (SSE-C, requester pays,
+expected owner) are the same in all requests.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from botocore.credentials import ReadOnlyCredentials
 from multidict import CIMultiDict
 from yarl import URL
 
-from rangeserver import __version__
+from rangeserver import __version__, lru
 from rangeserver.errors import AccessDenied, CredentialsExpired, OriginError, OriginRefused
 from rangeserver.origin.asking import Answer, Ask
-from rangeserver.origin.pool import Pool, closed_on_failure
+from rangeserver.origin.attempt import Attempt
+from rangeserver.origin.pool import Pool, through_botocore
 from rangeserver.origin.translate import error_from_document, origin_errors
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 REUSED_SECONDS = 300.0
-"""How long a signature is used. S3 takes it for 900 s, less what the clocks differ."""
+"""How long a signature is used. S3 accepts it for 900 s, less the difference of the clocks."""
 
 MAX_SIGNATURES = 4096
-"""Signatures kept, the least recently used dropped first; each is of some 2 KiB at most."""
+"""The most signatures kept, the least recently used dropped first; each has at most 2 KiB."""
 
 _SIGNABLE = re.compile(r"[0-9]{8}/([a-z0-9-]+)/(s3[a-z0-9-]*)/aws4_request")
 
@@ -45,23 +46,23 @@ _SIGNABLE = re.compile(r"[0-9]{8}/([a-z0-9-]+)/(s3[a-z0-9-]*)/aws4_request")
 class Sender(Protocol):
     """Sends a request once."""
 
-    async def send(self, ask: Ask) -> Answer:
-        """The answer, if it is a good one.
-
-        Raises a subclass of :class:`~rangeserver.errors.OriginError` for any other.
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
+        """The good answer; raises a subclass of :class:`~rangeserver.errors.OriginError` for any
+        other.
         """
         ...
 
 
 Credentials = Callable[[], ReadOnlyCredentials | None]
-"""Those to sign with now, the same object until there are others; ``None``: do not sign."""
+"""The current ones, the same object until they change; ``None``: do not sign."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RequestFields:
-    """What belongs to every request for a bucket: SSE-C, requester pays, the expected owner.
+    """Fields of every request for a bucket: SSE-C, requester pays, the expected owner.
 
-    ``params`` is for botocore, ``headers`` the same on the wire. The key of SSE-C is among them.
+    ``params`` are those of botocore, ``headers`` the same on the wire. The key of SSE-C is among
+    them.
     """
 
     params: Mapping[str, str]
@@ -78,7 +79,7 @@ class PerRequestSender:
         self._client: Any = client
         self._fields = fields
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
         """Send ``ask`` as HeadObject or GetObject."""
         options = {
             "Range": ask.range_header,
@@ -87,7 +88,7 @@ class PerRequestSender:
         }
         params = {name: value for name, value in options.items() if value is not None}
         call = self._client.get_object if ask.method == "GET" else self._client.head_object
-        with closed_on_failure(), origin_errors():
+        with through_botocore(attempt), origin_errors():
             answer = await call(Bucket=ask.bucket, Key=ask.key, **params, **self._fields.params)
         about = answer["ResponseMetadata"]
         body = answer.get("Body")
@@ -96,7 +97,7 @@ class PerRequestSender:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _BucketEndpoint:
     """Where a bucket is: the URL before the key, and the scope to sign for."""
 
     base: str
@@ -106,7 +107,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Signed:
-    """The lasting part of a request, which nothing may show."""
+    """The part of a request that is used again. It holds secrets, so it has no ``repr``."""
 
     url: URL
     headers: Mapping[str, str]
@@ -115,8 +116,8 @@ class _Signed:
 
 
 class PerObjectSender:
-    """Signs once for each object and sends by itself; ``otherwise`` sends what cannot be signed
-    so: directory buckets and multi-region access points have signatures of their own.
+    """Signs once for each object, and sends past botocore. ``otherwise`` sends what cannot be so
+    signed: directory buckets and multi-region access points have signatures of their own.
     """
 
     def __init__(
@@ -135,47 +136,51 @@ class PerObjectSender:
         self._otherwise = otherwise
         self._clock = clock
         self._fields = fields
-        self._places: dict[str, _Place | None] = {}
+        self._endpoints: dict[str, _BucketEndpoint | None] = {}
         self._signed: OrderedDict[tuple[str, str, str, str | None], _Signed] = OrderedDict()
 
-    async def send(self, ask: Ask) -> Answer:
-        """Send ``ask`` with a signature of its object; a used one that is refused is renewed."""
-        place = self._places[ask.bucket] if ask.bucket in self._places else await self._find(ask)
-        if place is None:
-            return await self._otherwise.send(ask)
-        signed, used_before = self._signature(ask, place)
+    async def send(self, ask: Ask, attempt: Attempt) -> Answer:
+        """Send ``ask`` with the signature of its object, once more if an old one is refused."""
+        endpoint = (
+            self._endpoints[ask.bucket] if ask.bucket in self._endpoints else await self._find(ask)
+        )
+        if endpoint is None:
+            return await self._otherwise.send(ask, attempt)
+        signed, used_before = self._signature(ask, endpoint)
         try:
-            return await self._send(ask, signed)
+            return await self._send(ask, attempt, signed)
         except (OriginRefused, AccessDenied) as error:
-            # A HEAD's 403 does not tell a bad signature from an object that is not for us.
+            # A HEAD's 403 may mean a bad signature, or an object that we may not read.
             denied = isinstance(error, AccessDenied) and ask.method == "GET"
             if not used_before or denied or isinstance(error, CredentialsExpired):
                 raise
-        return await self._send(ask, self._signature(ask, place)[0])
+        return await self._send(ask, attempt, self._signature(ask, endpoint)[0])
 
-    async def _send(self, ask: Ask, signed: _Signed) -> Answer:
+    async def _send(self, ask: Ask, attempt: Attempt, signed: _Signed) -> Answer:
         headers = CIMultiDict(signed.headers)
         if ask.range_header is not None:
             headers["Range"] = ask.range_header
         if ask.if_match is not None:
             headers["If-Match"] = ask.if_match
-        with closed_on_failure(), origin_errors():
-            response = await self._pool.request(ask.method, signed.url, headers)
+        with origin_errors():
+            response = await self._pool.request(ask.method, signed.url, headers, attempt)
             if response.status >= 300:
                 raise await self._refusal(ask, signed, response)
         return Answer(response.status, response.headers, response)
 
     async def _refusal(self, ask: Ask, signed: _Signed, response: Any) -> OriginError:
-        document = await response.read()
-        response.close()
+        try:
+            document = await response.read()
+        finally:
+            response.close()
         error = error_from_document(response.status, document, response.headers)
-        # A signature that may be why is not used again: that would cost a request each time.
+        # A signature that may be the reason is not used again: each use would cost a request.
         mistrusted = isinstance(error, (OriginRefused, AccessDenied))
         if mistrusted and self._signed.get(_identity(ask)) is signed:
             del self._signed[_identity(ask)]
         return error
 
-    def _signature(self, ask: Ask, place: _Place) -> tuple[_Signed, bool]:
+    def _signature(self, ask: Ask, endpoint: _BucketEndpoint) -> tuple[_Signed, bool]:
         """A signature for ``ask``, and whether it was used before."""
         identity = _identity(ask)
         credentials = self._credentials()
@@ -183,45 +188,46 @@ class PerObjectSender:
         if known is not None and known.until > self._clock() and known.credentials is credentials:
             self._signed.move_to_end(identity)
             return known, True
-        signed = self._sign(ask, place, credentials)
-        self._signed[identity] = signed
-        self._signed.move_to_end(identity)
-        if len(self._signed) > MAX_SIGNATURES:
-            self._signed.popitem(last=False)
+        signed = self._sign(ask, endpoint, credentials)
+        lru.put(self._signed, identity, signed, max_entries=MAX_SIGNATURES)
         return signed, False
 
-    def _sign(self, ask: Ask, place: _Place, credentials: ReadOnlyCredentials | None) -> _Signed:
-        url = place.base + quote(ask.key, safe="/~")
+    def _sign(
+        self, ask: Ask, endpoint: _BucketEndpoint, credentials: ReadOnlyCredentials | None
+    ) -> _Signed:
+        url = endpoint.base + quote(ask.key, safe="/~")
         if ask.version_id is not None:
             url += "?versionId=" + quote(ask.version_id, safe="~")
         request = AWSRequest(method=ask.method, url=url, headers=dict(self._fields.headers))
         if credentials is not None:
-            S3SigV4Auth(credentials, place.service, place.region).add_auth(request)
+            S3SigV4Auth(credentials, endpoint.service, endpoint.region).add_auth(request)
         headers = {str(name): str(value) for name, value in request.headers.items()}
         headers |= {"Accept-Encoding": "identity", "User-Agent": f"rangeserver/{__version__}"}
         return _Signed(URL(url, encoded=True), headers, credentials, self._clock() + REUSED_SECONDS)
 
-    async def _find(self, ask: Ask) -> _Place | None:
-        """Ask botocore, which knows the rules, where a bucket is; it makes no request for it."""
+    async def _find(self, ask: Ask) -> _BucketEndpoint | None:
+        """Where a bucket is, by botocore's rules. It makes no request for that."""
         with origin_errors():
             if ask.bucket.endswith(("--x-s3", "--xa-s3", ".mrap")):
-                place = None
+                endpoint = None
             else:
                 params = {"Bucket": ask.bucket, "Key": "k"}
-                place = _place(await self._client.generate_presigned_url("get_object", params))
-        self._places[ask.bucket] = place
-        return place
+                endpoint = _bucket_endpoint(
+                    await self._client.generate_presigned_url("get_object", params)
+                )
+        self._endpoints[ask.bucket] = endpoint
+        return endpoint
 
 
 def _identity(ask: Ask) -> tuple[str, str, str, str | None]:
     return (ask.method, ask.bucket, ask.key, ask.version_id)
 
 
-def _place(presigned: str) -> _Place | None:
+def _bucket_endpoint(presigned: str) -> _BucketEndpoint | None:
     url, _, query = presigned.partition("?")
     base = url.removesuffix("k")
     if not query:  # anonymous
-        return _Place(base, "", "")
+        return _BucketEndpoint(base, "", "")
     scope = parse_qs(query).get("X-Amz-Credential", [""])[0].partition("/")[2]
     match = _SIGNABLE.fullmatch(scope)
-    return _Place(base, match[1], match[2]) if match is not None else None
+    return _BucketEndpoint(base, match[1], match[2]) if match is not None else None

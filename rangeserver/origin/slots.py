@@ -1,9 +1,9 @@
-"""The places for requests at the origin: as many as there are connections, and shared fairly.
+"""Slots for requests at the origin: as many as there are connections, and shared fairly.
 
-A place is held from before a request is sent until its body is done, and a body lasts as long as
-its client likes. So while others wait, a body may have to give its place back, and is continued
-later, at its next byte: at once if its client has taken nothing for a while, and otherwise if
-its client has more places than whoever waits would have. Nobody is cut off for it.
+A slot is held from before a request is sent until its body is done, and a body may last as long as
+its client likes. So while others wait, slots are recalled: the body loses its connection, and is
+continued later at its next byte. An idle slot is recalled at once, one in use only if its client
+has more slots than the waiting one would have. No response is cut off for it.
 """
 
 from __future__ import annotations
@@ -15,46 +15,47 @@ from contextlib import contextmanager
 
 from rangeserver.errors import OriginBusy, OriginError, OriginRecalled
 from rangeserver.metrics import OriginMetrics
-from rangeserver.origin.base import current_client, current_report
+from rangeserver.origin.base import ReadReport
 from rangeserver.origin.fair_queue import FairQueue
 from rangeserver.origin.recalling import Lent, Line, to_recall
 from rangeserver.origin.translate import RETRY_AFTER
+from rangeserver.protocol.client_address import client_of
 
 BEGUN_SECONDS = 30.0
-"""How long a body that has begun waits for a place: it cannot be told to come back later."""
+"""The longest wait of a body that has begun: it cannot be refused any more."""
 
 IDLE_SECONDS = 1.0
-"""A place is idle if no byte was asked of it for so long: a viewer below 2 Mbit/s, or a pause."""
+"""A slot is idle if no byte was read for so long: a viewer below 2 Mbit/s, or a pause."""
 
 TURN_SECONDS = 2.0
-"""A place that is used is kept for as long at least. Giving it back wastes what is on its way."""
+"""A slot in use is kept for so long at least. A recall loses the bytes that are on their way."""
 
-_LOOK_SECONDS = 0.25
-"""How often to look for places that became idle while somebody waits."""
+_RECALL_PAUSE_SECONDS = 0.25
+"""How often to look for slots to recall while others wait."""
 
 _RECALLED_AT_ONCE = 32
-"""Places at most that are taken back in one look."""
+"""The most slots that are recalled at a time."""
 
 
 class Slot:
-    """One place."""
+    """One slot, for requests of ``client``."""
 
-    __slots__ = ("_slots", "client", "idle_since", "recalled", "since", "take_back")
+    __slots__ = ("_slots", "client", "idle_since", "on_recall", "recalled", "since")
 
     def __init__(self, slots: Slots, client: str) -> None:
         self._slots = slots
         self.client = client
         self.since = time.monotonic()
         self.idle_since: float | None = None
-        self.take_back: Callable[[], None] | None = None
-        """Closes the body that is read, and gives the place back; without, it is not recalled."""
+        self.on_recall: Callable[[], None] | None = None
+        """Closes the body and releases the slot. Without it, the slot is not recalled."""
         self.recalled = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Some bytes are asked for; it is idle until the next time.
+        """Read some bytes inside of the block; the slot is idle until the next time.
 
-        Raises :class:`OriginRecalled` if the place was taken back before they came.
+        Raises :class:`OriginRecalled` if the slot was recalled before they came.
         """
         self._raise_if_recalled()
         self.idle_since = None
@@ -67,8 +68,8 @@ class Slot:
         self.idle_since = time.monotonic()
 
     def release(self) -> None:
-        """Give it back, if that was not done before."""
-        self._slots.give_back(self)
+        """Release it; idempotent."""
+        self._slots.release(self)
 
     def _raise_if_recalled(self) -> None:
         if self.recalled:
@@ -77,7 +78,7 @@ class Slot:
 
 
 class Slots:
-    """``limit`` places, and whoever waits for one."""
+    """``limit`` slots, and the queue for them."""
 
     def __init__(self, limit: int, wait_seconds: float, metrics: OriginMetrics) -> None:
         self.limit = limit
@@ -89,7 +90,7 @@ class Slots:
 
     @property
     def in_use(self) -> int:
-        """How many are taken."""
+        """How many slots are held."""
         return len(self._held)
 
     @property
@@ -97,17 +98,19 @@ class Slots:
         """Whether a request would have to wait."""
         return len(self._held) >= self.limit or bool(self._queue)
 
-    async def acquire(self) -> Slot:
-        """Take a place, or raise :class:`OriginBusy` after the deadline."""
-        client = current_client()
-        return await self._wait(client) if self.full else self._take(client)
+    async def acquire(self, report: ReadReport) -> Slot:
+        """Take a slot for a response. Raises :class:`OriginBusy` after the longest wait."""
+        client = client_of(report.client)
+        if self.full:
+            return await self._wait(client, begun=report.begun)
+        return self._take(client)
 
-    def give_back(self, slot: Slot) -> None:
-        """A place is free, if it was not before."""
+    def release(self, slot: Slot) -> None:
+        """Make a slot free, if it is not yet."""
         if slot not in self._held:
             return
         del self._held[slot]
-        slot.take_back = None  # the answer, which refers to its slot
+        slot.on_recall = None  # which refers to the answer, and that to its slot
         self._metrics.in_use -= 1
         self._queue.give(slot.client)
         self._let_in()
@@ -119,18 +122,17 @@ class Slots:
         self._queue.take(client)
         return slot
 
-    async def _wait(self, client: str) -> Slot:
-        begun = current_report().begun
+    async def _wait(self, client: str, *, begun: bool) -> Slot:
         turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._queue.wait(client, turn, begun=begun)
         self._metrics.waiting += 1
-        self._look()
+        self._recall_some()
         try:
             async with asyncio.timeout(max(self._wait_seconds, BEGUN_SECONDS * begun)):
                 return await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                turn.result().release()  # it was our turn in the same moment
+                turn.result().release()  # our turn came at the same moment
             else:
                 self._queue.leave(client, turn)
             if isinstance(error, TimeoutError):
@@ -147,25 +149,26 @@ class Slots:
             if not turn.done():
                 turn.set_result(self._take(client))
 
-    def _look(self) -> None:
-        """Take places back for those who wait, now and as long as any do."""
+    def _recall_some(self) -> None:
+        """Recall slots for those that wait, now and for as long as any do."""
         if self._timer is not None:
             return
         lines = (Line(*line) for line in self._queue.lines())
-        places = to_recall(self._lent(), lines, self._queue.held, at_most=_RECALLED_AT_ONCE)
-        for slot in places:
+        for slot in to_recall(self._lent(), lines, self._queue.held, at_most=_RECALLED_AT_ONCE):
             self._recall(slot)
         if self._queue:
-            self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(
+                _RECALL_PAUSE_SECONDS, self._recall_more
+            )
 
-    def _look_again(self) -> None:
+    def _recall_more(self) -> None:
         self._timer = None
-        self._look()
+        self._recall_some()
 
     def _lent(self) -> Iterator[Lent[Slot]]:
         now = time.monotonic()
         for slot in self._held:
-            if slot.take_back is None:
+            if slot.on_recall is None:
                 continue
             if slot.idle_since is not None and now - slot.idle_since >= IDLE_SECONDS:
                 yield Lent(slot, slot.client, slot.idle_since, idle=True)
@@ -173,7 +176,7 @@ class Slots:
                 yield Lent(slot, slot.client, slot.since, idle=False)
 
     def _recall(self, slot: Slot) -> None:
-        assert slot.take_back is not None
+        assert slot.on_recall is not None
         slot.recalled = True
         self._metrics.recalled()
-        slot.take_back()
+        slot.on_recall()

@@ -1,4 +1,4 @@
-"""The border: what botocore, aiobotocore and aiohttp raise becomes our own errors here."""
+"""Translates errors of botocore, aiobotocore and aiohttp, and error documents, into our own."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from rangeserver.origin.obstacles import obstacle
 RETRY_AFTER = {"Retry-After": "1"}
 
 _MAX_DETAIL = 500
-"""Characters of a foreign message that may reach the log. aiohttp puts the bytes it could not
-parse into its own, up to 64 KiB of them."""
+"""The most characters of a foreign message that are logged. aiohttp's may hold 64 KiB of what it
+could not parse."""
 
 _BY_CODE: dict[str, type[OriginError]] = {
     "NoSuchKey": ObjectNotFound,
@@ -73,7 +73,7 @@ _BY_CODE: dict[str, type[OriginError]] = {
     "NotSignedUp": OriginRefused,
 }
 
-# A HEAD has no body and so no code: botocore gives the status in its place.
+# A HEAD has no body and so no code: botocore has the status instead.
 _BY_STATUS: dict[int, type[OriginError]] = {
     301: OriginRefused,
     302: OriginProtocolError,
@@ -99,24 +99,24 @@ _IN_DOCUMENT = re.compile(rb"<(Code|Message|ActualObjectSize)>([^<]{1,1024})</")
 
 
 def error_from_document(status: int, document: bytes, headers: Mapping[str, str]) -> OriginError:
-    """The error for an answer with S3's error document, or whatever stands in its place."""
+    """The error for an answer with S3's error document, or with any other body."""
     found = {
         name.decode(): text.decode("utf-8", "replace")
         for name, text in reversed(_IN_DOCUMENT.findall(document))
-    }  # the first of each counts
+    }  # the first of each is used
     return error_from_answer(status, found, headers)
 
 
 def error_from_answer(
     status: int, error: Mapping[str, object], headers: Mapping[str, str]
 ) -> OriginError:
-    """The error for an answer, by S3's code in ``error``, or by its status where it has none."""
+    """The error for an answer, by S3's code in ``error``, or by its status if there is none."""
     code = str(error.get("Code", ""))
     kind = _kind(status, code, headers)
     detail = f"origin answered {status} {code}: {error.get('Message', '')}"[:_MAX_DETAIL]
     if kind is RangeUnsatisfiable:
-        told = headers.get("content-range", "").removeprefix("bytes */")
-        size = whole_number(told) or whole_number(str(error.get("ActualObjectSize")))
+        given = headers.get("content-range", "").removeprefix("bytes */")
+        size = whole_number(given) or whole_number(str(error.get("ActualObjectSize")))
         return RangeUnsatisfiable(detail, size=size)
     ours = kind(detail, headers=RETRY_AFTER if kind.status == 503 else None)
     if isinstance(ours, UnclearRefusal) and code == "InvalidRequest":
@@ -130,19 +130,19 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[OriginErro
         return kind
     if not 400 <= status < 500:
         return OriginProtocolError
-    # S3 has 405 for a version that is a mark of deletion. Anything else of this class may be about
-    # the key or about us: InvalidArgument is what one store says of "a//b", and another of an
-    # access key of the wrong length.
+    # S3 answers 405 for a version that is a delete marker. Other statuses of this class may be
+    # about the key or about us: one store says InvalidArgument of "a//b", and another of an access
+    # key of the wrong length.
     deleted = headers.get("x-amz-delete-marker", "").lower() == "true"
     return ObjectNotFound if deleted else UnclearRefusal
 
 
 def whole_number(text: str | None) -> int | None:
-    """The number that a field holds, if it holds one that an object's size can be."""
+    """The number in a field, if it can be the size of an object."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-# The first that fits counts.
+# The first match is used.
 _BY_FOREIGN_KIND: tuple[tuple[tuple[type[Exception], ...], type[OriginError], bool], ...] = (
     (
         (
@@ -160,14 +160,14 @@ _BY_FOREIGN_KIND: tuple[tuple[tuple[type[Exception], ...], type[OriginError], bo
         OriginUnreachable,
         False,
     ),
-    # ValueError: botocore converts header fields without a net.
+    # ValueError: botocore does not catch those of its own conversions of header fields.
     (
         (boto.BotoCoreError, ResponseParserError, aiohttp.ClientError, ValueError),
         OriginProtocolError,
         False,
     ),
 )
-"""Foreign errors, what they are here, and whether they came before there was a connection."""
+"""Foreign errors, ours for them, and whether there was no connection yet."""
 
 E = TypeVar("E", bound=Exception)
 
@@ -176,7 +176,7 @@ _FOREIGN = tuple(kind for kinds, _, _ in _BY_FOREIGN_KIND for kind in kinds)
 
 @contextmanager
 def origin_errors() -> Iterator[None]:
-    """Raise our errors in place of those of the libraries while an answer is awaited."""
+    """Raise our errors instead of those of the libraries, until there is an answer."""
     try:
         yield
     except boto.ClientError as error:
@@ -199,7 +199,7 @@ def _ours(error: Exception) -> OriginError:
 
 @contextmanager
 def body_errors() -> Iterator[None]:
-    """The same while a body is read: whatever breaks it is an :class:`OriginBodyError`."""
+    """The same while a body is read: any error is an :class:`OriginBodyError`."""
     try:
         yield
     except (boto.BotoCoreError, aiohttp.ClientError, OSError) as error:
@@ -207,10 +207,10 @@ def body_errors() -> Iterator[None]:
 
 
 def _without_frames(error: E) -> E:
-    """The same error, but for the frames that it and its causes came through.
+    """The same error, without its traceback and those of its causes.
 
-    The library's reader of a body keeps the error that ended it, and one of those frames is the
-    reader's own: a cycle, with all that whoever read had in hand, cache files among it.
+    aiohttp's reader of a body keeps the error that ended it, and one of the frames is its own: a
+    cycle that would keep alive all frames above, and open cache files.
     """
     link: BaseException | None = error
     while isinstance(link, _FOREIGN):

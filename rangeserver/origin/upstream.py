@@ -1,7 +1,7 @@
-"""One endpoint with one set of credentials: all that the buckets reached through it share.
+"""One endpoint with one set of credentials: what all buckets that are reached through it share.
 
-A request takes a place, passes the circuit breaker, is sent, and may be sent a second time when
-its first byte is late. What it ends in is noted here, whoever asked.
+A request passes the circuit breaker, takes a slot, is sent, and may be hedged when its first byte
+is late. How it ends is noted here, for the circuit breaker and the hedging policy.
 """
 
 from __future__ import annotations
@@ -20,19 +20,15 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin.asking import Answer, Ask
-from rangeserver.origin.base import is_read_ahead
-from rangeserver.origin.circuit import Circuit
+from rangeserver.origin.attempt import Attempt
+from rangeserver.origin.circuit import CircuitBreaker
 from rangeserver.origin.client import open_client
 from rangeserver.origin.credentials import KeptCredentials, kept_credentials
-from rangeserver.origin.deadlines import Deadline, Deadlines, given_up_for_lateness
-from rangeserver.origin.hedging import Lateness, Race
+from rangeserver.origin.deadlines import Deadline, Deadlines
+from rangeserver.origin.hedging import HedgedRequest, HedgePolicy
 from rangeserver.origin.identity import ANONYMOUS
 from rangeserver.origin.parameters import as_headers, standing_parameters
-from rangeserver.origin.pool import (
-    Pool,
-    is_over_a_new_connection,
-    over_a_new_connection,
-)
+from rangeserver.origin.pool import Pool
 from rangeserver.origin.retrying import RetryTokens
 from rangeserver.origin.signing import PerObjectSender, PerRequestSender, RequestFields, Sender
 from rangeserver.origin.slots import Slot, Slots
@@ -42,9 +38,10 @@ from rangeserver.origin.slots import Slot, Slots
 async def open_upstream(
     config: OriginConfig, metrics: OriginMetrics, credentials: KeptCredentials | None = None
 ) -> AsyncIterator[Upstream]:
-    """The endpoint that ``config`` names, whatever bucket it names; closed on leaving.
+    """The endpoint that ``config`` names, for any bucket; closed on leaving.
 
-    Without ``credentials`` they are those of AWS's chain, unless ``config`` wants none.
+    Requests are signed with ``credentials``, by default those of AWS's chain, and not at all if
+    ``config.anonymous``.
 
     Raises :class:`~rangeserver.errors.ConfigError` when AWS's configuration files or the settings
     cannot be used.
@@ -69,11 +66,11 @@ async def open_upstream(
 
 
 def _nobody() -> None:
-    """The credentials of whoever signs nothing."""
+    """The credentials of anonymous requests."""
 
 
 class Upstream:
-    """Sends requests, each at most once but for hedging and renewed credentials."""
+    """Sends each request once, but for hedging and renewed credentials."""
 
     def __init__(
         self,
@@ -87,106 +84,98 @@ class Upstream:
         self.pool = pool
         self.metrics = metrics
         self.slots = Slots(config.max_connections, config.pool_wait_seconds, metrics)
-        self.circuit = Circuit(time.monotonic)
+        self.circuit = CircuitBreaker(time.monotonic)
         self.retry_tokens = RetryTokens()
         self.deadlines = Deadlines(config.response_seconds)
         self._sender = sender
         self._credentials = credentials
-        self._lateness = Lateness(config.hedge_percent, time.monotonic)
+        self._hedging = HedgePolicy(config.hedge_percent, time.monotonic)
         metrics.watch_circuit(lambda: self.circuit.is_open)
 
     def whose(self) -> str:
         """Who asks: see :mod:`rangeserver.origin.identity`."""
         return ANONYMOUS if self._credentials is None else self._credentials.whose()
 
-    @asynccontextmanager
-    async def asking(self, ask: Ask) -> AsyncIterator[Answer]:
-        """The good answer to ``ask``; leaving gives back its connection and its place.
+    async def request(self, ask: Ask, attempt: Attempt) -> Answer:
+        """The good answer to ``ask``. The caller closes it, which frees its connection and slot.
 
         Raises a subclass of :class:`~rangeserver.errors.OriginError`.
         """
         self.circuit.admit()
-        slot = await self.slots.acquire()
+        slot = await self.slots.acquire(attempt.report)
         try:
-            with Deadline(self.deadlines):
-                answer = await self._first_answer(ask, slot)
+            with Deadline(self.deadlines, attempt.deadline) as deadline:
+                return await self._first_answer(ask, attempt.within(deadline), slot)
         except TimeoutError:
             msg = f"no answer within {self.deadlines.seconds:g} s"
             raise OriginTimeout(msg) from None
-        try:
-            yield answer
-        finally:
-            answer.close()
 
-    async def _first_answer(self, ask: Ask, slot: Slot) -> Answer:
+    async def _first_answer(self, ask: Ask, attempt: Attempt, slot: Slot) -> Answer:
         asked = time.monotonic()
-        late_after = self._lateness.delay()
+        late_after = self._hedging.delay()
         if late_after is None:
-            answer = await self._send(ask, slot)
+            answer = await self._send(ask, attempt, slot)
         else:
-            race = Race(lambda: self._second(ask), Answer.close)
+            hedged = HedgedRequest(lambda: self._second(ask, attempt), Answer.close)
             try:
-                answer = await race.run(self._send(ask, slot), late_after)
+                answer = await hedged.run(self._send(ask, attempt, slot), late_after)
             finally:
-                if race.won_by_second is not None:
-                    self.metrics.hedged("won" if race.won_by_second else "lost")
-        self._lateness.observe(time.monotonic() - asked)
+                if hedged.won_by_second is not None:
+                    self.metrics.hedged("won" if hedged.won_by_second else "lost")
+        self._hedging.observe(time.monotonic() - asked)
         return answer
 
-    def _second(self, ask: Ask) -> Coroutine[None, None, Answer] | None:
-        if self.slots.full or not self._lateness.afford():
+    def _second(self, ask: Ask, attempt: Attempt) -> Coroutine[None, None, Answer] | None:
+        if self.slots.full or not self._hedging.afford():
             self.metrics.hedged("suppressed")
             return None
-        return self._sent_again(ask)
+        return self._send_second(ask, attempt.over_new_connection())
 
-    async def _sent_again(self, ask: Ask) -> Answer:
-        slot = await self.slots.acquire()
-        with over_a_new_connection():
-            return await self._send(ask, slot)
+    async def _send_second(self, ask: Ask, attempt: Attempt) -> Answer:
+        return await self._send(ask, attempt, await self.slots.acquire(attempt.report))
 
-    async def _send(self, ask: Ask, slot: Slot) -> Answer:
-        """Send from a place that was taken, and that is given back if no answer comes of it."""
-        # Whoever is to find out whether the origin is back must not ask a connection of before.
-        with over_a_new_connection(wanted=self.circuit.is_open):
-            try:
-                answer = await self._with_valid_credentials(ask)
-            except BaseException as error:
-                slot.release()
-                if isinstance(error, OriginError):
-                    self._note(ask, error)
-                elif given_up_for_lateness(error):
-                    self._unanswered(ask, connected=True)
-                raise
+    async def _send(self, ask: Ask, attempt: Attempt, slot: Slot) -> Answer:
+        """Send from a slot, which is freed if no answer comes of it."""
+        if self.circuit.is_open:  # an old connection would not tell whether the origin is back
+            attempt = attempt.over_new_connection()
+        try:
+            answer = await self._with_valid_credentials(ask, attempt)
+        except BaseException as error:
+            slot.release()
+            self._note(ask, attempt, error)
+            raise
         self.circuit.answered()
         answer.slot = slot
         if ask.method == "GET":
-            slot.take_back = answer.close
+            slot.on_recall = answer.close
         return answer
 
-    async def _with_valid_credentials(self, ask: Ask) -> Answer:
+    async def _with_valid_credentials(self, ask: Ask, attempt: Attempt) -> Answer:
         if self._credentials is None:
-            return await self._sender.send(ask)
+            return await self._sender.send(ask, attempt)
         signed_with = self._credentials.current()
         try:
-            return await self._sender.send(ask)
+            return await self._sender.send(ask, attempt)
         except CredentialsExpired:
             if not await self._credentials.renew(signed_with):
                 raise
-            return await self._sender.send(ask)
+            return await self._sender.send(ask, attempt)
 
-    def _note(self, ask: Ask, error: OriginError) -> None:
+    def _note(self, ask: Ask, attempt: Attempt, error: BaseException) -> None:
         if isinstance(error, OriginThrottled):
-            self._lateness.throttled()
+            self._hedging.throttled()
         if isinstance(error, (OriginTimeout, OriginUnreachable)):
-            # A connection that was kept and is closed tells of itself. Many of them may be closed
-            # at once, by an origin that is well; the request is repeated over a new one.
-            kept = not error.connecting and not is_over_a_new_connection()
-            if isinstance(error, OriginTimeout) or not kept:
-                self._unanswered(ask, connected=not error.connecting)
-        else:
+            # An idle connection that turns out to be closed says nothing about the origin, which
+            # may close many at once and be well; the request is repeated over a new one.
+            was_idle = not error.connecting and not attempt.new_connection
+            if isinstance(error, OriginTimeout) or not was_idle:
+                self._unanswered(ask, attempt, connected=not error.connecting)
+        elif isinstance(error, OriginError):
             self.circuit.answered()
+        elif attempt.timed_out(error):
+            self._unanswered(ask, attempt, connected=True)
 
-    def _unanswered(self, ask: Ask, *, connected: bool) -> None:
-        """Note it, unless nobody waits for it: one reader alone reads ahead with many requests."""
-        if not is_read_ahead():
+    def _unanswered(self, ask: Ask, attempt: Attempt, *, connected: bool) -> None:
+        """Note it, unless it only reads ahead: a single reader does that with many requests."""
+        if not attempt.report.ahead:
             self.circuit.unanswered(ask.key, connected=connected)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -24,16 +22,11 @@ from rangeserver.process.guarded import Guarded, HandshakeFailure
 from rangeserver.process.leaving import Leaving
 from rangeserver.process.places import Place, Places
 from rangeserver.process.refusal import refuse
-from rangeserver.web.at_once import AtOnce
-from rangeserver.web.cut_off import CutOff
+from rangeserver.web.cut_off import CutOff, cut_off
 from rangeserver.web.error_responses import INTERNAL_ERROR, error_response
-from rangeserver.web.exchange import (
-    EXCHANGE,
-    Exchange,
-    ExchangeObserver,
-    Outcome,
-    begin_exchange,
-)
+from rangeserver.web.exchange import EXCHANGE, Outcome, begin_exchange
+from rangeserver.web.exchanges import Exchanges
+from rangeserver.web.fast_path import FastPath
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +39,8 @@ class Home(Protocol):
     """What a connection belongs to."""
 
     places: Places
-    observers: Sequence[ExchangeObserver]
-    """Told of the responses that no middleware saw."""
-    at_once: AtOnce | None
+    exchanges: Exchanges
+    fast_path: FastPath | None
     """Asked first for an answer; not over TLS, where the kernel cannot take it from a file."""
     finishing: bool
     """Whether the server stops."""
@@ -93,7 +85,7 @@ class Connection(Leaving, Guarded):
         """Admit the connection, or answer 503 before anything is asked."""
         super().connection_made(transport)
         if transport.get_extra_info("sslcontext") is None:
-            self._at_once = self._home.at_once
+            self._fast_path = self._home.fast_path
             self._descriptor = transport.get_extra_info("socket").fileno()
         if self._place is Place.NONE and not self.arrive(transport):
             self.force_close()
@@ -129,7 +121,7 @@ class Connection(Leaving, Guarded):
         """Answer without having been asked, and hear nothing any more."""
         assert self.transport is not None
         self._hear_nothing()
-        self._report(refuse(error, self.peer, self.transport))
+        self._home.exchanges.finish(refuse(error, self.peer, self.transport), Outcome.COMPLETE)
         close_gently(self.transport, _REFUSAL_SECONDS)
 
     def handle_error(
@@ -141,15 +133,15 @@ class Connection(Leaving, Guarded):
     ) -> web.StreamResponse:
         """Answer by the error contract what never reached, or escaped, the middlewares."""
         exchange = request.get(EXCHANGE) or begin_exchange(request)
-        if isinstance(exc, ConnectionError) and exchange.response_begun:
-            return CutOff()  # the connection is gone; whoever cut it has logged why
+        error = exc or RuntimeError(message)
+        if request.writer.output_size > 0 or exchange.response_begun:
+            return cut_off(exchange, error)
+        if isinstance(exc, ConnectionError):
+            return CutOff()
         if status == 400:
             log.debug("request %s: bad request: %s", exchange.request_id, message)
         else:
-            log.error("request %s: unexpected error", exchange.request_id, exc_info=exc)
-        if request.writer.output_size > 0 or exchange.response_begun:
-            exchange.abort(Outcome.FAILED)
-            return CutOff()
+            log.error("request %s: unexpected error", exchange.request_id, exc_info=error)
         fault: type[BadRequest] = BadRequest
         if isinstance(exc, LineTooLong):
             fault = RequestTooLong
@@ -169,12 +161,7 @@ class Connection(Leaving, Guarded):
         resp, reset = await super().finish_response(request, resp, start_time)
         exchange = request.get(EXCHANGE)
         if exchange is not None and exchange.finished is None:
-            exchange.finished = exchange.first_byte = time.monotonic()
             exchange.bytes_sent = 0 if reset else exchange.bytes_promised
-            exchange.outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
-            self._report(exchange)
+            outcome = Outcome.CLIENT_GONE if reset else Outcome.COMPLETE
+            self._home.exchanges.finish(exchange, outcome)
         return resp, reset
-
-    def _report(self, exchange: Exchange) -> None:
-        for observe in self._home.observers:
-            observe(exchange)

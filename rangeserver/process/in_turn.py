@@ -2,7 +2,10 @@
 
 Of what a client sends, only the request that is being answered is parsed: what lies behind it waits
 as it came (:mod:`.intake`), so that a connection can make us hold so much and no more. An answer
-that takes no waiting is given as its request arrives; any other by aiohttp's task.
+on the fast path is given as its request arrives; any other by aiohttp's task.
+
+Longer than 300 lines, because it works around the queue, the waiter and the timers of aiohttp's
+handler, which share their state with all of it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ from aiohttp import EMPTY_PAYLOAD, hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import _ErrInfo
 
 from rangeserver.process.framing import end_is_certain, next_is_lost
 from rangeserver.process.intake import AHEAD_BYTES, END_OF_HEAD, HEAD_BYTES, Intake
-from rangeserver.web.at_once import AtOnce
-from rangeserver.web.direct_answer import DirectAnswer
+from rangeserver.web.aiohttp_insides import RefusedMessage
+from rangeserver.web.delivery import Delivery
+from rangeserver.web.fast_path import FastPath
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +35,17 @@ class InTurn(web.RequestHandler):
     """One connection, as a sequence of requests."""
 
     __slots__ = (
-        *("_all_asked", "_answer", "_answered", "_at_once", "_body", "_deaf", "_descriptor"),
-        *("_ends", "_head_seconds", "_head_timer", "_held_back", "_idle", "_intake", "_last"),
+        *("_all_asked", "_answered", "_body", "_deaf", "_delivery", "_descriptor"),
+        *(
+            "_ends",
+            "_fast_path",
+            "_head_seconds",
+            "_head_timer",
+            "_held_back",
+            "_idle",
+            "_intake",
+            "_last",
+        ),
         "peer",
     )
 
@@ -42,9 +54,9 @@ class InTurn(web.RequestHandler):
         self.peer = ""
         self._intake = Intake()
         self._answered = 0
-        self._at_once: AtOnce | None = None
+        self._fast_path: FastPath | None = None
         self._descriptor = -1
-        self._answer: DirectAnswer | None = None
+        self._delivery: Delivery | None = None
         self._body: StreamReader | None = None
         """What has not come yet of the body of the last request."""
         self._head_seconds = header_seconds
@@ -70,8 +82,8 @@ class InTurn(web.RequestHandler):
         """Nothing is left to be answered."""
         super().connection_lost(exc)
         self._head_is_whole()
-        if self._answer is not None:
-            self._answer.client_left()
+        if self._delivery is not None:
+            self._delivery.client_left()
 
     # --- what the client sends
 
@@ -165,9 +177,9 @@ class InTurn(web.RequestHandler):
         message, payload = self._messages[-1]
         if (
             payload is EMPTY_PAYLOAD
-            and self._at_once is not None
-            and not isinstance(message, _ErrInfo)
-            and self._answered_at_once(message)
+            and self._fast_path is not None
+            and not isinstance(message, RefusedMessage)
+            and self._takes_fast_path(message)
         ):
             return
         self._note_what_follows()
@@ -183,7 +195,7 @@ class InTurn(web.RequestHandler):
     def _note_what_follows(self) -> None:
         """A body may belong to the last message, or nothing follows it."""
         message, payload = self._messages[-1]
-        if isinstance(message, _ErrInfo):
+        if isinstance(message, RefusedMessage):
             self._last = True
         elif not end_is_certain(message):
             self._messages[-1] = _bad_request(BadHttpMessage("its end is uncertain"))
@@ -238,7 +250,7 @@ class InTurn(web.RequestHandler):
 
     # --- what it is answered
 
-    def _answered_at_once(self, message: RawRequestMessage) -> bool:
+    def _takes_fast_path(self, message: RawRequestMessage) -> bool:
         """Begin to answer the one request that there is, if it takes no waiting."""
         transport = self.transport
         if (
@@ -248,11 +260,11 @@ class InTurn(web.RequestHandler):
             or transport.get_write_buffer_size()
         ):
             return False
-        assert self._at_once is not None
+        assert self._fast_path is not None
         try:
-            answer = self._at_once(message, self, self.peer)
+            answer = self._fast_path(message, self, self.peer)
         except Exception:  # nothing is sent: it will be met again on the usual way
-            log.debug("not answered at once", exc_info=True)
+            log.debug("the fast path failed", exc_info=True)
             return False
         if answer is None:
             return False
@@ -261,13 +273,13 @@ class InTurn(web.RequestHandler):
         self._messages.clear()
         self._parser.message_consumed()
         self._manager.requests_count += 1
-        self._answer, head = answer
-        self._answer.begin(head, self._descriptor, self._answer_over)
+        self._delivery, head = answer
+        self._delivery.begin(head, self._descriptor, self._answer_over)
         return True
 
     def _answer_over(self) -> None:
         """Do what aiohttp does between a response and the next request."""
-        self._answer = None
+        self._delivery = None
         self._answered += 1
         if self._manager is not None:
             close_time = self._loop.time() + self._keepalive_timeout
@@ -312,6 +324,6 @@ class InTurn(web.RequestHandler):
         self._deaf, self._idle = True, False
 
 
-def _bad_request(error: BadHttpMessage) -> tuple[_ErrInfo, StreamReader]:
+def _bad_request(error: BadHttpMessage) -> tuple[RefusedMessage, StreamReader]:
     """What aiohttp answers with 400, as if its parser had refused it."""
-    return _ErrInfo(400, error, error.message), EMPTY_PAYLOAD
+    return RefusedMessage(400, error, error.message), EMPTY_PAYLOAD

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from rangeserver.process.closing import close_gently, has_unread
 from rangeserver.process.in_turn import InTurn
+from rangeserver.web.aiohttp_insides import close_after
 from rangeserver.web.exchange import EXCHANGE, Outcome
 
 _HALF_CLOSED_SECONDS = 2.0
@@ -64,8 +65,7 @@ class Leaving(InTurn):
     def _announce_end(self, request: web.BaseRequest) -> None:
         """Have the response say that it is the last, if the connection is to end with it."""
         if self._finishing and not self._more_was_sent():
-            message = request._message  # noqa: SLF001 (no public way says so before the response is made)
-            request._message = message._replace(should_close=True)  # noqa: SLF001
+            close_after(request)
 
     def _more_was_sent(self) -> bool:
         """Whether there is something behind what was asked."""
@@ -114,7 +114,7 @@ class Leaving(InTurn):
 
     def _process_keepalive(self) -> None:
         """Close a connection on which nothing has been asked for long."""
-        if self._answer is not None:
+        if self._delivery is not None:
             self._keepalive_handle = None
         elif self._intake.head_bytes or self._more_was_sent():  # it is about to be asked
             self._keepalive_handle = self._loop.call_later(GRACE_SECONDS, self._process_keepalive)
@@ -142,8 +142,8 @@ class Leaving(InTurn):
             return
         request = self._current_request
         exchange = request.get(EXCHANGE) if request is not None else None
-        if self._answer is not None:
-            exchange = self._answer.exchange
+        if self._delivery is not None:
+            exchange = self._delivery.exchange
         output = self._answered + (exchange.bytes_sent if exchange is not None else 0)
         waiting = exchange.bytes_waiting if exchange is not None else 0
         waiting += self.transport.get_write_buffer_size()

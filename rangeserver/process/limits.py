@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass, replace
 
-from rangeserver.cache.cache import MAX_OPEN
+from rangeserver.cache.open_entries import MAX_OPEN
 from rangeserver.config import Config
 from rangeserver.process.monitoring import ADMIN_CONNECTIONS
 from rangeserver.process.places import MAX_REFUSALS
@@ -26,7 +26,7 @@ class OpenFiles:
     per_client: int
     """With the cache, a response sends from a file that nobody else may have open any more."""
     cache: int
-    """Kept open by the cache for the next readers."""
+    """CachedObject open by the cache for the next readers."""
     origins: int
     others: int
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from rangeserver.errors import RequestError, TooManyConnections
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.error_responses import error_body, error_headers
-from rangeserver.web.exchange import Exchange, Outcome, new_request_id
+from rangeserver.web.exchange import Exchange, new_request_id
 
 
 def refuse(error: type[RequestError], peer: str, transport: asyncio.Transport) -> Exchange:
@@ -26,6 +26,4 @@ def refuse(error: type[RequestError], peer: str, transport: asyncio.Transport) -
     status = f"{error.status} {HTTPStatus(error.status).phrase}"
     transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
     exchange.bytes_promised = exchange.bytes_sent = len(body)
-    exchange.outcome = Outcome.COMPLETE
-    exchange.finished = time.monotonic()
     return exchange

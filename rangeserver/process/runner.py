@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 from aiohttp import web
@@ -14,8 +13,8 @@ from rangeserver.process.leaving import GRACE_SECONDS
 from rangeserver.process.places import ConnectionLimits, Places
 from rangeserver.process.tls import Tls
 from rangeserver.process.tls_transport import TlsTransport
-from rangeserver.web.at_once import AT_ONCE, AtOnce
-from rangeserver.web.exchange import OBSERVERS, ExchangeObserver
+from rangeserver.web.exchanges import EXCHANGES, Exchanges
+from rangeserver.web.fast_path import FAST_PATH, FastPath
 from rangeserver.web.routing import direct_handler
 
 
@@ -28,9 +27,9 @@ class ConnectionServer(web.Server):
         handler: Handler,
         limits: ConnectionLimits,
         options: dict[str, Any],
-        observers: Sequence[ExchangeObserver],
+        exchanges: Exchanges,
         *,
-        at_once: AtOnce | None,
+        fast_path: FastPath | None,
         tls: Tls | None,
     ) -> None:
         super().__init__(
@@ -43,8 +42,8 @@ class ConnectionServer(web.Server):
         self.places = Places(limits)
         self.finishing = False
         self.handshaking: set[TlsTransport] = set()
-        self.observers = observers
-        self.at_once = at_once
+        self.exchanges = exchanges
+        self.fast_path = fast_path
 
     def __call__(self) -> Connection | TlsTransport:  # type: ignore[override]  # a protocol it is
         """A protocol for a connection that was just accepted."""
@@ -113,10 +112,9 @@ class ConnectionRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         stock = await super()._make_server()
-        observers = self.app[OBSERVERS]
         handler = direct_handler(self.app)
         return ConnectionServer(
-            *(stock, handler, self._limits, self._options, observers),
-            at_once=self.app.get(AT_ONCE),
+            *(stock, handler, self._limits, self._options, self.app[EXCHANGES]),
+            fast_path=self.app.get(FAST_PATH),
             tls=self._tls,
         )

@@ -17,7 +17,8 @@ from rangeserver.process.places import ConnectionLimits
 from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.sockets import BACKLOG, has_queue, listen
 from rangeserver.process.tls import Tls
-from rangeserver.web.exchange import ACTIVE, ActiveExchanges, Outcome
+from rangeserver.web.exchange import Outcome
+from rangeserver.web.exchanges import EXCHANGES, Exchanges
 
 log = logging.getLogger(__name__)
 
@@ -81,34 +82,35 @@ async def _served(
         yield runner
     finally:
         try:
-            await _drain(runner, app[ACTIVE], sockets, config.drain_seconds)
+            await _drain(runner, app[EXCHANGES], sockets, config.drain_seconds)
         finally:
             await runner.cleanup()
 
 
 async def _drain(
     runner: ConnectionRunner,
-    active: ActiveExchanges,
+    exchanges: Exchanges,
     sockets: Sequence[socket.socket],
     seconds: float,
 ) -> None:
-    active.draining = True
+    exchanges.draining = True
     server = runner.server
     if isinstance(server, ConnectionServer):  # it was set up
         server.finish()
     await _accept_the_last(sockets)
     for site in list(runner.sites):
         await site.stop()
-    if active:
-        log.info("draining: responses running: %d, seconds to finish: %g", len(active), seconds)
+    if exchanges:
+        running = len(exchanges)
+        log.info("draining: responses running: %d, seconds to finish: %g", running, seconds)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 if isinstance(server, ConnectionServer):
                     await server.places.are_empty()
-                await active.wait_for_none()
+                await exchanges.wait_for_none()
     finally:
-        for exchange in active:
+        for exchange in exchanges:
             exchange.abort(Outcome.DRAINED)
 
 

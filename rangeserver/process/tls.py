@@ -7,8 +7,9 @@ import logging
 import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from rangeserver.background import running
 from rangeserver.config import ServerConfig
 from rangeserver.errors import ConfigError
 from rangeserver.process.certificates import load_context
@@ -59,11 +60,8 @@ async def renewed_on_hangup(tls: Tls | None) -> AsyncIterator[None]:
                 await tls.renew()
 
     loop.add_signal_handler(signal.SIGHUP, wanted.set)
-    task = asyncio.create_task(renew())
     try:
-        yield
+        async with running(renew()):
+            yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

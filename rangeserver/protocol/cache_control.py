@@ -1,4 +1,4 @@
-"""An object's Cache-Control field, as a cache that many share reads it (RFC 9111 §5.2.2)."""
+"""An object's Cache-Control field, as a shared cache reads it (RFC 9111 §5.2.2)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MAX_SECONDS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class CacheControl:
-    """What the directives allow, those of RFC 5861 among them; times in seconds, ``None`` where
-    nothing is said.
+    """What the directives allow, those of RFC 5861 among them. Times are in seconds, ``None`` where
+    no directive sets one.
 
-    ``storable``: it may be kept. ``asks_always``: nothing is told of it without asking the origin.
-    ``lifetime`` is for how long it is fresh; ``never_stale``: once that is over nothing is told of
-    it without asking, and with ``strict`` nothing beyond the two fields that follow: for how much
-    longer it may be told while it is asked for in the background, or while that cannot be done.
+    ``storable``: the object may be stored. ``asks_always``: it may not be used without asking the
+    origin. ``lifetime``: for how long it is fresh. ``never_stale``: it may not be used after that.
+    ``strict``: it may be used after that only as the two ``stale_`` fields allow, which are for how
+    much longer it may be used while it is revalidated, and while the origin cannot be asked.
     """
 
     storable: bool = True
@@ -38,30 +38,30 @@ class CacheControl:
 
 @lru_cache(maxsize=1024)  # of few objects at a time, and all of a bucket often have the same
 def read_cache_control(value: str | None) -> CacheControl:
-    """What a field says. A directive that names fields counts as if it named none."""
-    said: dict[str, list[str]] = {}
+    """Parse a field. A directive that names fields counts as if it named none."""
+    directives: dict[str, list[str]] = {}
     for name, argument in _DIRECTIVE.findall(value or ""):
-        said.setdefault(name.lower(), []).append(argument)
-    shared = _seconds(said, "s-maxage")
+        directives.setdefault(name.lower(), []).append(argument)
+    shared = _seconds(directives, "s-maxage")
     return CacheControl(
-        storable=said.keys().isdisjoint({"no-store", "private"}),
-        asks_always="no-cache" in said,
-        never_stale=not said.keys().isdisjoint({"must-revalidate", "proxy-revalidate"}),
+        storable=directives.keys().isdisjoint({"no-store", "private"}),
+        asks_always="no-cache" in directives,
+        never_stale=not directives.keys().isdisjoint({"must-revalidate", "proxy-revalidate"}),
         strict=shared is not None,  # s-maxage means proxy-revalidate as well (§5.2.2.10)
-        lifetime=shared if shared is not None else _seconds(said, "max-age"),
-        stale_while_revalidate=_seconds(said, "stale-while-revalidate"),
-        stale_if_error=_seconds(said, "stale-if-error"),
+        lifetime=shared if shared is not None else _seconds(directives, "max-age"),
+        stale_while_revalidate=_seconds(directives, "stale-while-revalidate"),
+        stale_if_error=_seconds(directives, "stale-if-error"),
     )
 
 
 def may_be_stored(cache_control: str | None) -> bool:
-    """Whether its bytes may be kept at all (RFC 9111 §5.2.2.5, §5.2.2.7)."""
+    """Whether an object may be stored at all (RFC 9111 §5.2.2.5, §5.2.2.7)."""
     return read_cache_control(cache_control).storable
 
 
-def _seconds(said: dict[str, list[str]], name: str) -> float | None:
-    """The least of the values; one that is none counts as 0 (RFC 9111 §4.2.1)."""
-    if name not in said:
+def _seconds(directives: dict[str, list[str]], name: str) -> float | None:
+    """The smallest of the values; one that is no number counts as 0 (RFC 9111 §4.2.1)."""
+    if name not in directives:
         return None
-    found = [_SECONDS.fullmatch(text) for text in said[name]]
+    found = [_SECONDS.fullmatch(text) for text in directives[name]]
     return float(min(min(int(match[1]), _MAX_SECONDS) if match else 0 for match in found))

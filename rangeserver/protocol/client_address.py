@@ -1,4 +1,4 @@
-"""Who counts as one client when what all share is handed out."""
+"""What counts as one client where shares and limits are per client."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address, IPv6Network
 
 _OF_ONE_CLIENT = 64
-"""Bits of an IPv6 address: whoever has one has the other 2**64 as well (RFC 6177)."""
+"""Prefix length of IPv6: the owner of one address has the other 2**64 too (RFC 6177)."""
 
 
 @lru_cache(maxsize=4096)
 def client_of(address: str) -> str:
-    """The client behind a peer's address: an IPv4 address is one, and so is an IPv6 /64.
+    """The client of a peer's address: an IPv4 address, or an IPv6 /64.
 
-    ``""``, what the server wants for itself, stays as it is.
+    ``""`` stands for the server itself, and stays as it is.
     """
     try:
         parsed = IPv6Address(address.partition("%")[0])

@@ -1,4 +1,4 @@
-"""Whether a Host field (RFC 9110 §7.2) has a name that no stranger can have made lead here."""
+"""Whether a Host field (RFC 9110 §7.2) has a name that no stranger can point at this server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ipaddress import ip_address
 _HOST = re.compile(r"(?:\[(?P<literal>[^]]*)\]|(?P<name>[^:\[]*))(?::[0-9]*)?")
 
 _NOT_PUBLIC = (".localhost", ".local", ".internal", ".svc")
-"""Nobody can register a name below these: RFC 6761, RFC 6762, ICANN's choice for private use,
-and Kubernetes' services, which go on with .cluster.local where they are written in full."""
+"""Names below these cannot be registered: RFC 6761, RFC 6762, ICANN's private-use domain, and
+services of Kubernetes, whose full names end in .cluster.local."""
 
 
 def is_ours(host: str, names: Sequence[str]) -> bool:
-    """Whether ``host``, with a port or without, is an address, a name that only the network around
-    can resolve, or one of ``names``; one of these that begins with a dot stands for all below it.
+    """Whether ``host``, with or without a port, is an address, a name that only the local network
+    resolves, or one of ``names``. A name that begins with a dot stands for all names below it.
 
-    A client that names no host is no browser.
+    An empty host is accepted: browsers always name one.
     """
     match = _HOST.fullmatch(host)
     if match is None:

@@ -15,7 +15,7 @@ _WELL_FORMED = re.compile(
     rf'(?:;[ \t]*(?:{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*")[ \t]*)?)*'
 )
 
-# What S3, and tools that do not guess, store when they were told nothing.
+# What S3, and tools that do not guess, store by default.
 _PLACEHOLDERS = frozenset({"", "binary/octet-stream", "application/octet-stream"})
 
 # Our own table and not the standard library's, which reads files of the machine: the same

@@ -1,4 +1,4 @@
-"""Preconditions: whether a request is to be performed at all, and whether its Range counts.
+"""Preconditions: whether a request is performed at all, and whether its Range is used.
 
 The order is that of RFC 9110 §13.2.2; each condition is its own small function.
 """
@@ -61,7 +61,7 @@ def evaluate(conditions: Conditions, facts: ObjectFacts, *, now: int) -> Verdict
 
 
 def range_applies(conditions: Conditions, facts: ObjectFacts, *, now: int) -> bool:
-    """Whether If-Range lets the Range field count (RFC 9110 §13.1.5); true without If-Range."""
+    """Whether the Range field is used, given If-Range (RFC 9110 §13.1.5); true without If-Range."""
     if not conditions.if_range:
         return True
     if len(conditions.if_range) != 1:
@@ -87,7 +87,7 @@ def _if_match(lines: Values, facts: ObjectFacts) -> bool:
 
 def _if_none_match(lines: Values, facts: ObjectFacts) -> bool:
     value = ", ".join(lines)
-    # As nearly always: the very tag that the client was told needs no parsing.
+    # Nearly always it is exactly the tag that was sent, and needs no parsing.
     if value == facts.etag or value.strip() == "*":
         return False
     return not any(tag.matches_weakly(facts.entity_tag) for tag in parse_entity_tags(value))
@@ -104,5 +104,5 @@ def _if_unmodified_since(lines: Values, facts: ObjectFacts, now: int) -> bool:
 
 
 def _single_date(lines: Values, now: int) -> int | None:
-    """The date of a field that takes one: anything else in it makes it count as absent."""
+    """The date of a field that holds one; with anything else in it, the field is ignored."""
     return parse_http_date(lines[0], now=now) if len(lines) == 1 else None

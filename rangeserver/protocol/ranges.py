@@ -110,7 +110,7 @@ def parse_range(value: str, size: int, *, max_ranges: int) -> tuple[ByteSpan, ..
 
 
 def plain_span(value: str, size: int) -> ByteSpan | None:
-    """The one span that :func:`parse_range` would tell for a Range value of the usual form, a first
+    """The one span that :func:`parse_range` returns for a Range value of the usual form, a first
     position and perhaps a last; ``None`` if it has to be asked.
     """
     match = _PLAIN.fullmatch(value)
@@ -153,7 +153,7 @@ def _greater(left: str, right: str) -> bool:
 
 
 def _bounded(digits: str) -> int:
-    """The number these digits write, or one beyond any object when there are too many."""
+    """The number of these digits, or one beyond any object if there are too many."""
     if len(digits) <= _MAX_DIGITS:
         return int(digits)
     digits = digits.lstrip("0")

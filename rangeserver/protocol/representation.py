@@ -1,4 +1,4 @@
-"""What is known of one version of one object, read from an origin's header fields."""
+"""The facts of one version of an object, read from an origin's header fields."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ObjectFacts:
     the object, or ``None``. All can be sent on as they are but for ``content_disposition``, which
     must be read and written anew.
 
-    Two facts are the same whenever they were told. ``told_at`` is when the origin told them, by the
-    monotonic clock, and ``upstream_age`` how many seconds old they were then by its own account.
+    Two facts are equal whatever their age. ``validated_at`` is when the origin gave them, by the
+    monotonic clock, and ``upstream_age`` how many seconds old they were then (Age, RFC 9111 §5.1).
     """
 
     key: ObjectKey
@@ -48,14 +48,14 @@ class ObjectFacts:
     expires: str | None = None
     version_id: str | None = None
     upstream_age: int = field(default=0, compare=False)
-    told_at: float = field(default=-math.inf, compare=False)
+    validated_at: float = field(default=-math.inf, compare=False)
 
     def age(self, now: float) -> int:
-        """The whole seconds since these were the origin's, ``now`` by the monotonic clock."""
-        return self.upstream_age + int(min(max(now - self.told_at, 0.0), _MAX_AGE))
+        """The value of Age, in whole seconds; ``now`` by the monotonic clock."""
+        return self.upstream_age + int(min(max(now - self.validated_at, 0.0), _MAX_AGE))
 
     def __hash__(self) -> int:
-        # Each answer looks some up. All fields together would take longer than making a header.
+        # Each response looks some up. Hashing all fields would take longer than making a header.
         return hash(self.etag)
 
     @property
@@ -77,10 +77,15 @@ def stored_coding(headers: Mapping[str, str]) -> str | None:
 
 
 def facts_from_headers(
-    key: ObjectKey, size: int, headers: Mapping[str, str], *, now: int, told_at: float = -math.inf
+    key: ObjectKey,
+    size: int,
+    headers: Mapping[str, str],
+    *,
+    now: int,
+    validated_at: float = -math.inf,
 ) -> ObjectFacts:
     """Facts from an origin answer's header fields (lower-case names), which came ``now``, in
-    seconds since the epoch, or ``told_at`` by the monotonic clock.
+    seconds since the epoch, or ``validated_at`` by the monotonic clock.
 
     Values that could not be sent on are dropped. Raises ``ValueError`` when there is no strong
     entity tag: without one no two reads can be known to be of the same bytes, and If-Match,
@@ -104,7 +109,7 @@ def facts_from_headers(
         expires=_safe(headers, "expires") or None,
         version_id=_version_id(headers),
         upstream_age=_age(headers),
-        told_at=told_at,
+        validated_at=validated_at,
     )
 
 

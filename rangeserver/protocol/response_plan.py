@@ -37,7 +37,7 @@ SANDBOX = "default-src 'none'; sandbox"
 
 @dataclass(frozen=True, slots=True)
 class PlanRules:
-    """What the operator decides about answers."""
+    """The operator's settings for answers."""
 
     max_ranges: int
     inline_types: tuple[str, ...]
@@ -45,7 +45,7 @@ class PlanRules:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRequest:
-    """What a client asks of an object.
+    """A client's request for an object.
 
     ``download`` is ``None`` for inline viewing, else the wanted file name (``""``: the key's).
     """
@@ -70,14 +70,14 @@ class ResponsePlan:
 
 
 def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None:
-    """What to read of an object of which nothing is known yet, in the hope that the answer will
-    need just that; ``None`` when its facts alone are likely to do.
+    """What to read of an object without known facts, because the answer will probably need just
+    that; ``None`` if its facts will probably be enough.
 
-    One request to the origin then brings facts and bytes together.
+    One request to the origin then brings facts and bytes.
     """
     conditions = request.conditions
     if request.method != "GET" or conditions.if_none_match or conditions.if_modified_since:
-        return None  # a 304 is what such clients mostly get
+        return None  # such clients mostly get a 304
     if len(conditions.range) != 1:
         return WHOLE
     members = parse_members(conditions.range[0], max_ranges=rules.max_ranges)
@@ -89,10 +89,10 @@ def opening_range(request: ObjectRequest, rules: PlanRules) -> AskedRange | None
 
 
 _NEVER_SATISFIED = (NONE_LAST, REVERSED)
-"""Facts alone refuse these; some stores would answer them with the whole object."""
+"""Refused by facts alone; some stores would answer with the whole object."""
 
 _COUNTED = (1 << 63) - 1
-"""A store that cannot count further takes the field for garbage and sends the whole object."""
+"""Larger numbers are garbage to some stores, which then send the whole object."""
 
 
 def plan_response(
@@ -106,10 +106,10 @@ def plan_response(
 ) -> ResponsePlan:
     """Decide the answer to a GET or HEAD of an object that exists.
 
-    ``now`` is in seconds since the epoch, ``age`` how many seconds ago the origin told the facts;
+    ``now`` is in seconds since the epoch, ``age`` the seconds since the origin returned the facts;
     ``new_boundary`` is called at most once, for a multipart answer. The order is that of RFC 9110
-    §13.2.2: a 412 beats a 304, which beats anything Range may say; a false If-Range hides the Range
-    field, even a bad one.
+    §13.2.2: 412 before 304, and both before Range; a false If-Range hides the Range field, even a
+    bad one.
     """
     verdict = evaluate(request.conditions, facts, now=now)
     if verdict is Verdict.FAILED:
@@ -151,11 +151,11 @@ def _asked_spans(
         return None
     spans = parse_range(request.conditions.range[0], facts.size, max_ranges=rules.max_ranges)
     if spans is not None and len(spans) > 1 and facts.content_encoding is not None:
-        return None  # at the top of a multipart the coding would claim to cover the framing
+        return None  # in the head of a multipart answer the coding would include the framing
     return spans
 
 
-@lru_cache(maxsize=1024)  # of few objects at a time, each many times
+@lru_cache(maxsize=1024)  # few objects at a time, each many times
 def _validator_headers(facts: ObjectFacts, last_modified: int) -> Mapping[str, str]:
     """The fields a 304 must repeat (RFC 9110 §15.4.5); Date comes from the server."""
     headers = {"ETag": facts.etag, "Accept-Ranges": "bytes"}

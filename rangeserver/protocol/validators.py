@@ -11,7 +11,7 @@ from functools import lru_cache
 # etagc is VCHAR without the double quote, or obs-text (RFC 9110 §8.8.3).
 _ENTITY_TAG = re.compile(r'(W/)?"([^\x00-\x20"\x7f]*)"')
 _MAX_TAGS = 256
-"""Tags read of one list: a request can hold hundreds of thousands, no cache has that many."""
+"""The most tags that are read of a list: a request can hold hundreds of thousands."""
 
 _LIST_SEPARATOR = re.compile(r"[ \t,]*")
 
@@ -50,10 +50,10 @@ def parse_entity_tag(value: str) -> EntityTag | None:
 
 
 def parse_entity_tags(value: str) -> tuple[EntityTag, ...]:
-    """Read a list of entity tags up to the first thing that is none, 256 of them at most.
+    """Read a list of entity tags up to the first malformed member, at most 256.
 
-    A comma inside a tag is part of the tag, so the list cannot be split at commas. What follows
-    a malformed member cannot be told apart any more and counts as absent.
+    A comma inside a tag is part of the tag, so the list cannot be split at commas. After a
+    malformed member it is not clear where the next one begins, so the rest is ignored.
     """
     tags: list[EntityTag] = []
     position = 0
@@ -98,7 +98,7 @@ def parse_http_date(value: str, *, now: int) -> int | None:
     return calendar.timegm((year, month, day, hour, minute, second, 0, 0, 0))
 
 
-@lru_cache(maxsize=1024)  # of few objects at a time, each many times
+@lru_cache(maxsize=1024)  # few objects at a time, each many times
 def format_http_date(seconds: int) -> str:
     """The IMF-fixdate for this many seconds since the epoch (RFC 9110 §5.6.7)."""
     return formatdate(seconds, usegmt=True)

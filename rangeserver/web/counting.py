@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterable
 
 from rangeserver.metrics import ResponseMetrics
-from rangeserver.web.exchange import ActiveExchanges, Exchange, Outcome
+from rangeserver.web.exchange import Exchange, Outcome
 
 _OWN = "none"
 """The source of what the server says itself: errors, answers without a body."""
 
 
 class ExchangeCounter:
-    """Counts each finished exchange; an observer of the outermost middleware."""
+    """Counts each finished exchange, and those that are ``running`` as far as they are."""
 
-    def __init__(self, metrics: ResponseMetrics, active: ActiveExchanges) -> None:
+    def __init__(self, metrics: ResponseMetrics, running: Iterable[Exchange]) -> None:
         self._metrics = metrics
-        self._active = active
+        self._exchanges = running
         metrics.running = self._running
 
     def __call__(self, exchange: Exchange) -> None:
@@ -36,4 +36,4 @@ class ExchangeCounter:
         )
 
     def _running(self) -> Iterable[tuple[str, int]]:
-        return [(exchange.source or _OWN, exchange.bytes_sent) for exchange in self._active]
+        return [(exchange.source or _OWN, exchange.bytes_sent) for exchange in self._exchanges]

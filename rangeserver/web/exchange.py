@@ -1,4 +1,7 @@
-"""The record of one request and its response: what is logged, counted and shown."""
+"""The record of one request and its response: what is logged, counted and shown.
+
+How an exchange ends is decided here (:func:`outcome_of`); where it ends, in :mod:`.exchanges`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,15 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
+from rangeserver.errors import OriginError, StreamAborted
 from rangeserver.logs import access_log, log_access
 from rangeserver.origin.base import ReadReport
-from rangeserver.origin.deadlines import Deadline
 
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -35,6 +37,19 @@ class Outcome(StrEnum):
     ORIGIN_FAILED = "origin_failed"
     DRAINED = "drained"
     FAILED = "failed"
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How a response ended that ``error`` came out of, or none."""
+    if error is None:
+        return Outcome.COMPLETE
+    if isinstance(error, OriginError):
+        return Outcome.ORIGIN_FAILED
+    if isinstance(error, (ConnectionError, asyncio.CancelledError)) and not isinstance(
+        error, StreamAborted
+    ):
+        return Outcome.CLIENT_GONE
+    return Outcome.FAILED
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +78,6 @@ class Exchange:
     first_byte: float | None = None
     finished: float | None = None
     response_begun: bool = False
-    deadline: Deadline | None = None
-    """For the first byte, if one was set."""
     transport: asyncio.Transport | None = None
 
     def __post_init__(self) -> None:
@@ -83,8 +96,8 @@ class Exchange:
     def begin_response(self) -> None:
         """Its first bytes are about to be sent: from now on its progress counts."""
         self.response_begun = self.origin.begun = True
-        if self.deadline is not None:
-            self.deadline.lift()
+        if self.origin.deadline is not None:
+            self.origin.deadline.lift()
 
     def abort(self, outcome: Outcome) -> None:
         """End the response by resetting its connection. The first reason given stands."""
@@ -180,44 +193,3 @@ def log_exchange(exchange: Exchange) -> None:
 
 def _milliseconds(seconds: float) -> float:
     return int(seconds * 1_000_000) / 1000
-
-
-class ActiveExchanges:
-    """The exchanges that are running now, and a way to wait until there are none."""
-
-    def __init__(self) -> None:
-        self.draining = False
-        """Whether the server is on its way out and takes no new ones."""
-        self._running: set[Exchange] = set()
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def __iter__(self) -> Iterator[Exchange]:
-        return iter(tuple(self._running))
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def add(self, exchange: Exchange) -> None:
-        """An exchange has begun."""
-        self._running.add(exchange)
-        self._none.clear()
-
-    def remove(self, exchange: Exchange) -> None:
-        """An exchange has ended."""
-        self._running.discard(exchange)
-        if not self._running:
-            self._none.set()
-
-    async def wait_for_none(self) -> None:
-        """Return once no exchange is running."""
-        await self._none.wait()
-
-
-ACTIVE = web.AppKey("active", ActiveExchanges)
-
-ExchangeObserver = Callable[[Exchange], None]
-"""Called once an exchange is finished. Must not block or raise."""
-
-OBSERVERS: web.AppKey[tuple[ExchangeObserver, ...]] = web.AppKey("observers", tuple)
-"""Told of each finished exchange, whoever answered it."""

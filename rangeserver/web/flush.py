@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from aiohttp.base_protocol import BaseProtocol
 
+from rangeserver.web.aiohttp_insides import drain
+
 Client = BaseProtocol
 """The connection of a client. Its ``transport`` is ``None`` once it is closed."""
-
-
-async def drain(client: Client) -> None:
-    """Return once the connection takes more. Raises ``ConnectionError`` if the client has left."""
-    await client._drain_helper()  # noqa: SLF001 (what aiohttp's own writers wait for)
 
 
 async def flush(client: Client) -> None:

@@ -17,8 +17,9 @@ from rangeserver.errors import MethodNotAllowed, NoSuchPage, NotThisHost
 from rangeserver.metrics import Metrics
 from rangeserver.origin.health import OriginHealth
 from rangeserver.protocol.hosts import is_ours
+from rangeserver.web.client_progress import ClientDeadlines
 from rangeserver.web.error_responses import ALLOWED_METHODS
-from rangeserver.web.exchange import OBSERVERS, ActiveExchanges
+from rangeserver.web.exchanges import EXCHANGES, Exchanges
 from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
 from rangeserver.web.page_frame import PAGE_HEADERS
@@ -40,7 +41,7 @@ class Watched:
     """What the admin application reads; it changes nothing."""
 
     metrics: Metrics
-    active: ActiveExchanges
+    exchanges: Exchanges
     failures: RecentFailures
     origins: Sequence[WatchedOrigin]
     version: str
@@ -52,9 +53,9 @@ class Watched:
 def create_monitoring_app(watched: Watched) -> web.Application:
     """The application of the admin listener."""
     # Its own exchanges, of which nobody is told: the drain does not wait for scrapes.
-    recording = recorded(ActiveExchanges(), (), _WRITE_IDLE_SECONDS)
-    app = web.Application(middlewares=(recording, errors_as_json))
-    app[OBSERVERS] = ()
+    exchanges = Exchanges(ClientDeadlines(_WRITE_IDLE_SECONDS, 0, _WRITE_IDLE_SECONDS))
+    app = web.Application(middlewares=(recorded(exchanges), errors_as_json))
+    app[EXCHANGES] = exchanges
     pages = _Pages(watched)
     app[HANDLER] = pages.answer
     app.router.register_resource(EveryTarget(pages.answer))
@@ -114,7 +115,7 @@ class _Pages:
                 uptime_seconds=time.monotonic() - self._started,
                 not_ready=_not_ready(watched),
                 sent=watched.metrics.responses.sent(),
-                running=sorted(watched.active, key=lambda exchange: exchange.started),
+                running=sorted(watched.exchanges, key=lambda exchange: exchange.started),
                 failures=watched.failures,
                 cache=_cache_state(watched.cache),
             )
@@ -153,7 +154,7 @@ def _not_ready(watched: Watched) -> str | None:
     With several buckets one that serves is enough: a faulty one changes nothing for the others,
     and would, were the whole server taken out of service for it.
     """
-    if watched.active.draining:
+    if watched.exchanges.draining:
         return "The server is draining."
     reasons = [each.health.reason for each in watched.origins]
     if None in reasons:

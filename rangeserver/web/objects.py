@@ -1,38 +1,35 @@
-"""Objects over HTTP: ask for facts, plan the answer, hand the bytes to the relay."""
+"""Objects over HTTP: ask for facts, plan the answer, send the bytes."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
 from rangeserver.errors import (
-    BadRequest,
     ExpectationFailed,
     MethodNotAllowed,
     ObjectChanged,
-    ObjectNotFound,
     OriginTimeout,
     RangeUnsatisfiable,
 )
-from rangeserver.origin.base import AtHand, Opened, Origin, Part, reporting
-from rangeserver.origin.deadlines import Deadline, Deadlines
-from rangeserver.protocol.mounts import MountTable
-from rangeserver.protocol.object_keys import check_length, named_by, object_key, split_target
+from rangeserver.origin.base import Objects, Part, Representation, reporting
+from rangeserver.origin.deadlines import Deadline
+from rangeserver.protocol.object_keys import named_by
 from rangeserver.protocol.preconditions import Conditions
-from rangeserver.protocol.representation import ObjectKey
+from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import (
     ObjectRequest,
     PlanRules,
+    ResponsePlan,
     opening_range,
     plan_response,
 )
+from rangeserver.web.body_writer import send_body
 from rangeserver.web.error_responses import (
     ALLOWED_METHODS,
     PRECONDITION_FAILED,
@@ -40,41 +37,20 @@ from rangeserver.web.error_responses import (
     error_response,
 )
 from rangeserver.web.exchange import EXCHANGE, Exchange
-from rangeserver.web.relay import Relay
-
-_MAX_QUERY_FIELDS = 100
+from rangeserver.web.range_response import RangeResponse
+from rangeserver.web.sendfile import Room
+from rangeserver.web.targets import Target, Targets
 
 _VERSIONS_TRIED = 3
-"""How often an answer is planned when the object is replaced before a byte of it was sent; once
-of these, facts of a moment ago may be to blame."""
-
-
-class _RefusedOnBelief(ObjectChanged):
-    """The origin is to be asked before a request is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountedOrigin:
-    """A bucket: where its objects come from, and what is decided about them.
-
-    ``prefix`` is what the origin puts before each key, ``first_byte`` how long a client waits at
-    most for that, whatever is in between. ``at_hand`` is what can be had of its objects without
-    asking it, if anything can.
-    """
-
-    origin: Origin[Part]
-    prefix: str
-    rules: PlanRules
-    first_byte: Deadlines
-    at_hand: AtHand | None = None
+"""How often an answer is begun when the object is replaced before a byte of it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectHandler:
-    """Answers every request for an object of one of ``mounts``."""
+    """Answers every request for an object."""
 
-    mounts: MountTable[MountedOrigin]
-    relay: Relay
+    targets: Targets
+    room: Room
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; errors are raised for the middleware to answer."""
@@ -86,128 +62,85 @@ class ObjectHandler:
             await _meet_expectation(request)
         if request.method == hdrs.METH_OPTIONS:
             return web.Response(status=204, headers={hdrs.ALLOW: ALLOWED_METHODS})
-        path, query = split_target(request.raw_path)
-        exchange.key = key = object_key(path)
-        mounted, key = self.find(key)
-        asked = ObjectRequest(
-            method=request.method,
-            conditions=conditions_of(request.headers),
-            download=download_of(query),
-        )
-        exchange.deadline = deadline = Deadline(mounted.first_byte)
-        sure = False
+        target = self.targets.find(request.raw_path)
+        exchange.key = target.logged
+        conditions = conditions_of(request.headers)
+        asked = ObjectRequest(request.method, conditions, target.download)
+        first_byte = target.mounted.first_byte
+        exchange.origin.deadline = deadline = Deadline(first_byte)
         try:
             with deadline, reporting(exchange.origin):
                 for left in reversed(range(_VERSIONS_TRIED)):
                     try:
-                        return await self._answer(request, exchange, mounted, key, asked, sure=sure)
-                    except ObjectChanged as error:
-                        # Raised only before the first byte, when all can still be decided anew.
-                        if not left:
+                        return await self._answer(request, exchange, target, asked)
+                    except ObjectChanged:
+                        # Before the first byte all can still be decided anew.
+                        if not left or exchange.response_begun:
                             raise
-                        sure = isinstance(error, _RefusedOnBelief)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            msg = f"no first byte within {mounted.first_byte.seconds:g} s"
+            msg = f"no first byte within {first_byte.seconds:g} s"
             raise OriginTimeout(msg) from None
         raise AssertionError
 
-    def find(self, key: ObjectKey) -> tuple[MountedOrigin, ObjectKey]:
-        """The mount that a key is below, and the key there. Raises :class:`ResponseError`."""
-        found = self.mounts.find(key)
-        if found is None or not found[1]:
-            raise ObjectNotFound
-        mounted, rest = found
-        check_length(rest, prefix=mounted.prefix)
-        return mounted, ObjectKey(rest)
-
     async def _answer(
-        self,
-        request: web.Request,
-        exchange: Exchange,
-        mounted: MountedOrigin,
-        key: ObjectKey,
-        asked: ObjectRequest,
-        *,
-        sure: bool,
+        self, request: web.Request, exchange: Exchange, target: Target, asked: ObjectRequest
     ) -> web.StreamResponse:
-        origin, rules = mounted.origin, mounted.rules
-        opening = _Opening(origin, key, asked, rules, facts_alone=sure)
-        async with opening as opened:
-            plan = plan_response(
-                asked,
-                opened.facts,
-                rules,
-                now=int(time.time()),
-                age=opened.facts.age(time.monotonic()),
-                new_boundary=new_boundary,
-            )
-            if opened.parts is not None and opened.span not in plan.body:
-                await opening.close()
-                opened = Opened(opened.facts)
+        rules = target.mounted.rules
+        async with AsyncExitStack() as opening:
+            representation = await _open(opening, target.mounted.origin, target.key, asked, rules)
+            plan = _plan(asked, representation.facts, rules)
+            if plan.status in _REFUSALS and representation.unvalidated:
+                # Another process may have told this client of a newer version.
+                await representation.revalidate()
+                plan = _plan(asked, representation.facts, rules)
+            if representation.begun is not None and representation.begun.span not in plan.body:
+                await opening.aclose()
+                representation.begun = None
             if plan.status in _REFUSALS:
-                if opened.believed:
-                    # Another process may have told this client of a newer version.
-                    msg = "refused because of facts of a moment ago"
-                    raise _RefusedOnBelief(msg)
                 return error_response(
                     plan.status, _REFUSALS[plan.status], exchange.request_id, plan.headers
                 )
             exchange.status = plan.status
             exchange.content_range = plan.headers.get(hdrs.CONTENT_RANGE)
             exchange.from_object = True
-            return await self.relay(request, exchange, plan, origin, opened)
+            response = RangeResponse(plan, exchange, self.room)
+            await response.prepare(request)
+            await send_body(response.writer, plan.body, representation)
+            await response.write_eof()
+            return response
 
 
-class _Opening(AbstractAsyncContextManager[Opened[Part]]):
-    """The object's facts and, where one request brings both, the read that will be needed."""
+async def _open(
+    opening: AsyncExitStack,
+    origin: Objects[Part],
+    key: ObjectKey,
+    asked: ObjectRequest,
+    rules: PlanRules,
+) -> Representation[Part]:
+    """The object and, where one request brings both, the read that will be needed. Closing
+    ``opening`` closes that read; the facts are still good.
+    """
+    wanted = opening_range(asked, rules)
+    if wanted is not None:
+        try:
+            return await opening.enter_async_context(origin.open(key, wanted))
+        except RangeUnsatisfiable:
+            if not asked.conditions.any_but_range():
+                raise  # the size is all that a 416 needs
+    return origin.representation(await origin.describe(key))
 
-    __slots__ = ("_asked", "_entered", "_facts_alone", "_key", "_origin", "_rules")
 
-    def __init__(
-        self,
-        origin: Origin[Part],
-        key: ObjectKey,
-        asked: ObjectRequest,
-        rules: PlanRules,
-        *,
-        facts_alone: bool,
-    ) -> None:
-        self._origin = origin
-        self._key = key
-        self._asked = asked
-        self._rules = rules
-        self._facts_alone = facts_alone
-        self._entered: AbstractAsyncContextManager[Opened[Part]] | None = None
-
-    async def __aenter__(self) -> Opened[Part]:
-        # To be sure, facts alone: what was believed is forgotten, and these a cache asks for.
-        wanted = None if self._facts_alone else opening_range(self._asked, self._rules)
-        if wanted is not None:
-            opening = self._origin.open(self._key, wanted)
-            try:
-                opened = await opening.__aenter__()
-            except RangeUnsatisfiable:
-                if not self._asked.conditions.any_but_range():
-                    raise  # the size is all that a 416 needs
-            else:
-                self._entered = opening
-                return opened
-        return Opened(await self._origin.describe(self._key))
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        entered, self._entered = self._entered, None
-        return await entered.__aexit__(kind, error, trace) if entered is not None else None
-
-    async def close(self) -> None:
-        """Give up the read; the facts are still good."""
-        await self.__aexit__(None, None, None)
+def _plan(asked: ObjectRequest, facts: ObjectFacts, rules: PlanRules) -> ResponsePlan:
+    return plan_response(
+        asked,
+        facts,
+        rules,
+        now=int(time.time()),
+        age=facts.age(time.monotonic()),
+        new_boundary=new_boundary,
+    )
 
 
 _METHODS = {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS}
@@ -233,19 +166,6 @@ def conditions_of(headers: CIMultiDictProxy[str]) -> Conditions:
         if_range=tuple(headers.getall(hdrs.IF_RANGE, ())),
         range=tuple(headers.getall(hdrs.RANGE, ())),
     )
-
-
-def download_of(query: str) -> str | None:
-    """The name in ``?download=name``, ``""`` for a bare ``?download``; other parameters count
-    for nothing and never reach the origin.
-    """
-    if "download" not in query:
-        return None
-    try:
-        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
-    except ValueError as error:
-        raise BadRequest(str(error)) from None
-    return fields.get("download", [None])[0]
 
 
 def new_boundary() -> str:

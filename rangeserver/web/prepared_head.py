@@ -1,7 +1,7 @@
 """Response heads whose lines stand already, but for the few that differ from request to request.
 
-They are those that the relay would send: made by the same plan, of which some lines are then left
-open. For a second, for Date and Age are among those that stand.
+They are those of a :class:`.RangeResponse`: made by the same plan, and some of the lines are then
+left open. For a second, for Date and Age are among those that stand.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from rangeserver.protocol.response_plan import (
     ResponsePlan,
     plan_response,
 )
-from rangeserver.web.exchange import REQUEST_ID
-from rangeserver.web.relay import head_of
+from rangeserver.web.exchange import REQUEST_ID, own_fields
+from rangeserver.web.range_response import head_of
 
 _SOME_ID = "0"
 
@@ -77,8 +77,9 @@ def _plan(
 
 def _left_open(plan: ResponsePlan, values: Mapping[str, str]) -> str:
     """The head of ``plan`` with other values, a template; the request id comes first."""
-    head = head_of(_SOME_ID, plan, HttpVersion11, keep_alive=True).decode().replace("%", "%%")
-    lines = head.split("\r\n")
+    fields = {**own_fields(_SOME_ID), **plan.headers}
+    head = head_of(plan.status, fields, plan.content_length, HttpVersion11, keep_alive=True)
+    lines = head.decode().replace("%", "%%").split("\r\n")
     for name, value in {REQUEST_ID: "%s", **values}.items():
         (place,) = [n for n, line in enumerate(lines) if line.startswith(f"{name}: ")]
         lines[place] = f"{name}: {value}"

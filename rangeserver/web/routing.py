@@ -42,7 +42,6 @@ class EveryTarget(MatchedSubAppResource):
 
     def __init__(self, handler: Handler) -> None:
         web.AbstractResource.__init__(self)
-        self._prefix = ""
         self._route = ResourceRoute("*", handler, self, expect_handler=_no_expectation)
 
     @property

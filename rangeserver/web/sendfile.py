@@ -20,8 +20,9 @@ from contextlib import suppress
 
 from rangeserver.origin.base import FileSlice
 from rangeserver.sparing import sparing
+from rangeserver.web.aiohttp_insides import drain
 from rangeserver.web.exchange import Exchange
-from rangeserver.web.flush import Client, drain, flush
+from rangeserver.web.flush import Client
 
 log = sparing(logging.getLogger(__name__))
 
@@ -101,39 +102,10 @@ class Room:
             free()
 
 
-async def send_slice(
-    client: Client,
-    transport: asyncio.Transport,
-    room: Room,
-    head: bytes,
-    part: FileSlice,
-    exchange: Exchange,
-) -> int:
-    """Send ``head`` and after it the bytes of a file; how many of these it did not give, whose turn
-    out not to be there: what was sent then is too little.
-
-    Raises ``ConnectionError`` when the client leaves.
-    """
-    exchange.bytes_waiting = part.length  # counted as sent, though nothing has left yet
-    try:
-        if transport.get_extra_info("sslcontext") is not None:
-            if head:
-                transport.write(head)
-            return await _by_copying(client, transport, part, exchange)
-        target = transport.get_extra_info("socket").fileno()
-        if head and not transport.get_write_buffer_size():
-            head = send_now(target, head, more=True)
-        if head:
-            transport.write(head)
-        await flush(client)
-        push = Push(transport, target, exchange, part)
-        while not push():
-            await room.wait(target, full=push.full)
-        if part.length >= _TURN_BYTES:
-            await asyncio.sleep(0)  # before the next one
-        return push.left
-    finally:
-        exchange.give_up_waiting()
+async def take_turns(part: FileSlice) -> None:
+    """Leave others their turn before the next part."""
+    if part.length >= _TURN_BYTES:
+        await asyncio.sleep(0)
 
 
 class Push:
@@ -157,7 +129,7 @@ class Push:
 
     def __call__(self) -> bool:
         """Give it what it takes now, but leave others their turn; whether that was the rest, or
-        all that the file gives. Raises what :func:`send_slice` does.
+        all that the file gives. Raises ``ConnectionError`` when the client leaves.
         """
         source = self._part.file.fileno()
         turn = _TURN_BYTES if self._part.length > _AT_ONCE_BYTES else self._part.length
@@ -212,9 +184,10 @@ def send_now(descriptor: int, data: bytes, *, more: bool) -> bytes:
     return data[max(sent, 0) :]
 
 
-async def _by_copying(
+async def send_by_copying(
     client: Client, transport: asyncio.Transport, part: FileSlice, exchange: Exchange
 ) -> int:
+    """Send the bytes of a file over TLS; how many of them it did not give."""
     offset, stop = part.offset, part.offset + part.length
     descriptor = part.file.fileno()
     while offset < stop:

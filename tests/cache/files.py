@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rangeserver.cache import opening
 from rangeserver.cache.blocks import MIN_BLOCK_BYTES
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.header import Header
-from rangeserver.cache.held_directory import HeldDirectory
-from rangeserver.cache.places import place_of
+from rangeserver.cache.open_directory import OpenDirectory
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 
 BLOCK = MIN_BLOCK_BYTES
@@ -29,22 +30,22 @@ CONTENT = random.Random(3).randbytes(10 * BLOCK + 100)  # 11 blocks, the last of
 NOW = 1_800_000_000.0
 
 
-def header(facts: ObjectFacts = FACTS, place: str = PLACE, checked: float = 5.0) -> Header:
-    return Header(place, facts, BLOCK, {READER: checked})
+def header(facts: ObjectFacts = FACTS, cache_key: str = PLACE, checked: float = 5.0) -> Header:
+    return Header(cache_key, facts, BLOCK, {READER: checked})
 
 
 def new_file(
     path: Path, facts: ObjectFacts = FACTS, *, close: Callable[[int], object] = os.close
 ) -> CacheFile:
-    return CacheFile.created(_directory_of(path), path.name, header(facts), close=close)
+    return opening.create_file(_directory_of(path), path.name, header(facts), close=close)
 
 
 def open_file(path: Path) -> CacheFile:
-    return CacheFile.opened(_directory_of(path), path.name, owner=os.geteuid(), close=os.close)
+    return opening.open_file(_directory_of(path), path.name, owner=os.geteuid(), close=os.close)
 
 
-def _directory_of(path: Path) -> HeldDirectory:
-    return HeldDirectory.at(path.parent, close=os.close)
+def _directory_of(path: Path) -> OpenDirectory:
+    return OpenDirectory.at(path.parent, close=os.close)
 
 
 def fill_block(file: CacheFile, block: int, content: bytes = DATA) -> None:
@@ -72,12 +73,12 @@ def keep(
 ) -> Path:
     """Keep some blocks of an object; where."""
     facts = ObjectFacts(ObjectKey(key), len(CONTENT), '"v1"')
-    place = place_of(endpoint_url, bucket, key)
-    file = directory.create(header(facts, place, checked=NOW - 60))
+    cache_key = cache_key_of(endpoint_url, bucket, key)
+    file = directory.create(header(facts, cache_key, checked=NOW - 60))
     for block in blocks:
         fill_block(file, block, CONTENT)
     os.utime(file.fileno(), (used, used))
-    return Path(directory.path_of(place))
+    return Path(directory.path_of(cache_key))
 
 
 def damage(path: Path, block: int) -> None:

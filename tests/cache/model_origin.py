@@ -19,7 +19,7 @@ from rangeserver.errors import (
     RangeUnsatisfiable,
 )
 from rangeserver.origin.attempts import Retries
-from rangeserver.origin.base import Opened
+from rangeserver.origin.base import Begun, Representation
 from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -78,24 +78,27 @@ class MemoryOrigin:
         return await self._facts(key, None)
 
     @asynccontextmanager
-    async def open(self, key: ObjectKey, wanted: AskedRange) -> AsyncIterator[Opened[bytes]]:
+    async def open(
+        self, key: ObjectKey, wanted: AskedRange
+    ) -> AsyncIterator[Representation[bytes]]:
         size = self.current[key].size if key in self.current else 0
         facts = await self._facts(key, wanted.span(size))
         span = wanted.span(facts.size)
         if facts.size and not span.length:
             raise RangeUnsatisfiable(size=facts.size)
         async with self._body(facts, span) as parts:
-            yield Opened(facts, span, parts)
+            yield Representation(facts, self, Begun(span, parts))
 
     def begin(
         self, key: ObjectKey, wanted: AskedRange
-    ) -> AbstractAsyncContextManager[Opened[bytes]]:
+    ) -> AbstractAsyncContextManager[Representation[bytes]]:
         return self.open(key, wanted)
 
-    async def resumed(self, opened: Opened[bytes], stack: AsyncExitStack) -> AsyncGenerator[bytes]:
-        assert opened.parts is not None
-        del stack
-        async for part in opened.parts:
+    async def resumed(
+        self, facts: ObjectFacts, begun: Begun[bytes], stack: AsyncExitStack
+    ) -> AsyncGenerator[bytes]:
+        del facts, stack
+        async for part in begun.parts:
             yield part
 
     def once(
@@ -120,7 +123,7 @@ class MemoryOrigin:
             raise type(self.error)("refused")
         if key not in self.current:
             raise ObjectNotFound
-        return replace(self.current[key], told_at=time.monotonic())
+        return replace(self.current[key], validated_at=time.monotonic())
 
     @asynccontextmanager
     async def _body(

@@ -13,7 +13,7 @@ from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.metrics import CacheMetrics
 from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.metrics import Metrics
-from rangeserver.origin.base import FileSlice, Opened, Part, ReadReport, reporting
+from rangeserver.origin.base import FileSlice, Part, ReadReport, Representation, reporting
 from rangeserver.protocol.ranges import WHOLE, AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.cache.files import BLOCK
@@ -31,7 +31,7 @@ class Setting:
         self.cache = Cache(directory, config, CacheMetrics(self.metrics.registry), wait_seconds=5.0)
         self.origin = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
 
-    async def open(self, key: str = "a", wanted: AskedRange = WHOLE) -> Opened[Part]:
+    async def open(self, key: str = "a", wanted: AskedRange = WHOLE) -> Representation[Part]:
         """Open and leave again."""
         async with self.origin.open(ObjectKey(key), wanted) as opened:
             return opened
@@ -64,7 +64,7 @@ async def setting(directory: Path, inner: MemoryOrigin, **settings: Any) -> Asyn
         yield made
         await eventually(lambda: not made.cache.tasks)
         assert made.cache.budget.taken == 0
-        assert all(not entry.filling for entry in made.cache._entries.values())
+        assert all(not entry.filling for entry in made.cache.entries)
         await eventually(lambda: inner.open_now == 0)
     finally:
         await made.cache.close()

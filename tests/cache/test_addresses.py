@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from rangeserver.cache.addresses import Addresses, mounted_place
-from rangeserver.cache.places import place_of, read_place
+from rangeserver.cache.addresses import Addresses, mounted_cache_key
+from rangeserver.cache.cache_key import cache_key_of, split_cache_key
 from rangeserver.config import Config
 
 
@@ -23,7 +23,7 @@ MOUNTED = addresses(
 
 
 @pytest.mark.parametrize(
-    ("name", "place"),
+    ("name", "cache_key"),
     [
         ("a b.mp4", "https://store films a b.mp4"),
         ("cuts/a.mp4", "https://store cuts public/a.mp4"),
@@ -33,11 +33,11 @@ MOUNTED = addresses(
         ("/x", "https://store films /x"),
     ],
 )
-def test_the_longest_mount_says_what_a_name_means(name: str, place: str) -> None:
+def test_the_longest_mount_says_what_a_name_means(name: str, cache_key: str) -> None:
     found = MOUNTED.find(name)
     assert found is not None
-    assert mounted_place(*found) == place
-    assert name in MOUNTED.names(place)
+    assert mounted_cache_key(*found) == cache_key
+    assert name in MOUNTED.names(cache_key)
 
 
 @pytest.mark.parametrize("name", ["", "cuts/", "cuts/own/"])
@@ -47,7 +47,7 @@ def test_a_mount_itself_is_no_object(name: str) -> None:
 
 def test_an_object_has_the_names_by_which_requests_reach_it() -> None:
     def names(key: str, bucket: str = "films", endpoint: str = "https://store") -> list[str]:
-        return list(MOUNTED.names(place_of(endpoint, bucket, key)))
+        return list(MOUNTED.names(cache_key_of(endpoint, bucket, key)))
 
     assert sorted(names("a.mp4")) == ["a.mp4", "again/a.mp4"]
     assert names("cuts/a.mp4") == ["again/cuts/a.mp4"]  # a mount hides it
@@ -57,10 +57,14 @@ def test_an_object_has_the_names_by_which_requests_reach_it() -> None:
     assert names("public/", "cuts") == []
     assert names("a.mp4", endpoint="") == ["cuts/own/a.mp4"]
     assert names("a.mp4", "others") == []
-    assert list(Addresses(()).names(place_of("", "films", "a"))) == []
+    assert list(Addresses(()).names(cache_key_of("", "films", "a"))) == []
 
 
 @pytest.mark.parametrize("key", ["a", "a b  c", " ", "/x", "é/🎬"])
 def test_a_place_can_be_read(key: str) -> None:
-    assert read_place(place_of("https://store/", "films", key)) == ("https://store", "films", key)
-    assert read_place(place_of("", "films", key)) == ("aws", "films", key)
+    assert split_cache_key(cache_key_of("https://store/", "films", key)) == (
+        "https://store",
+        "films",
+        key,
+    )
+    assert split_cache_key(cache_key_of("", "films", key)) == ("aws", "films", key)

@@ -17,13 +17,13 @@ def admits(
     start: int,
     stop: int,
     *,
-    place: str = "a",
+    cache_key: str = "a",
     client: str = "",
     expected: bool = False,
 ) -> bool:
     fetched = ((stop - 1) // BLOCK + 1 - start // BLOCK) * BLOCK
     with reporting(ReadReport(client=client)):
-        return admission.admits(place, start, stop, fetched=fetched, expected=expected)
+        return admission.admits(cache_key, start, stop, fetched=fetched, expected=expected)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_second_of_a_block_is_admitted(admission: Admission) -> None:
 def test_of_another_block_or_object_it_is_the_first(admission: Admission) -> None:
     assert not admits(admission, 0, 20_000)
     assert not admits(admission, BLOCK, BLOCK + 20_000)
-    assert not admits(admission, 0, 20_000, place="b")
+    assert not admits(admission, 0, 20_000, cache_key="b")
 
 
 def test_of_two_blocks_either_counts(admission: Admission) -> None:
@@ -99,10 +99,10 @@ def test_next_to_nothing_is_paid_for(admission: Admission, clock: Clock) -> None
     assert sum(cost_of(admission, n) for n in range(4000, 4100)) == affordable
 
 
-def test_accounts_are_bounded(admission: Admission) -> None:
+def test_buckets_are_bounded(admission: Admission) -> None:
     for number in range(5000):
         assert cost_of(admission, number, client=str(number))
-    assert len(admission._accounts._left) == 4096
+    assert len(admission._buckets._left) == 4096
 
 
 def test_a_large_block_is_affordable(clock: Clock) -> None:

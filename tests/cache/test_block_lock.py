@@ -49,7 +49,7 @@ async def test_another_process_is_waited_for(tmp_path: Path, one: Setting) -> No
         waiting = asyncio.create_task(theirs.take(0, 4))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        lock.leave_from(1)
+        lock.truncate(1)
         assert not waiting.done()
         lock.release()
         assert await waiting == (0, 4)
@@ -59,7 +59,7 @@ async def test_another_process_is_waited_for(tmp_path: Path, one: Setting) -> No
 async def test_what_is_left_is_free_for_others(tmp_path: Path, one: Setting) -> None:
     lock = BlockLock(one.cache, await entry_of(one))
     await lock.take(0, 4)
-    lock.leave_from(2)
+    lock.truncate(2)
     async with setting(tmp_path, one.inner) as other:
         theirs = BlockLock(other.cache, await entry_of(other))
         assert await theirs.try_take(2, 4) == (2, 4)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.model_origin import MemoryOrigin
-from tests.cache.setting import Setting, setting
+from tests.cache.setting import setting
+from tests.support import eventually
 
 DATA = random.Random(3).randbytes(300_000)
 
@@ -19,55 +20,6 @@ DATA = random.Random(3).randbytes(300_000)
 @pytest.fixture
 def stored() -> Mapping[str, bytes]:
     return dict.fromkeys("abc", DATA)
-
-
-@pytest.fixture
-async def one(tmp_path: Path, inner: MemoryOrigin) -> AsyncIterator[Setting]:
-    async with setting(tmp_path / "cache", inner) as made:
-        yield made
-
-
-async def fetched(one: Setting, key: str) -> None:
-    assert await one.read((await one.open(key)).facts) == DATA
-
-
-async def test_files_kept_open_are_bounded(one: Setting) -> None:
-    one.cache.max_open = 2
-    for key in "abcab":
-        await fetched(one, key)
-        assert len(one.cache._entries) <= 2
-
-
-async def test_one_asks_first(tmp_path: Path, one: Setting, inner: MemoryOrigin) -> None:
-    order: list[str] = []
-
-    async def ask(process: Setting, name: str) -> None:
-        async with process.cache.asking_first("a"):
-            order.append(name)
-            await asyncio.sleep(0.03)
-            order.append(name)
-
-    async with setting(tmp_path / "cache", inner) as other:
-        await asyncio.gather(ask(one, "one"), ask(other, "other"))
-    assert order in (["one", "one", "other", "other"], ["other", "other", "one", "one"])
-
-
-async def test_one_who_waits_to_ask_may_leave(
-    tmp_path: Path, one: Setting, inner: MemoryOrigin
-) -> None:
-    async with setting(tmp_path / "cache", inner) as other:
-
-        async def ask() -> None:
-            async with other.cache.asking_first("a"):
-                pass
-
-        async with one.cache.asking_first("a"):
-            task = asyncio.create_task(ask())
-            await asyncio.sleep(0.02)
-            assert not task.done()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(ask(), 5)
 
 
 async def test_closing_ends_fills_that_have_not_begun(tmp_path: Path, inner: MemoryOrigin) -> None:
@@ -81,3 +33,15 @@ async def test_closing_ends_fills_that_have_not_begun(tmp_path: Path, inner: Mem
             await one.cache.close()
             await asyncio.gather(step, return_exceptions=True)
         assert one.cache.budget.taken == 0
+
+
+async def test_a_purge_is_noticed_by_all_processes(tmp_path: Path, inner: MemoryOrigin) -> None:
+    async with (
+        setting(tmp_path / "cache", inner) as one,
+        setting(tmp_path / "cache", inner) as other,
+    ):
+        before = other.cache.last_purge()
+        assert before == one.cache.last_purge()
+        one.cache.directory.note_purge()
+        await eventually(lambda: other.cache.last_purge() != before)
+        assert other.cache.last_purge() == one.cache.directory.last_purge()

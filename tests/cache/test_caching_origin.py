@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.cache import fill
+from rangeserver.cache import transfer
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.places import place_of
-from rangeserver.cache.purging import purge_place
+from rangeserver.cache.cache_key import cache_key_of
+from rangeserver.cache.purging import purge_object
 from rangeserver.errors import (
     AccessDenied,
     ObjectChanged,
@@ -29,12 +29,12 @@ from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectKey
 from tests.cache.files import BLOCK
 from tests.cache.model_origin import MemoryOrigin
-from tests.cache.setting import Setting, setting
+from tests.cache.setting import Setting, content, setting
 from tests.support import eventually
 
 KEY = ObjectKey("a")
 DATA = random.Random(3).randbytes(2_500_000)
-PLACE = place_of("", "films", "a")
+PLACE = cache_key_of("", "films", "a")
 
 
 def kept(directory: Path) -> list[Path]:
@@ -51,7 +51,7 @@ def stored() -> Mapping[str, bytes]:
 
 async def test_the_first_request_brings_facts_and_bytes(one: Setting) -> None:
     opened = await one.open()
-    assert (opened.facts, opened.parts, opened.believed) == (one.inner.current["a"], None, False)
+    assert (opened.facts, opened.begun, opened.unvalidated) == (one.inner.current["a"], None, False)
     report = ReadReport()
     assert await one.read(opened.facts, report=report) == DATA
     assert (report.cached, report.fetched) == (0, len(DATA))
@@ -119,9 +119,10 @@ async def test_what_one_process_gives_up_the_other_fetches(tmp_path: Path, one: 
 async def test_what_must_not_be_kept_is_not(one: Setting, tmp_path: Path, directive: str) -> None:
     facts = one.inner.put("a", DATA, cache_control=directive)
     async with one.origin.open(KEY, AskedRange(5, 9)) as opened:
-        assert opened.span == ByteSpan(5, 10)
-        assert opened.parts is not None
-        assert b"".join([bytes(part) async for part in opened.parts]) == DATA[5:10]  # type: ignore[arg-type]
+        assert opened.begun is not None
+        async with opened.read(ByteSpan(5, 10)) as parts:
+            assert b"".join([content(part) async for part in parts]) == DATA[5:10]
+        assert opened.begun is None
     assert await one.read(facts) == DATA
     assert not kept(tmp_path)
     assert one.counted("bypassed_total") == 2
@@ -183,7 +184,7 @@ async def test_a_body_that_breaks_is_fetched_on_from_its_last_byte_or_fails(one:
     assert await one.read(facts) == DATA
 
 
-@pytest.mark.parametrize("method", ["write", "record", "claim"])
+@pytest.mark.parametrize("method", ["write", "record", "checksums"])
 async def test_a_disk_that_fails_is_passed_by(
     one: Setting, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +205,7 @@ async def test_a_disk_that_fails_is_passed_by(
 async def test_bytes_that_cannot_be_read_back_are_fetched_past_the_disk(
     one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reader neither fails nor spins while they count as landed."""
+    """A reader neither fails nor spins while they count as filled."""
     facts = one.inner.current["a"]
     looks: list[int] = []
 
@@ -212,7 +213,7 @@ async def test_bytes_that_cannot_be_read_back_are_fetched_past_the_disk(
         looks.append(1)
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr("rangeserver.cache.reading.is_resident", fails)
+    monkeypatch.setattr("rangeserver.cache.cached_read.is_resident", fails)
     one.inner.part_bytes = 1000
     assert await one.read(facts, ByteSpan(0, 100_000)) == DATA[:100_000]
     assert 1 <= len(looks) < 30
@@ -255,7 +256,7 @@ async def test_a_reader_whose_file_was_removed_goes_on(one: Setting) -> None:
     async with one.origin.read(facts, ByteSpan(0, len(DATA))) as parts:
         async for part in parts:
             if not got:
-                purge_place(one.cache.directory, PLACE)
+                purge_object(one.cache.directory, PLACE)
             got += os.pread(part.file.fileno(), part.length, part.offset)  # type: ignore[union-attr]
     assert bytes(got) == DATA
 
@@ -284,9 +285,9 @@ async def test_what_another_process_was_told_is_believed_for_its_time(
     ):
         first = await one.open()
         opened = await other.open()
-        assert (opened.believed, len(inner.requests)) == (True, 1)
+        assert (opened.unvalidated, len(inner.requests)) == (True, 1)
         # As old as they are, whoever tells them.
-        assert opened.facts.told_at == pytest.approx(first.facts.told_at, abs=0.1)
+        assert opened.facts.validated_at == pytest.approx(first.facts.validated_at, abs=0.1)
         await other.origin.describe(KEY)
         assert inner.requests[1:] == [("a", None)]
 
@@ -298,9 +299,9 @@ async def test_a_file_made_late_does_not_make_facts_young(
     """They are as old as they are: neither of now, nor of no time at all."""
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         facts = await one.origin.describe(KEY)
-        await one.read(replace(facts, told_at=facts.told_at - age))
-        assert (await one.open()).believed is believed
-        assert (await one.open()).believed
+        await one.read(replace(facts, validated_at=facts.validated_at - age))
+        assert (await one.open()).unvalidated is believed
+        assert (await one.open()).unvalidated
 
 
 @pytest.mark.fault("C11")
@@ -311,9 +312,9 @@ async def test_a_clock_that_was_set_back_makes_nothing_young(
         await one.open()
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now - 10)
-        assert not (await one.open()).believed
+        assert not (await one.open()).unvalidated
         inner.refusals = 1000
-        assert (await one.open()).believed  # noted a moment ago, by the clock as it is now
+        assert (await one.open()).unvalidated  # noted a moment ago, by the clock as it is now
         monkeypatch.setattr(time, "time", lambda: now - 20)
         with pytest.raises(OriginUnreachable):
             await one.open()
@@ -323,7 +324,7 @@ async def test_no_cache_is_always_asked(tmp_path: Path, inner: MemoryOrigin) -> 
     inner.put("a", DATA, cache_control="max-age=60, no-cache")
     async with setting(tmp_path, inner, ttl_seconds=60) as one:
         for number in range(1, 4):
-            assert not (await one.open()).believed
+            assert not (await one.open()).unvalidated
             assert len(inner.requests) == number
         inner.refusals = 1
         with pytest.raises(OriginUnreachable):
@@ -338,7 +339,7 @@ async def test_what_is_known_is_told_while_the_origin_cannot_be_asked(
         assert await one.read(facts) == DATA
         inner.refusals = 1000
         opened = await one.open()
-        assert (opened.facts, opened.believed) == (facts, True)
+        assert (opened.facts, opened.unvalidated) == (facts, True)
         assert await one.origin.describe(KEY) == facts
         assert await one.read(facts) == DATA
         assert one.counted("stale_answers_total") == 2
@@ -400,7 +401,7 @@ async def test_a_read_that_nobody_takes_over_is_closed_at_once(
 async def test_one_who_opens_and_leaves_stops_the_fetch(
     one: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill, "_FIRST_READER_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "_FIRST_READER_SECONDS", 0.05)
     one.inner.hold()
     await one.open()
     assert one.inner.open_now == 1

@@ -21,8 +21,8 @@ def entry(tmp_path: Path) -> Entry:
     return Entry("a", new_file(tmp_path / "a"))
 
 
-def coming(first: int, stop: int, landed: int) -> Any:
-    return SimpleNamespace(first=first, stop=stop, landed=landed)
+def coming(first: int, stop: int, filled_to: int) -> Any:
+    return SimpleNamespace(first=first, stop=stop, filled_to=filled_to)
 
 
 def test_nothing_is_known_at_first(entry: Entry) -> None:
@@ -45,7 +45,7 @@ def test_whole_blocks_can_be_read(entry: Entry) -> None:
     assert entry.available(5, SIZE) == 5
 
 
-def test_and_what_has_landed_of_one(entry: Entry) -> None:
+def test_and_what_a_fill_has_written(entry: Entry) -> None:
     entry.has(0)
     entry.filling[1] = entry.filling[2] = coming(1, 3, BLOCK + 100)
     assert entry.available(5, SIZE) == BLOCK + 100

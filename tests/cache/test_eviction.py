@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import eviction as module
-from rangeserver.cache.directory import Directory, reused
-from rangeserver.cache.eviction import Oldest
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.eviction import EvictionCandidates
 from tests.cache.files import FACTS, fill_block, header
 
 
@@ -19,7 +19,7 @@ def directory(tmp_path: Path) -> Directory:
     made = Directory(tmp_path)
     made.open()
     for number in range(10):
-        file = made.create(header(FACTS, place=str(number)))
+        file = made.create(header(FACTS, cache_key=str(number)))
         for block in range(4):
             fill_block(file, block)
         os.utime(file.fileno(), (1000 + number, 1000 + number))
@@ -35,7 +35,7 @@ def left(directory: Directory) -> list[str]:
 
 
 def test_the_oldest_go_first(directory: Directory) -> None:
-    oldest, total = Oldest(directory), size(directory)
+    oldest, total = EvictionCandidates(directory), size(directory)
     assert oldest.count() == total
     assert [oldest.evict(0) for _ in range(2)] == [total // 10] * 2
     assert left(directory) == [str(n) for n in range(2, 10)]
@@ -48,11 +48,11 @@ def reuse(directory: Directory, *numbers: int) -> None:
         file = directory.find(str(number))
         assert file is not None
         before = os.fstat(file.fileno()).st_mtime
-        reused(file)
+        file.mark_reused()
         os.utime(file.fileno(), (before, before))
 
 
-def gone(directory: Directory, oldest: Oldest, count: int) -> list[str]:
+def gone(directory: Directory, oldest: EvictionCandidates, count: int) -> list[str]:
     """Which files go, one after another."""
     order = []
     for _ in range(count):
@@ -68,7 +68,7 @@ def test_what_was_not_reused_goes_first_while_it_takes_more_than_its_share(
     directory: Directory,
 ) -> None:
     reuse(directory, 0, 1, 2, 3, 4, 5)
-    oldest = Oldest(directory)
+    oldest = EvictionCandidates(directory)
     oldest.count()
     # 4 of 10, 3 of 9 and 2 of 7 are more than a quarter; 2 of 8 and 1 of 6 are not.
     assert gone(directory, oldest, 5) == ["6", "7", "0", "8", "1"]
@@ -76,7 +76,7 @@ def test_what_was_not_reused_goes_first_while_it_takes_more_than_its_share(
 
 def test_within_its_share_what_is_oldest_goes(directory: Directory) -> None:
     reuse(directory, *range(1, 9))
-    oldest = Oldest(directory)
+    oldest = EvictionCandidates(directory)
     oldest.count()
     assert gone(directory, oldest, 4) == ["0", "1", "2", "3"]
 
@@ -84,7 +84,7 @@ def test_within_its_share_what_is_oldest_goes(directory: Directory) -> None:
 def test_what_came_since_the_count_is_taken_for_not_reused(directory: Directory) -> None:
     """It has to be counted before anything else goes."""
     reuse(directory, *range(8))
-    oldest = Oldest(directory)
+    oldest = EvictionCandidates(directory)
     taken = oldest.count()
     for _ in range(2):
         assert oldest.is_known(2 * taken)
@@ -96,7 +96,7 @@ def test_what_came_since_the_count_is_taken_for_not_reused(directory: Directory)
 
 
 def test_what_was_used_again_stays(directory: Directory) -> None:
-    oldest = Oldest(directory)
+    oldest = EvictionCandidates(directory)
     oldest.count()
     file = directory.find("0")
     assert file is not None
@@ -107,7 +107,7 @@ def test_what_was_used_again_stays(directory: Directory) -> None:
 
 
 def test_what_others_have_removed_counts_for_nothing(directory: Directory) -> None:
-    oldest = Oldest(directory)
+    oldest = EvictionCandidates(directory)
     oldest.count()
     file = directory.find("0")
     assert file is not None
@@ -119,7 +119,7 @@ def test_no_more_is_remembered_than_that(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 3)
-    oldest, total = Oldest(directory), size(directory)
+    oldest, total = EvictionCandidates(directory), size(directory)
     assert oldest.count() == total
     assert len(oldest) == 3
     for _ in range(3):
@@ -127,16 +127,16 @@ def test_no_more_is_remembered_than_that(
     assert left(directory) == [str(n) for n in range(3, 10)]
 
 
-def test_removals_are_taken_off_the_tally(directory: Directory) -> None:
-    oldest, total = Oldest(directory), size(directory)
-    directory.tally.recount(oldest.count)
+def test_removals_are_taken_off_the_usage(directory: Directory) -> None:
+    oldest, total = EvictionCandidates(directory), size(directory)
+    directory.usage.recount(oldest.count)
     oldest.evict(0)
     file = directory.find("5")
     assert file is not None
     directory.remove_file("5", file)
     by_hand = Directory(directory.path)  # as the commands on the cache have it
     assert by_hand.remove(next(by_hand.files()))
-    taken = directory.tally.read()
+    taken = directory.usage.read()
     assert taken is not None
     assert taken.named == size(directory) == total * 7 // 10
 
@@ -144,5 +144,5 @@ def test_removals_are_taken_off_the_tally(directory: Directory) -> None:
 def test_a_count_makes_pauses(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FILES_AT_A_TIME", 5)
     pauses: list[None] = []
-    Oldest(directory).count(lambda: pauses.append(None))
+    EvictionCandidates(directory).count(lambda: pauses.append(None))
     assert len(pauses) == 2

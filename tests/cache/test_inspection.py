@@ -2,7 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rangeserver.cache.inspection import Kept, Unusable, cached_bytes, contents, summarize
+from rangeserver.cache.inspection import (
+    CachedObject,
+    UnusableFile,
+    cached_bytes,
+    contents,
+    summarize,
+)
 from rangeserver.protocol.ranges import ByteSpan
 from tests.cache.files import BLOCK, CONTENT, NOW, keep, open_file, opened
 
@@ -13,7 +19,7 @@ def test_what_is_there_the_last_used_first(tmp_path: Path) -> None:
     keep(directory, "new", used=NOW)
     keep(directory, "middle", [10], used=NOW - 50)
     keep(directory, "none", [], used=NOW - 200)
-    found = [each for each in contents(directory) if isinstance(each, Kept)]
+    found = [each for each in contents(directory) if isinstance(each, CachedObject)]
     assert [(kept.header.facts.key, kept.cached_bytes, kept.percent) for kept in found] == [
         ("new", len(CONTENT), 100),
         ("middle", 100, 0),
@@ -27,7 +33,7 @@ def test_all_but_a_byte_is_not_100_percent(tmp_path: Path) -> None:
     directory = opened(tmp_path)
     keep(directory, "film", range(10))
     (kept,) = contents(directory)
-    assert isinstance(kept, Kept)
+    assert isinstance(kept, CachedObject)
     assert (kept.percent, kept.complete) == (99, False)
 
 
@@ -55,7 +61,7 @@ def test_what_cannot_be_used_is_told_and_left(tmp_path: Path) -> None:
     unusable = {
         Path(directory.path_to(each.found.name)): each.reason
         for each in contents(directory)
-        if isinstance(each, Unusable)
+        if isinstance(each, UnusableFile)
     }
     assert unusable == {
         wrong: "not a cache file",
@@ -63,7 +69,7 @@ def test_what_cannot_be_used_is_told_and_left(tmp_path: Path) -> None:
         elsewhere: "of another object",
     }
     assert all(path.exists() for path in unusable)
-    assert list(directory.strangers()) == [str(link)]
+    assert list(directory.foreign_paths()) == [str(link)]
 
 
 def test_the_figures(tmp_path: Path) -> None:
@@ -87,10 +93,10 @@ def test_the_figures(tmp_path: Path) -> None:
     assert summary.disk_bytes == sum(
         path.stat().st_blocks * 512 for path in tmp_path.glob("objects/*/" + "?" * 40 + ".rsc")
     )
-    assert set(map(Path, summary.strangers)) == mine | {tmp_path / "objects" / "folder"}
+    assert set(map(Path, summary.foreign_paths)) == mine | {tmp_path / "objects" / "folder"}
 
 
 def test_an_empty_cache(tmp_path: Path) -> None:
     summary = summarize(opened(tmp_path))
     assert (summary.objects, summary.disk_bytes, summary.oldest_use) == (0, 0, None)
-    assert summary.strangers == ()
+    assert summary.foreign_paths == ()

@@ -234,7 +234,7 @@ async def test_a_response_that_ended_keeps_no_file_open(
             await end(Served(app, fake))
             await eventually(lambda: app.server.places.taken == 0)
             await eventually(lambda: ENDS[end] in {exchange.outcome for exchange in finished})
-            app.cache._entries.clear()
+            app.cache.entries.clear()
             await eventually(lambda: open_files() <= before, SOON_SECONDS)
     assert not log.forbidden, log.forbidden
 

@@ -18,7 +18,7 @@ from rangeserver.cache.location import cache_directory
         ("", {"CACHE_DIRECTORY": "", "XDG_CACHE_HOME": "/x"}, "/x/rangeserver"),
     ],
 )
-def test_places(configured: str, environ: dict[str, str], expected: str) -> None:
+def test_key_prefix(configured: str, environ: dict[str, str], expected: str) -> None:
     assert cache_directory(configured, environ) == Path(expected)
 
 

@@ -26,18 +26,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from rangeserver.cache.cache import Cache
 from rangeserver.cache.cache_file import CacheFile
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.caching_origin import CachingOrigin
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.limits import Limits
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.cache.metrics import CacheMetrics
-from rangeserver.cache.places import place_of
-from rangeserver.cache.purging import purge_place
+from rangeserver.cache.purging import purge_object
 from rangeserver.cache.read_ahead import MIN_FETCH_BYTES
 from rangeserver.cache.space import Space
 from rangeserver.config import CacheConfig, OriginConfig
 from rangeserver.errors import ObjectChanged, ObjectNotFound, OriginError, RangeUnsatisfiable
 from rangeserver.origin.base import FileSlice, Part
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from tests.amount import ALL
@@ -54,7 +54,7 @@ SECONDS = 20.0
 
 keys = st.sampled_from(("a", "b"))
 processes = st.integers(0, 1)
-FAILING = ("claim", "write", "record", "warm", "change_header", "reread_header", "opened")
+FAILING = ("checksums", "write", "record", "warm", "change_header", "reread_header", "opened")
 
 
 class Process:
@@ -63,7 +63,7 @@ class Process:
     def __init__(self, directory: Path, inner: MemoryOrigin, config: CacheConfig) -> None:
         self.cache = Cache(directory, config, CacheMetrics(), wait_seconds=5.0)
         caching = CachingOrigin(inner, self.cache, OriginConfig(bucket="films"), lambda: "me")
-        self.origin = KnownFacts(caching, config.belief_rules, clock=time.monotonic)
+        self.origin = MetadataCache(caching, config.freshness_rules, clock=time.monotonic)
 
     async def die(self) -> None:
         """Leave everything as it is. The kernel closes the files, and with them go the locks."""
@@ -76,7 +76,7 @@ class Process:
     def check_at_rest(self) -> None:
         assert self.cache.budget.taken == 0
         assert not self.cache.tasks
-        assert all(not entry.filling for entry in self.cache._entries.values())
+        assert all(not entry.filling for entry in self.cache.entries)
 
 
 class Reader:
@@ -224,17 +224,14 @@ class Model(RuleBasedStateMachine):
             try:
                 async with origin.open(ObjectKey(key), wanted) as opened:
                     facts = opened.facts
-                    if not opened.believed:
+                    if not opened.unvalidated:
                         assert facts == self.inner.current[key]
                     span = wanted.span(facts.size)
                     if not span.length:
                         return
                     data = self.inner.versions[facts.etag][span.start : span.stop]
-                    if opened.parts is not None and opened.span == span:
-                        got = [content(part) async for part in opened.parts]
-                    else:
-                        async with origin.read(facts, span) as parts:
-                            got = [content(part) async for part in parts]
+                    async with opened.read(span) as parts:
+                        got = [content(part) async for part in parts]
             except ObjectChanged:
                 if attempt == 2:
                     raise
@@ -344,7 +341,7 @@ class Model(RuleBasedStateMachine):
         self.inner.refusals = self.inner.breaks = 0
         self.disk_fails = dict.fromkeys(FAILING, 0)
         for process in self.processes:
-            process.cache.upkeep._left_alone_until = 0.0
+            process.cache.maintenance._left_alone_until = 0.0
 
     # --- what happens on the disk
 
@@ -355,16 +352,16 @@ class Model(RuleBasedStateMachine):
     @rule(key=keys)
     def file_is_removed(self, key: str) -> None:
         directory = self.processes[0].cache.directory
-        purge_place(directory, place_of("", "films", key))
+        purge_object(directory, cache_key_of("", "films", key))
 
     @rule(process=processes)
     def all_is_evicted(self, process: int) -> None:
-        Space(self.processes[process].cache.directory, Limits(0, 0)).relieve()
+        Space(self.processes[process].cache.directory, Limits(0, 0)).reclaim()
 
     @rule(process=processes)
     def removed_files_are_given_up(self, process: int) -> None:
         for file in self.processes[process].cache.directory.open_files():
-            if file.nameless:
+            if file.unlinked:
                 file.give_up()
 
     @rule(number=processes)

@@ -29,9 +29,9 @@ def test_an_object_is_passed_by_for_a_while() -> None:
 def test_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passed_by, "_MAX_OBJECTS", 2)
     passed = PassedBy(Clock())
-    for place in ("a", "b", "a", "c"):
-        passed.add(place, "too large")
-    assert [place in passed for place in ("a", "b", "c")] == [True, False, True]
+    for cache_key in ("a", "b", "a", "c"):
+        passed.add(cache_key, "too large")
+    assert [cache_key in passed for cache_key in ("a", "b", "c")] == [True, False, True]
 
 
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.EOVERFLOW, errno.ENOSPC, errno.EIO])

@@ -10,9 +10,11 @@ import pytest
 
 from rangeserver.cache import space as module
 from rangeserver.cache.cache_file import CacheFile
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.errors import NoRoom
 from rangeserver.cache.limits import Limits
-from rangeserver.cache.space import NoRoom, Space
+from rangeserver.cache.listing import FileInfo
+from rangeserver.cache.space import Space
 from tests.cache.files import FACTS, fill_block, header
 
 KIB = 1024
@@ -24,7 +26,7 @@ def directory(tmp_path: Path) -> Directory:
     """Ten files, the later the younger."""
     made = opened(tmp_path)
     for number in range(10):
-        file = made.create(header(FACTS, place=str(number)))
+        file = made.create(header(FACTS, cache_key=str(number)))
         for block in range(4):
             fill_block(file, block)
         os.utime(file.fileno(), (1000 + number, 1000 + number))
@@ -103,22 +105,22 @@ def test_room_is_made_before_there_is_none(directory: Directory) -> None:
     with space.writing(KIB):
         pass
     assert not told
-    assert space.relieve().files == 0
+    assert space.reclaim().files == 0
     with space.writing(total // 20):
         pass
     with space.writing(KIB):
         pass
     assert told
-    relief = space.relieve()
-    assert (relief.files, relief.disk_bytes) == (1, total // 10)
-    assert not relief.short
+    reclaimed = space.reclaim()
+    assert (reclaimed.files, reclaimed.disk_bytes) == (1, total // 10)
+    assert not reclaimed.short
 
 
 def test_room_is_made_for_what_is_to_come(directory: Directory) -> None:
     total = size(directory)
     space = space_of(directory, total * 2)
-    assert space.relieve(total).files == 0
-    assert space.relieve(total + 1).files > 0
+    assert space.reclaim(total).files == 0
+    assert space.reclaim(total + 1).files > 0
     assert space.has_room(total + 1)
 
 
@@ -128,14 +130,14 @@ def test_space_for_others_comes_before_the_limit(
     one = size(directory) // 10
     before = size(directory)
     free(monkeypatch, directory, lambda: 10 * one + before - size(directory))
-    relief = space_of(directory, min_free_bytes=11 * one).relieve()
-    assert (relief.files, relief.short) == (2, False)
-    relief = space_of(directory, min_free_bytes=100 * one).relieve()
-    assert (relief.files, relief.short) == (8, True)
+    reclaimed = space_of(directory, min_free_bytes=11 * one).reclaim()
+    assert (reclaimed.files, reclaimed.short) == (2, False)
+    reclaimed = space_of(directory, min_free_bytes=100 * one).reclaim()
+    assert (reclaimed.files, reclaimed.short) == (8, True)
 
 
 def test_a_disk_that_is_full_all_the_same(directory: Directory) -> None:
-    assert space_of(directory).relieve(full=True).files == 1
+    assert space_of(directory).reclaim(full=True).files == 1
 
 
 def test_two_processes_do_not_both_make_the_same_room(
@@ -145,12 +147,12 @@ def test_two_processes_do_not_both_make_the_same_room(
     one, other = space_of(directory, limit), space_of(opened(directory.path), limit)
     evict = directory.evict
 
-    def both(found: Found) -> int | None:
-        other.relieve()
+    def both(found: FileInfo) -> int | None:
+        other.reclaim()
         return evict(found)
 
     monkeypatch.setattr(directory, "evict", both)
-    one.relieve()
+    one.reclaim()
     assert len(list(directory.files())) == 7
 
 
@@ -170,14 +172,14 @@ def test_files_are_counted_when_those_remembered_are_gone(
     monkeypatch.setattr(module, "_EVICTION_FACTOR", 0)
     total = size(directory)
     space = space_of(directory, total * 2)
-    assert space.relieve(total + 1).files == 3
+    assert space.reclaim(total + 1).files == 3
     for number in range(3):
         with space.writing(total // 10):
-            file = directory.create(header(FACTS, place=f"new{number}"))
+            file = directory.create(header(FACTS, cache_key=f"new{number}"))
             for block in range(4):
                 fill_block(file, block)
     assert len(space._oldest) == 7
-    assert space.relieve(2 * total).files == 10
+    assert space.reclaim(2 * total).files == 10
     assert space.taken == size(directory) == 0
 
 
@@ -190,11 +192,11 @@ def test_removed_files_count_as_long_as_they_are_open(directory: Directory) -> N
     file = directory.find("0")
     assert file is not None
     directory.remove_file("0", file)
-    relief = space.relieve()
-    assert (relief.held, relief.given_up) == (1, 0)
+    reclaimed = space.reclaim()
+    assert (reclaimed.held, reclaimed.given_up) == (1, 0)
     assert space.taken == total
     del file
-    assert space.relieve().held == 0
+    assert space.reclaim().held == 0
     assert space.taken == size(directory) < total
 
 
@@ -205,15 +207,15 @@ def test_two_who_have_a_removed_file_open_count_it_once(directory: Directory) ->
     assert files[0] is not None
     directory.remove_file("0", files[0])
     for space in spaces * 2:
-        space.relieve()
+        space.reclaim()
     assert {space.taken for space in spaces} == {total}
     files[:2] = []
     for space in spaces * 2:
-        space.relieve()
+        space.reclaim()
     assert {space.taken for space in spaces} == {total}
     files.clear()
     for space in spaces * 2:
-        space.relieve()
+        space.reclaim()
     assert {space.taken for space in spaces} == {size(directory)}
 
 
@@ -223,8 +225,8 @@ def test_removed_files_are_given_up_where_they_are_too_much(directory: Directory
     file = directory.find("0")
     assert file is not None
     directory.remove_file("0", file)
-    relief = space.relieve()
-    assert (relief.files, relief.held, relief.given_up) == (0, 0, 1)
+    reclaimed = space.reclaim()
+    assert (reclaimed.files, reclaimed.held, reclaimed.given_up) == (0, 0, 1)
     assert file.gone
     assert not file.is_current()
     assert held(file) == 0
@@ -239,4 +241,4 @@ def test_a_count_ends_when_the_cache_is_closed(directory: Directory) -> None:
     space.stop()
     with pytest.raises(OSError, match="closed"):
         space.count_if_due()
-    assert directory.try_become_janitor()
+    assert directory.usage.try_lock_scan()

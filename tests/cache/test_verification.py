@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rangeserver.cache import cache_file
+from rangeserver.cache.claims import claim
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.verification import Damaged, files_to_verify, remove, verify
 from tests.cache.files import BLOCK, CONTENT, damage, keep, opened
@@ -16,7 +17,7 @@ def verified(directory: Directory) -> tuple[list[Damaged], int]:
     files = list(files_to_verify(directory))
     found = [verify(directory, file, on_bytes=read.append) for file, _ in files]
     damaged = [each for each in found if each is not None]
-    if not any(each.place is None for each in damaged):
+    if not any(each.cache_key is None for each in damaged):
         assert sum(read) == sum(count for _, count in files)
     return damaged, sum(read)
 
@@ -37,7 +38,7 @@ def test_damage_is_told_and_left(tmp_path: Path) -> None:
         damage(path, block)
     ((bad,), _) = verified(directory)
     assert bad.found.name == path.name
-    assert bad.place == "aws films bad"
+    assert bad.cache_key == "aws films bad"
     assert bad.reason == "2 of 6 blocks damaged"
     assert path.stat().st_mtime == used  # looking is no use
     assert remove(directory, bad)
@@ -50,7 +51,7 @@ def test_a_file_that_is_not_ours(tmp_path: Path) -> None:
     path = keep(directory, "film")
     path.write_bytes(b"x" * 10_000)
     ((bad,), read) = verified(directory)
-    assert (bad.reason, bad.place, read) == ("not a cache file", None, 0)
+    assert (bad.reason, bad.cache_key, read) == ("not a cache file", None, 0)
 
 
 def test_a_file_that_goes_meanwhile_is_not_damaged(tmp_path: Path) -> None:
@@ -74,8 +75,8 @@ def test_a_block_that_a_server_mends_meanwhile_is_not_damaged(
     def mended(self: cache_file.CacheFile, block: int) -> bool:
         good = looked(self, block)
         if not good:
-            server = directory.opened(found)
-            assert server.claim(3, 4, fetch=True).run == (3, 4)  # its record is gone now
+            server = directory.open_listed(found)
+            assert claim(server, 3, 4, fetch=True).run == (3, 4)  # its record is gone now
         return good
 
     monkeypatch.setattr(cache_file.CacheFile, "verify", mended)

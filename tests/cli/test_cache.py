@@ -57,8 +57,8 @@ async def test_stats(way: Way, tmp_path: Path) -> None:
 
 async def test_stats_tell_what_servers_hold_of_removed_objects(tmp_path: Path) -> None:
     directory = opened(tmp_path)
-    directory.tally.recount(lambda: 0)
-    directory.tally.hold(5 << 20)
+    directory.usage.recount(lambda: 0)
+    directory.usage.hold(5 << 20)
     held = "held       5.0 MiB of removed objects that are still being sent"
     assert held in (await command(tmp_path, "stats")).out.splitlines()
     directory.close()
@@ -100,6 +100,49 @@ async def test_list(fake: FakeS3, tmp_path: Path) -> None:
     assert first.endswith(r"'s3://others/c\u202e\n'")
     assert second.split()[:5] == ["16.0", "KiB", "160.1", "KiB", "9"]
     assert second.endswith("  a b")
+
+
+async def test_list_of_what_is_named(fake: FakeS3, tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    for number, key in enumerate(("films/a b", "films/c", "films", "d")):
+        keep(directory, key, endpoint_url=fake.endpoint_url, used=NOW - number)
+    keep(directory, "e", bucket="others", used=NOW - 10)
+
+    async def listed(*keys: str, fake: FakeS3 | None = fake) -> list[str]:
+        finished = await command(tmp_path, "list", "--json", *keys, fake=fake)
+        assert (finished.code, finished.err) == (0, "")
+        return [json.loads(line)["object"] for line in finished.out.splitlines()]
+
+    assert await listed("films/") == ["films/a b", "films/c"]
+    assert await listed("d", "/films/a b") == ["films/a b", "d"]
+    assert await listed("films", "films/", "/films/c") == ["films/a b", "films/c", "films"]
+    assert await listed("/") == ["films/a b", "films/c", "films", "d"]
+    assert await listed("s3://others/e", fake=None) == ["e"]
+    assert await listed("s3://films/films/", fake=None) == ["films/a b", "films/c"]
+
+    finished = await command(tmp_path, "list", "d", "nix", "nix/", "film", fake=fake)
+    assert len(finished.out.splitlines()) == 2
+    assert finished.err.splitlines() == [
+        f"{key}: nothing in the cache" for key in ("nix", "nix/", "film")
+    ]
+    refused = await command(tmp_path, "list", "d")
+    assert refused.code == 78
+    assert told(refused) == "rangeserver: config: origin.bucket: must name the bucket to serve"
+
+
+async def test_purge_of_what_is_not_served(tmp_path: Path) -> None:
+    directory = opened(tmp_path)
+    for key in ("a", "b/c", "b/d"):
+        keep(directory, key, bucket="others")
+    kept = keep(directory, "a")
+    finished = await command(tmp_path, "purge", "s3://others/a", "s3://others/b/", "s3://others/")
+    assert (finished.code, finished.err) == (0, "")
+    assert [line.rpartition(",")[0] for line in finished.out.splitlines()] == [
+        "s3://others/a: removed 1 object",
+        "s3://others/b/: removed 2 objects",
+        "",
+    ]
+    assert cache_files(tmp_path) == [kept]
 
 
 async def test_list_for_programs(tmp_path: Path) -> None:

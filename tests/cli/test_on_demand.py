@@ -27,7 +27,7 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
 
 
 async def test_the_commands_by_name() -> None:
-    listed = (await run("--help")).out.partition("Commands:")[2].split("\n")
+    listed = (await run("--help")).out.partition("Commands:")[2].partition("\n\n")[0].split("\n")
     assert [line.split()[0] for line in listed if line] == [
         *("cache", "check", "config", "demo", "serve")
     ]

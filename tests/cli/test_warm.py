@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from rangeserver.cache.blocks import HEADER_BYTES
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.directory import Directory
 from rangeserver.cache.header import pack_header, read_header
 from rangeserver.cache.inspection import summarize
-from rangeserver.cache.places import place_of
 from rangeserver.cli.main import main
 from tests.cache.files import keep, opened
 from tests.cli.cache_commands import (
@@ -87,8 +87,8 @@ async def test_what_was_warmed_does_not_go_before_what_was_read_once(
     ):
         assert (await client.get("/read")).body == OTHER
     directory = Directory(tmp_path)
-    places = [place_of(fake.endpoint_url, fake.bucket, key) for key in (NAME, "read")]
-    warmed_file, read_file = (directory.found(place) for place in places)
+    cache_keys = [cache_key_of(fake.endpoint_url, fake.bucket, key) for key in (NAME, "read")]
+    warmed_file, read_file = (directory.find_listed(cache_key) for cache_key in cache_keys)
     assert warmed_file is not None
     assert read_file is not None
     assert (warmed_file.reused, read_file.reused) == (True, False)
@@ -121,7 +121,7 @@ async def test_what_nobody_was_told_of_is_listed_as_such(tmp_path: Path) -> None
     with path.open("r+b") as file:
         header = read_header(file.read(HEADER_BYTES))
         file.seek(0)
-        file.write(pack_header(replace(header, readers={})) or b"")
+        file.write(pack_header(replace(header, readers={})))
     _, row = (await command(tmp_path, "list")).out.splitlines()
     assert "  never  " in row
     assert json.loads((await command(tmp_path, "list", "--json")).out)["checked"] is None

@@ -39,6 +39,12 @@ def test_all_problems_are_told_at_once_and_each_names_its_key(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize("level", ["INFO", "Info"])
+def test_a_level_in_any_case(level: str, tmp_path: Path) -> None:
+    environ = {"RANGESERVER_LOG__LEVEL": level}
+    assert loaded("origin.bucket = 'films'", tmp_path, environ).log.level == "info"
+
+
 def test_a_section_that_is_no_table_is_one_problem(tmp_path: Path) -> None:
     assert problems("server = 3", tmp_path)[0] == "server: must be a table"
 
@@ -50,6 +56,11 @@ NEW_KEYS = {
     "origin.sse_customer_key_file": ("3", "must be a valid string"),
     "origin.request_payer": ("3", "must be a valid boolean, unable to interpret input"),
     "origin.expected_bucket_owner": ('"hunter2"', "must be the 12 digits of an AWS account"),
+    "cache.max_bytes": ('"10 Gigs"', 'must be a size like "8MiB" or "500MB", or a number of bytes'),
+    "cache.min_free_bytes": (
+        '"hunter2"',
+        'must be a size like "8MiB" or "500MB", or a number of bytes',
+    ),
     "cache.ttl_seconds": ("86401", "must be less than or equal to 86400"),
 }
 

@@ -6,16 +6,19 @@ from contextlib import aclosing
 from typing import Any
 
 from rangeserver.demo.feed import REMEMBERED, Feed
-from rangeserver.web.exchange import ActiveExchanges, Exchange, Outcome
+from rangeserver.web.client_progress import ClientDeadlines
+from rangeserver.web.exchange import Exchange, Outcome
+from rangeserver.web.exchanges import Exchanges
+
+DEADLINES = ClientDeadlines(60.0, 0, 60.0)
 
 
 def exchange(key: str) -> Exchange:
     return Exchange("id-of-request", "127.0.0.1", "GET", key)
 
 
-def finish(feed: Feed, active: ActiveExchanges, ended: Exchange) -> None:
-    ended.outcome = Outcome.COMPLETE
-    active.remove(ended)
+def finish(feed: Feed, active: Exchanges, ended: Exchange) -> None:
+    active.finish(ended, Outcome.COMPLETE)
     feed.finished(ended)
 
 
@@ -27,7 +30,7 @@ def parsed(message: bytes) -> dict[str, Any]:
 
 
 async def test_one_request_keeps_its_number_from_start_to_end() -> None:
-    feed, active = Feed(), ActiveExchanges()
+    feed, active = Feed(), Exchanges(DEADLINES)
     running, quick = exchange("film.mp4"), exchange("quick.jpg")
     active.add(running)
     async with aclosing(feed.messages(active)) as messages:
@@ -45,7 +48,7 @@ async def test_one_request_keeps_its_number_from_start_to_end() -> None:
 
 
 async def test_nothing_is_said_while_nothing_changes() -> None:
-    feed, active = Feed(), ActiveExchanges()
+    feed, active = Feed(), Exchanges(DEADLINES)
     running = exchange("film.mp4")
     active.add(running)
     async with aclosing(feed.messages(active)) as messages:
@@ -59,7 +62,7 @@ async def test_nothing_is_said_while_nothing_changes() -> None:
 
 
 async def test_a_slow_page_misses_old_requests_and_is_told_the_rest_once() -> None:
-    feed, active = Feed(), ActiveExchanges()
+    feed, active = Feed(), Exchanges(DEADLINES)
     async with aclosing(feed.messages(active)) as messages:
         await anext(messages)
         for number in range(3 * REMEMBERED):
@@ -75,7 +78,7 @@ async def test_a_slow_page_misses_old_requests_and_is_told_the_rest_once() -> No
 
 
 async def test_requests_without_a_key_are_not_shown() -> None:
-    feed, active = Feed(), ActiveExchanges()
+    feed, active = Feed(), Exchanges(DEADLINES)
     page = exchange("")
     active.add(page)
     async with aclosing(feed.messages(active)) as messages:

@@ -23,7 +23,7 @@ def _kept_open(app: RunningApp) -> int:
     files = 0
     if app.cache is not None:
         # A directory holds itself, two in it, and its mark.
-        files = len(app.cache._entries) + 4 * (app.cache.directory._held is not None)
+        files = len(app.cache.entries) + 4 * (app.cache.directory._held is not None)
     return app.idle + files
 
 
@@ -70,7 +70,7 @@ class Footprint:
     def of(cls, app: RunningApp, fake: FakeS3) -> Footprint:
         now = scrape(app.app[METRICS])
         cache = app.cache
-        entries = list(cache._entries.values()) if cache is not None else []
+        entries = list(cache.entries) if cache is not None else []
         of_cache = {}
         if cache is not None:
             of_cache = {
@@ -90,7 +90,7 @@ class Footprint:
             in_use=now("rangeserver_origin_connections", state="in_use"),
             waiting=now("rangeserver_origin_connections", state="waiting"),
             slots=app.s3.upstream.slots.in_use,
-            questions=len(app.facts._asked),
+            questions=len(app.facts._in_flight),
             awaiting_room=len(app.room._waiting),
             **of_cache,
         )

@@ -194,7 +194,7 @@ class Watch:
             self.fake.requests.clear()
             self.log.lines.clear()
             self.log.access.clear()
-            self.app.s3.upstream._lateness._seen.clear()  # it holds so many and no more
+            self.app.s3.upstream._hedging._seen.clear()  # it holds so many and no more
             self._refill_tokens()  # the next round is to have as many
 
         with keeping_no_lines(self.log):
@@ -203,7 +203,7 @@ class Watch:
 
     def _refill_tokens(self) -> None:
         for _ in range(round(MAX_TOKENS / TOKENS_PER_SUCCESS)):
-            self.app.s3.upstream.retry_tokens.succeeded()
+            self.app.s3.upstream.retry_tokens.earn()
 
     def renew(self, key: str) -> None:
         """Let a cache have nothing of an object: there is a version of it that it has not seen."""

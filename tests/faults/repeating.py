@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
-from rangeserver.origin.retrying import Pauses
+from rangeserver.origin.retrying import Backoff
 from tests.fakes.faults import Fault
 from tests.faults.leaks import PER_ROUND
 
@@ -56,8 +56,8 @@ class Repetition(Generic[W]):
         """What is to be so while it is done; also that nobody waits long for another attempt."""
         async with AsyncExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            pause = Pauses.next
-            patch.setattr(Pauses, "next", lambda *of, **how: min(pause(*of, **how), 0.01))
+            pause = Backoff.next
+            patch.setattr(Backoff, "next", lambda *of, **how: min(pause(*of, **how), 0.01))
             if self.keeps_circuit_closed:
                 patch.setattr("rangeserver.origin.circuit.FAILURES_IN_A_ROW", 10**6)
             if self.during is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rangeserver.origin.retrying import MAX_TOKENS, Pauses, RetryPolicy
+from rangeserver.origin.retrying import MAX_TOKENS, Backoff, RetryPolicy
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault
 from tests.fakes.s3 import FakeS3
@@ -35,7 +35,7 @@ def stored() -> Mapping[str, bytes]:
 
 @pytest.fixture
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pauses, "next", lambda *_, **__: 0.0)
+    monkeypatch.setattr(Backoff, "next", lambda *_, **__: 0.0)
 
 
 @pytest.fixture
@@ -276,8 +276,8 @@ async def watching(
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rangeserver.origin.circuit.MIN_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr("rangeserver.origin.circuit.MAX_PAUSE_SECONDS", 0.1)
-    pause = Pauses.next
-    monkeypatch.setattr(Pauses, "next", lambda *of, **how: pause(*of, **how) / 10)
+    pause = Backoff.next
+    monkeypatch.setattr(Backoff, "next", lambda *of, **how: pause(*of, **how) / 10)
 
 
 @pytest.mark.fault("A28")

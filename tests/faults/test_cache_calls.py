@@ -146,7 +146,7 @@ async def test_c04_a_directory_that_comes_later(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not required: everything is served, and kept once it can be."""
-    monkeypatch.setattr("rangeserver.cache.upkeep._RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.1)
     directory = tmp_path / "cache"
     with mounted(directory, "-t", "tmpfs", "-o", "ro", "tmpfs"):
         async with watched(fake, cache=kept(directory, required=False)) as watch:
@@ -168,13 +168,13 @@ def remount(directory: Path, mode: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{mode}", str(directory)], check=True)
 
 
-@pytest.mark.parametrize("hanging", ["warm", "claim"])
+@pytest.mark.parametrize("hanging", ["warm", "checksums"])
 async def test_c10_every_thread_hangs(
     fake: FakeS3, monkeypatch: pytest.MonkeyPatch, hanging: str
 ) -> None:
     """64 readers wait for a disk that does not answer: they are served past it, as others are."""
-    monkeypatch.setattr("rangeserver.cache.upkeep._RETRY_SECONDS", 0.2)
-    for module in ("reading", "held"):
+    monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.2)
+    for module in ("cached_read", "resident_span"):
         monkeypatch.setattr(f"rangeserver.cache.{module}.is_resident", lambda *_: False)
     go_on = threading.Event()
     works = getattr(CacheFile, hanging)

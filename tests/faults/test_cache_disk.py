@@ -50,7 +50,7 @@ async def whole(watch: Watch, key: str = "film") -> Received:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again soon."""
-    monkeypatch.setattr("rangeserver.cache.upkeep._RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.2)
 
 
 @contextmanager
@@ -311,8 +311,8 @@ async def test_c03_the_directory_is_removed(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is made again: what is cached goes with it, nothing else."""
-    monkeypatch.setattr("rangeserver.cache.upkeep._RETRY_SECONDS", 0.2)
-    monkeypatch.setattr("rangeserver.cache.caching_origin._SEEN_SECONDS", 0.0)
+    monkeypatch.setattr("rangeserver.cache.maintenance._RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("rangeserver.cache.version_entries._SEEN_SECONDS", 0.0)
     directory = tmp_path / "cache"
     async with watched(fake, cache=kept(directory)) as watch:
         watch.put("film", FILM)

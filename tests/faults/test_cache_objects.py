@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rangeserver.cache.cache_key import cache_key_of
 from rangeserver.cache.directory import Directory
-from rangeserver.cache.places import place_of
 from tests.cli.commands import served
 from tests.exposition import parsed
 from tests.fakes.faults import Answer
@@ -30,7 +30,7 @@ TIMES = 30
 def a_directory_in_its_place(fake: FakeS3, directory: Path) -> None:
     cache = Directory(directory)
     cache.open()
-    place = Path(cache.path_of(place_of(fake.endpoint_url, fake.bucket, "film")))
+    place = Path(cache.path_of(cache_key_of(fake.endpoint_url, fake.bucket, "film")))
     place.mkdir(parents=True)
 
 

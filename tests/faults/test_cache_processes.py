@@ -95,7 +95,7 @@ async def test_a_herd_at_several_processes(fake: FakeS3, tmp_path: Path, count: 
     # A busy machine may take longer over a block than a process waits for another.
     patient = {
         "rangeserver.cache.block_lock._OTHERS_SECONDS": 600.0,
-        "rangeserver.cache.cache._OTHERS_OPENING_SECONDS": 600.0,
+        "rangeserver.cache.object_lock._OTHERS_SECONDS": 600.0,
     }
     async with processes(fake, tmp_path / "cache", count, constants=patient) as servers:
 
@@ -174,7 +174,7 @@ async def test_the_one_that_asks_first_is_stopped(fake: FakeS3, tmp_path: Path) 
     """Others ask as well, after a while, here shortened from 5 s; both come to one file."""
     fake.put("film", FILM)
     fake.misbehave(faults.stall_after(faults.BEFORE_HEADER), times=1)
-    soon = {"rangeserver.cache.cache._OTHERS_OPENING_SECONDS": 0.3}
+    soon = {"rangeserver.cache.object_lock._OTHERS_SECONDS": 0.3}
     async with processes(fake, tmp_path / "cache", 2, constants=soon) as (first, second):
         leader = asyncio.create_task(get(first.port))
         await eventually(lambda: fake.stalled == 1)

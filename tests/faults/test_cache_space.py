@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from rangeserver.cache.directory import Directory, Found
+from rangeserver.cache.directory import Directory
+from rangeserver.cache.listing import FileInfo
 from rangeserver.config import Config
 from tests.fakes.s3 import FakeS3
 from tests.faults.forked import Forked, forked
@@ -186,7 +187,7 @@ async def test_a_large_cache_delays_no_write(
     looks = 0
     files = Directory.files
 
-    def counted(self: Directory) -> Iterator[Found]:
+    def counted(self: Directory) -> Iterator[FileInfo]:
         nonlocal looks
         looks += 1
         return files(self)

@@ -317,7 +317,7 @@ async def test_the_origin_is_silent_and_all_is_kept(
     """The first who asks is patient for a moment; then nobody waits until it answers, and it is
     asked for one thing once at a time.
     """
-    monkeypatch.setattr("rangeserver.cache.caching_origin._CHECK_PART", 1 / 1200)
+    monkeypatch.setattr("rangeserver.cache.caching_origin._WAIT_PART", 1 / 1200)
     patient = {"response_seconds": 600.0, "idle_seconds": 600.0}
     async with watched(fake, origin=patient, cache=ASKS_ALWAYS) as watch:
         watch.put("film", FILM)
@@ -329,7 +329,7 @@ async def test_the_origin_is_silent_and_all_is_kept(
         await whole(watch, FILM)
         caching = watch.app.facts.inner
         assert isinstance(caching, CachingOrigin)
-        caching._checks._patience = 600.0  # who waited again would do so for long
+        caching._revalidations._patience = 600.0  # who waited again would do so for long
         for _ in range(5):
             await whole(watch, FILM)
             assert (await watch.get("/film", method="HEAD")).status == 200

@@ -96,13 +96,13 @@ async def test_b10_the_first_to_ask_leaves(fake: FakeS3, offset: int, *, reset: 
 
 def most_readers(watch: Watch) -> int:
     """How many read from the fill that most read from."""
-    entries = watch.cache._entries.values()
+    entries = watch.cache.entries
     fills = [fill for entry in entries for fill in entry.filling.values()]
     return max((len(fill._readers) for fill in fills), default=0)
 
 
 def films(watch: Watch) -> list[Entry]:
-    return [each for each in watch.cache._entries.values() if each.place.endswith(" film")]
+    return [each for each in watch.cache.entries if each.cache_key.endswith(" film")]
 
 
 async def test_b10_all_leave(fake: FakeS3) -> None:

@@ -56,7 +56,7 @@ async def served(
 def is_fetching(app: RunningApp) -> bool:
     """Whether it has taken blocks, so that no other process will fetch them."""
     assert app.cache is not None
-    fills = (fill for entry in app.cache._entries.values() for fill in entry.filling.values())
+    fills = (fill for entry in app.cache.entries for fill in entry.filling.values())
     return any(fill.fetching for fill in fills)
 
 
@@ -129,7 +129,7 @@ async def test_another_process_that_asks_first(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is as late as the origin that it waits for."""
-    monkeypatch.setattr("rangeserver.cache.cache._OTHERS_OPENING_SECONDS", 600.0)
+    monkeypatch.setattr("rangeserver.cache.object_lock._OTHERS_SECONDS", 600.0)
     fake.misbehave(SILENT, method=None)
     async with AsyncExitStack() as stack:
         patient = {"response_seconds": 600.0}

@@ -13,8 +13,9 @@ from unittest.mock import patch
 
 import pytest
 
-from rangeserver.web.exchange import ActiveExchanges, Exchange
-from rangeserver.web.sent_response import SentResponse
+from rangeserver.web.exchange import Exchange, Outcome
+from rangeserver.web.exchanges import Exchanges
+from rangeserver.web.range_response import RangeResponse
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.faults.invariants import Watch, watched
@@ -138,13 +139,13 @@ async def leaking(fake: FakeS3, once: Once[Watch] = served) -> None:
 async def test_an_exchange_that_is_kept_is_found(
     fake: FakeS3, kept: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove = ActiveExchanges.remove
+    finish = Exchanges.finish
 
-    def remove_and_keep(active: ActiveExchanges, exchange: Exchange) -> None:
-        remove(active, exchange)
+    def finish_and_keep(exchanges: Exchanges, exchange: Exchange, outcome: Outcome) -> None:
+        finish(exchanges, exchange, outcome)
         kept.append(exchange)
 
-    monkeypatch.setattr(ActiveExchanges, "remove", remove_and_keep)
+    monkeypatch.setattr(Exchanges, "finish", finish_and_keep)
     with pytest.raises(AssertionError, match=r"\+25 rangeserver\.web\.exchange\.Exchange"):
         await leaking(fake)
 
@@ -152,14 +153,16 @@ async def test_an_exchange_that_is_kept_is_found(
 async def test_a_response_that_is_kept_is_found(
     fake: FakeS3, kept: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = SentResponse.__init__
+    begin = RangeResponse.__init__
 
-    def begin_and_keep(response: SentResponse, *of: Any, **how: Any) -> None:
+    def begin_and_keep(response: RangeResponse, *of: Any, **how: Any) -> None:
         kept.append(response)
         begin(response, *of, **how)
 
-    monkeypatch.setattr(SentResponse, "__init__", begin_and_keep)
-    with pytest.raises(AssertionError, match=r"\+25 rangeserver\.web\.sent_response\.SentResponse"):
+    monkeypatch.setattr(RangeResponse, "__init__", begin_and_keep)
+    with pytest.raises(
+        AssertionError, match=r"\+25 rangeserver\.web\.range_response\.RangeResponse"
+    ):
         await leaking(fake)
 
 

@@ -9,7 +9,7 @@ from rangeserver.origin.circuit import (
     FAILURES_IN_A_ROW,
     MAX_PAUSE_SECONDS,
     MIN_PAUSE_SECONDS,
-    Circuit,
+    CircuitBreaker,
 )
 from tests.origin.clock import Clock
 
@@ -20,11 +20,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
-    return Circuit(clock)
+def circuit(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(clock)
 
 
-def admits(circuit: Circuit) -> bool:
+def admits(circuit: CircuitBreaker) -> bool:
     try:
         circuit.admit()
     except OriginSuspended:
@@ -32,12 +32,12 @@ def admits(circuit: Circuit) -> bool:
     return True
 
 
-def fail(circuit: Circuit, times: int = FAILURES_IN_A_ROW) -> None:
+def fail(circuit: CircuitBreaker, times: int = FAILURES_IN_A_ROW) -> None:
     for _ in range(times):
         circuit.unanswered("a", connected=False)
 
 
-def test_it_opens_after_so_many_failures_in_a_row(circuit: Circuit) -> None:
+def test_it_opens_after_so_many_failures_in_a_row(circuit: CircuitBreaker) -> None:
     for _ in range(FAILURES_IN_A_ROW):
         assert admits(circuit)
         assert not circuit.is_open
@@ -46,7 +46,7 @@ def test_it_opens_after_so_many_failures_in_a_row(circuit: Circuit) -> None:
     assert not admits(circuit)
 
 
-def test_an_answer_in_between_starts_the_count_anew(circuit: Circuit) -> None:
+def test_an_answer_in_between_starts_the_count_anew(circuit: CircuitBreaker) -> None:
     for _ in range(3):
         fail(circuit, FAILURES_IN_A_ROW - 1)
         circuit.answered()
@@ -54,7 +54,7 @@ def test_an_answer_in_between_starts_the_count_anew(circuit: Circuit) -> None:
     assert admits(circuit)
 
 
-def test_whoever_is_refused_is_told_for_how_long(circuit: Circuit, clock: Clock) -> None:
+def test_whoever_is_refused_is_told_for_how_long(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit)
     clock.now += 0.25
     with pytest.raises(OriginSuspended, match=r"not asked for 0\.8 s more") as refused:
@@ -63,7 +63,7 @@ def test_whoever_is_refused_is_told_for_how_long(circuit: Circuit, clock: Clock)
     assert refused.value.status == 503
 
 
-def test_after_the_pause_one_is_let_through(circuit: Circuit, clock: Clock) -> None:
+def test_after_the_pause_one_is_let_through(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit)
     clock.now += MIN_PAUSE_SECONDS - 0.01
     assert not admits(circuit)
@@ -71,7 +71,7 @@ def test_after_the_pause_one_is_let_through(circuit: Circuit, clock: Clock) -> N
     assert [admits(circuit) for _ in range(5)] == [True, False, False, False, False]
 
 
-def test_the_answer_to_that_one_closes_it(circuit: Circuit, clock: Clock) -> None:
+def test_the_answer_to_that_one_closes_it(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit)
     clock.now += MIN_PAUSE_SECONDS
     assert admits(circuit)
@@ -82,7 +82,9 @@ def test_the_answer_to_that_one_closes_it(circuit: Circuit, clock: Clock) -> Non
     assert admits(circuit)
 
 
-def test_one_that_never_comes_back_is_followed_by_another(circuit: Circuit, clock: Clock) -> None:
+def test_one_that_never_comes_back_is_followed_by_another(
+    circuit: CircuitBreaker, clock: Clock
+) -> None:
     """Its client may have left."""
     fail(circuit)
     for _ in range(3):
@@ -91,7 +93,7 @@ def test_one_that_never_comes_back_is_followed_by_another(circuit: Circuit, cloc
         assert not admits(circuit)
 
 
-def test_the_pause_doubles_up_to_its_limit(circuit: Circuit, clock: Clock) -> None:
+def test_the_pause_doubles_up_to_its_limit(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit)
     for pause in (1, 2, 4, 8, 10, 10):
         assert pause <= MAX_PAUSE_SECONDS
@@ -103,7 +105,7 @@ def test_the_pause_doubles_up_to_its_limit(circuit: Circuit, clock: Clock) -> No
         fail(circuit, 1)
 
 
-def test_an_answer_makes_the_pause_short_again(circuit: Circuit, clock: Clock) -> None:
+def test_an_answer_makes_the_pause_short_again(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit)
     clock.now += MIN_PAUSE_SECONDS
     assert admits(circuit)
@@ -114,7 +116,9 @@ def test_an_answer_makes_the_pause_short_again(circuit: Circuit, clock: Clock) -
     assert admits(circuit)
 
 
-def test_failures_of_requests_sent_before_lengthen_no_pause(circuit: Circuit, clock: Clock) -> None:
+def test_failures_of_requests_sent_before_lengthen_no_pause(
+    circuit: CircuitBreaker, clock: Clock
+) -> None:
     """A hundred may have been on their way when the origin went."""
     fail(circuit, 100)
     clock.now += MIN_PAUSE_SECONDS
@@ -124,7 +128,7 @@ def test_failures_of_requests_sent_before_lengthen_no_pause(circuit: Circuit, cl
     assert admits(circuit)
 
 
-def test_silence_about_one_object_counts_once(circuit: Circuit) -> None:
+def test_silence_about_one_object_counts_once(circuit: CircuitBreaker) -> None:
     for _ in range(10 * FAILURES_IN_A_ROW):
         circuit.unanswered("faulty", connected=True)
     assert admits(circuit)
@@ -135,7 +139,7 @@ def test_silence_about_one_object_counts_once(circuit: Circuit) -> None:
     assert circuit.is_open
 
 
-def test_without_a_connection_it_is_about_no_object(circuit: Circuit) -> None:
+def test_without_a_connection_it_is_about_no_object(circuit: CircuitBreaker) -> None:
     for _ in range(FAILURES_IN_A_ROW):
         circuit.unanswered("a", connected=False)
     assert circuit.is_open

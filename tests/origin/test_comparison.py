@@ -29,22 +29,22 @@ async def test_one_answer_counts_for_a_moment(answered: bool) -> None:
     another, clock = Another(), Clock()
     another.answered = answered
     another.go_on.set()
-    comparison = Comparison(another, clock)
+    comparison = Comparison(clock)
     for _ in range(3):
-        assert await comparison.others_are_answered() is answered
+        assert await comparison.others_are_answered(another) is answered
     clock.now += HOLDS_SECONDS - 0.01
-    assert await comparison.others_are_answered() is answered
+    assert await comparison.others_are_answered(another) is answered
     assert another.asked == 1
     another.answered = not answered
     clock.now += 0.01
-    assert await comparison.others_are_answered() is not answered
+    assert await comparison.others_are_answered(another) is not answered
     assert another.asked == 2
 
 
 async def test_many_ask_once() -> None:
     another = Another()
-    comparison = Comparison(another, Clock())
-    tasks = [asyncio.create_task(comparison.others_are_answered()) for _ in range(10)]
+    comparison = Comparison(Clock())
+    tasks = [asyncio.create_task(comparison.others_are_answered(another)) for _ in range(10)]
     for _ in range(5):
         await asyncio.sleep(0)
     another.go_on.set()
@@ -54,8 +54,8 @@ async def test_many_ask_once() -> None:
 
 async def test_one_who_leaves_is_followed_by_the_next() -> None:
     another = Another()
-    comparison = Comparison(another, Clock())
-    first, second = (asyncio.create_task(comparison.others_are_answered()) for _ in range(2))
+    comparison = Comparison(Clock())
+    first, second = (asyncio.create_task(comparison.others_are_answered(another)) for _ in range(2))
     for _ in range(5):
         await asyncio.sleep(0)
     first.cancel()

@@ -1,4 +1,4 @@
-"""Deadlines that requests to the origin know of, on a loop whose clock goes on when told."""
+"""Deadlines of requests to the origin, on a loop whose clock moves when told."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Coroutine
-from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 import pytest
 
-from rangeserver.origin.deadlines import Deadline, Deadlines, given_up_for_lateness
+from rangeserver.origin.deadlines import Deadline, Deadlines
 from tests.stepped_loop import passed
 
 pytestmark = pytest.mark.loops("stepped")
@@ -20,23 +19,22 @@ pytestmark = pytest.mark.loops("stepped")
 T = TypeVar("T")
 
 
-def is_late() -> bool:
-    return given_up_for_lateness(asyncio.CancelledError())
-
-
-async def waiting(*deadlines: Deadlines, told: list[bool] | None = None) -> None:
-    """Wait for ever inside of deadlines, the first outermost, and tell in the innermost whether it
-    was for lateness that this was given up.
+async def waiting(
+    *deadlines: Deadlines, told: list[bool] | None = None, within: Deadline | None = None
+) -> None:
+    """Wait for ever inside of deadlines, the first outermost, and tell in the innermost whether one
+    of them had passed when it was cancelled.
     """
     if not deadlines:
         try:
             await asyncio.Event().wait()
         finally:
             if told is not None:
-                told.append(is_late())
+                assert within is not None
+                told.append(within.expired())
     else:
-        with Deadline(deadlines[0]):
-            await waiting(*deadlines[1:], told=told)
+        with Deadline(deadlines[0], within) as deadline:
+            await waiting(*deadlines[1:], told=told, within=deadline)
 
 
 async def started(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -75,10 +73,8 @@ async def test_what_is_done_in_time_is_left_alone() -> None:
     deadlines = Deadlines(1.0)
     with Deadline(deadlines) as deadline:
         await passed(0.75)
-        assert not is_late()
     await passed(2.0)
     assert not deadline.expired()
-    assert not is_late()
 
 
 async def test_an_error_of_the_work_itself_is_not_replaced() -> None:
@@ -159,7 +155,6 @@ async def test_a_deadline_that_was_lifted_ends_nothing() -> None:
         deadline.lift()
         await passed(2.0)
         assert not deadline.expired()
-        assert not is_late()
 
 
 async def test_lifted_too_late_it_has_passed_all_the_same() -> None:
@@ -207,9 +202,9 @@ async def test_of_two_that_pass_together_the_outer_one_fails(*, one_timer: bool)
     seen: list[type[BaseException]] = []
 
     async def both() -> None:
-        with Deadline(outer):
+        with Deadline(outer) as around:
             try:
-                await waiting(inner)
+                await waiting(inner, within=around)
             except BaseException as error:
                 seen.append(type(error))
                 raise
@@ -226,8 +221,8 @@ async def test_after_the_inner_one_there_is_time_until_the_outer_one() -> None:
     async def both() -> None:
         with Deadline(Deadlines(2.0)) as outer:
             with pytest.raises(TimeoutError):
-                await waiting(Deadlines(1.0))
-            seen.append(is_late() or outer.expired())
+                await waiting(Deadlines(1.0), within=outer)
+            seen.append(outer.expired())
             await asyncio.Event().wait()
 
     task = await started(both())
@@ -257,16 +252,16 @@ async def test_inside_of_asyncios_own_and_around_it() -> None:
 async def test_lateness_is_known_to_those_that_outlast_the_deadline() -> None:
     proceed = asyncio.Event()
 
-    async def later() -> bool:
+    async def later(deadline: Deadline) -> bool:
         await proceed.wait()
-        return is_late()
+        return deadline.expired()
 
     for seconds, expired in ((0.5, True), (10.0, False)):
         proceed.clear()
         tasks: list[asyncio.Task[bool]] = []
         try:
-            with Deadline(Deadlines(seconds)):
-                tasks.append(asyncio.create_task(later()))
+            with Deadline(Deadlines(seconds)) as deadline:
+                tasks.append(asyncio.create_task(later(deadline)))
                 await passed(1.0)
         except TimeoutError:
             assert expired
@@ -360,17 +355,17 @@ class Held:
 
 
 @pytest.mark.parametrize("end", ["late", "done", "failed"])
-async def test_a_context_that_outlasts_it_keeps_nothing_of_what_it_was_for(end: str) -> None:
-    """As an idle connection does, and the timer for all; the collector need not help."""
+async def test_one_that_is_kept_keeps_nothing_of_what_it_was_for(end: str) -> None:
+    """Idle connections keep it, and fetches for several clients; the collector need not help."""
     deadlines = Deadlines(1.0)
-    contexts: list[Context] = []
+    kept: list[Deadline] = []
     seen: list[weakref.ref[Held]] = []
 
     async def request() -> None:
         held = Held()
         seen.append(weakref.ref(held))
-        with Deadline(deadlines):
-            contexts.append(copy_context())
+        with Deadline(deadlines) as deadline:
+            kept.append(deadline)
             if end == "late":
                 await asyncio.Event().wait()
         if end == "failed":

@@ -22,7 +22,7 @@ from rangeserver.errors import (
     OriginUnreachable,
 )
 from rangeserver.origin import health as module
-from rangeserver.origin.base import Opened, Part
+from rangeserver.origin.base import Part, Representation
 from rangeserver.origin.health import FAILURES_IN_A_ROW, OriginHealth, keep_probing
 from rangeserver.protocol.ranges import AskedRange, ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
@@ -52,7 +52,7 @@ class Answers:
 
     def open(
         self, key: ObjectKey, wanted: AskedRange
-    ) -> AbstractAsyncContextManager[Opened[bytes]]:
+    ) -> AbstractAsyncContextManager[Representation[bytes]]:
         raise NotImplementedError
 
     def read(

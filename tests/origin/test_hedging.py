@@ -18,7 +18,7 @@ from rangeserver.errors import (
     OriginTimeout,
     OriginUnreachable,
 )
-from rangeserver.origin.hedging import WINDOW, Lateness, Race
+from rangeserver.origin.hedging import WINDOW, HedgedRequest, HedgePolicy
 from tests.origin.clock import Clock
 from tests.support import DEADLINE_SECONDS, eventually
 
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.loops("asyncio", "uvloop")
 # --- when
 
 
-def lateness(percent: float = 2.0) -> tuple[Lateness, Clock]:
+def lateness(percent: float = 2.0) -> tuple[HedgePolicy, Clock]:
     clock = Clock()
-    return Lateness(percent, clock), clock
+    return HedgePolicy(percent, clock), clock
 
 
 def test_nothing_is_late_before_enough_is_known() -> None:
@@ -147,7 +147,7 @@ class Course:
         self.second = Request(self.places, "second")
         self.asked_for_second = 0
         self._has_second = second
-        self.race: Race[str] = Race(self._start_second, self.places.remove)
+        self.race: HedgedRequest[str] = HedgedRequest(self._start_second, self.places.remove)
         self.task = asyncio.create_task(self.race.run(self.first.send(), 0.001))
 
     def _start_second(self) -> Coroutine[None, None, str] | None:
@@ -344,7 +344,7 @@ async def test_leaving_at_any_moment_leaves_nothing(answered: str, turns: int, a
 async def test_a_deadline_around_a_race_is_not_taken_for_its_end() -> None:
     places: set[str] = set()
     first, second = Request(places, "first"), Request(places, "second")
-    race: Race[str] = Race(second.send, places.remove)
+    race: HedgedRequest[str] = HedgedRequest(second.send, places.remove)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await race.run(first.send(), 0.001)

@@ -17,9 +17,10 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError
 
 from rangeserver.config import Config
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.client import open_client
 from rangeserver.origin.deadlines import Deadline, Deadlines
-from rangeserver.origin.pool import Pool, closed_on_failure, over_a_new_connection
+from rangeserver.origin.pool import Pool, through_botocore
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER, Answer, Fault
 from tests.fakes.s3 import FakeS3
@@ -100,7 +101,7 @@ async def test_an_answer_that_cannot_be_parsed_is_closed(fake: FakeS3, fault: fa
     fake.misbehave(faults.all_of(fault, faults.stall_after(100)), times=10)
     async with opened(config_for(fake, origin={"max_connections": 1})) as (client, pool):
         for _ in range(5):
-            with pytest.raises((BotoCoreError, ValueError)), closed_on_failure():
+            with pytest.raises((BotoCoreError, ValueError)), through_botocore(Attempt()):
                 await client.get_object(Bucket=fake.bucket, Key="a")
             assert acquired_connections(pool) == 0
         await eventually(lambda: fake.open_connections == 0)
@@ -111,7 +112,7 @@ async def test_an_answer_nobody_waits_for_any_more_is_closed(fake: FakeS3) -> No
     fake.misbehave(faults.stall_after(100))
 
     async def ask() -> None:
-        with closed_on_failure():
+        with through_botocore(Attempt()):
             await client.get_object(Bucket=fake.bucket, Key="a")
             # It is here, and not yet handed to anyone who would close it.
             await asyncio.Event().wait()
@@ -129,7 +130,7 @@ async def test_an_answer_nobody_waits_for_any_more_is_closed(fake: FakeS3) -> No
 async def test_success_closes_nothing(fake: FakeS3) -> None:
     fake.put("a", BODY)
     async with opened(config_for(fake)) as (client, pool):
-        with closed_on_failure():
+        with through_botocore(Attempt()):
             answer: Any = await client.get_object(Bucket=fake.bucket, Key="a")
         assert await answer["Body"].read() == BODY
         answer["Body"].close()
@@ -142,7 +143,7 @@ async def test_each_task_closes_only_what_it_opened(fake: FakeS3) -> None:
     fake.misbehave(faults.stall_after(BEFORE_HEADER), key="stalled")
 
     async def ask(key: str) -> Any:
-        with closed_on_failure():
+        with through_botocore(Attempt()):
             return await client.get_object(Bucket=fake.bucket, Key=key)
 
     async with opened(config_for(fake)) as (client, _):
@@ -191,7 +192,7 @@ async def test_a_request_goes_over_a_new_connection_on_demand(fake: FakeS3) -> N
         assert await get(client, fake) == BODY
         assert fake.open_connections == 1
         for _ in range(3):
-            with over_a_new_connection():
+            with through_botocore(Attempt(new_connection=True)):
                 assert await get(client, fake) == BODY
         assert "connection" not in fake.requests[0].headers
         assert [seen.headers["connection"] for seen in fake.requests[1:]] == ["close"] * 3
@@ -216,7 +217,7 @@ async def test_a_request_is_sent_once(fake: FakeS3, breaks: Callable[[int], Faul
 async def test_of_an_error_only_the_beginning_is_read(fake: FakeS3) -> None:
     fake.misbehave(lambda _: endless_error(), times=None)
     async with opened(config_for(fake)) as (client, pool):
-        with pytest.raises((BotoCoreError, ClientError)), closed_on_failure():
+        with pytest.raises((BotoCoreError, ClientError)), through_botocore(Attempt()):
             await get(client, fake)
         assert acquired_connections(pool) == 0
         await eventually(lambda: fake.open_connections == 0)
@@ -252,7 +253,7 @@ async def test_an_idle_connection_keeps_nothing_of_the_request_it_was_opened_for
     async def request(client: Any) -> None:
         held = Held()
         seen.append(weakref.ref(held))
-        with Deadline(Deadlines(10.0)), closed_on_failure():
+        with Deadline(Deadlines(10.0)) as deadline, through_botocore(Attempt(deadline=deadline)):
             await get(client, fake)
         msg = "something else"
         raise RuntimeError(msg)

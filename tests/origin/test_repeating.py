@@ -74,8 +74,8 @@ class Course:
 
     async def open(self, wanted: AskedRange = WHOLE) -> bytes:
         async with self.origin.open(KEY, wanted) as opened:
-            assert opened.parts is not None
-            return b"".join([part async for part in opened.parts])
+            assert opened.begun is not None
+            return b"".join([part async for part in opened.begun.parts])
 
     async def read(self) -> bytes:
         async with self.origin.read(FACTS, SPAN) as parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
@@ -28,6 +28,7 @@ from rangeserver.errors import (
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin import signing
 from rangeserver.origin.asking import Answer, Ask
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.client import open_client
 from rangeserver.origin.pool import Pool
 from rangeserver.origin.signing import (
@@ -72,7 +73,7 @@ class Signer:
 
 
 async def status_of(sender: Sender, ask: Ask) -> int:
-    answer = await sender.send(ask)
+    answer = await sender.send(ask, Attempt())
     try:
         if ask.method == "GET":
             while await answer.read():
@@ -195,11 +196,9 @@ async def test_without_credentials_nothing_is_signed(monkeypatch: pytest.MonkeyP
     async with FakeS3() as public:
         public.put("a", b"0123456789")
         config = config_for(public, origin={"anonymous": True})
-        async with (
-            open_upstream(config.origin, OriginMetrics()) as upstream,
-            upstream.asking(Ask("GET", "films", "a")) as answer,
-        ):
-            assert await answer.read() == b"0123456789"
+        async with open_upstream(config.origin, OriginMetrics()) as upstream:
+            with closing(await upstream.request(Ask("GET", "films", "a"), Attempt())) as answer:
+                assert await answer.read() == b"0123456789"
         assert not {"authorization", "x-amz-date"} & set(public.requests[0].headers)
 
 
@@ -293,11 +292,9 @@ class BothWays:
 async def both_ways(fake: SigningS3, ask: Ask, **origin: Any) -> BothWays:
     for mode in ("per-object", "per-request"):
         config = config_for(fake, origin={**origin, "signing": mode}).origin
-        async with (
-            open_upstream(config, OriginMetrics()) as upstream,
-            upstream.asking(ask) as answer,
-        ):
-            assert answer.status in {200, 206}
+        async with open_upstream(config, OriginMetrics()) as upstream:
+            with closing(await upstream.request(ask, Attempt())) as answer:
+                assert answer.status in {200, 206}
     one, other = fake.requests
     return BothWays(one, other)
 
@@ -426,7 +423,7 @@ class Recording:
 
     asked: list[Ask] = field(default_factory=list)
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, ask: Ask, _: Attempt) -> Answer:
         self.asked.append(ask)
         return Answer(200, {}, None)
 
@@ -445,7 +442,7 @@ async def test_buckets_with_signatures_of_their_own_are_left_to_botocore(
     botocore = Recording()
     async with per_object(config_for(fake), otherwise=botocore) as signer:
         for _ in range(2):
-            await signer.sender.send(Ask("HEAD", bucket, "a"))
+            await signer.sender.send(Ask("HEAD", bucket, "a"), Attempt())
     assert botocore.asked == [Ask("HEAD", bucket, "a")] * 2
     assert (fake.requests, signed) == ([], [])
 

@@ -10,11 +10,14 @@ import pytest
 from rangeserver.errors import OriginBusy, OriginRecalled
 from rangeserver.metrics import OriginMetrics
 from rangeserver.origin import slots as slots_module
-from rangeserver.origin.base import ReadReport, reporting
+from rangeserver.origin.base import ReadReport
 from rangeserver.origin.slots import Slot, Slots
 from tests.support import eventually
 
 pytestmark = pytest.mark.loops("asyncio", "uvloop")
+
+SERVER = ReadReport()
+"""Of requests that no client waits for."""
 
 
 def slots(limit: int, wait_seconds: float = 10.0) -> tuple[Slots, OriginMetrics]:
@@ -25,9 +28,9 @@ def slots(limit: int, wait_seconds: float = 10.0) -> tuple[Slots, OriginMetrics]
 async def test_places_are_counted() -> None:
     places, metrics = slots(2)
     assert not places.full
-    await places.acquire()
+    await places.acquire(SERVER)
     assert not places.full
-    slot = await places.acquire()
+    slot = await places.acquire(SERVER)
     assert places.full
     assert (places.in_use, metrics.in_use, metrics.waiting) == (2, 2, 0)
     for _ in range(2):  # once is enough
@@ -38,10 +41,10 @@ async def test_places_are_counted() -> None:
 
 async def test_the_wait_is_bounded() -> None:
     places, metrics = slots(1, 0.05)
-    await places.acquire()
+    await places.acquire(SERVER)
     began = time.monotonic()
     with pytest.raises(OriginBusy, match="all 1 origin connections are in use") as busy:
-        await places.acquire()
+        await places.acquire(SERVER)
     assert 0.04 < time.monotonic() - began < 2
     assert busy.value.headers == {"Retry-After": "1"}
     assert (places.in_use, metrics.in_use, metrics.waiting) == (1, 1, 0)
@@ -49,12 +52,12 @@ async def test_the_wait_is_bounded() -> None:
 
 async def test_who_waits_is_served_in_order_and_before_who_comes_later() -> None:
     places, metrics = slots(1)
-    slot = await places.acquire()
+    slot = await places.acquire(SERVER)
     served: list[int] = []
 
     async def take(name: int) -> None:
         nonlocal slot
-        slot = await places.acquire()
+        slot = await places.acquire(SERVER)
         served.append(name)
 
     waiters = []
@@ -76,8 +79,8 @@ async def test_who_waits_is_served_in_order_and_before_who_comes_later() -> None
 @pytest.mark.parametrize("handed_over", [False, True])
 async def test_who_leaves_takes_no_place_along(handed_over: bool) -> None:
     places, metrics = slots(1)
-    slot = await places.acquire()
-    waiter = asyncio.create_task(places.acquire())
+    slot = await places.acquire(SERVER)
+    waiter = asyncio.create_task(places.acquire(SERVER))
     await eventually(lambda: metrics.waiting == 1)
     if handed_over:
         slot.release()  # promised to the waiter, which has not run since
@@ -87,7 +90,7 @@ async def test_who_leaves_takes_no_place_along(handed_over: bool) -> None:
     if not handed_over:
         slot.release()
     assert (places.in_use, metrics.in_use, metrics.waiting) == (0, 0, 0)
-    await places.acquire()
+    await places.acquire(SERVER)
     assert places.full
 
 
@@ -98,7 +101,7 @@ async def test_many_who_come_and_leave_lose_nothing() -> None:
     async def use(number: int) -> None:
         nonlocal most
         try:
-            slot = await places.acquire()
+            slot = await places.acquire(SERVER)
         except OriginBusy:
             return
         try:
@@ -126,13 +129,12 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def acquire_for(places: Slots, client: str) -> Slot:
-    with reporting(ReadReport(client=client)):
-        return await places.acquire()
+    return await places.acquire(ReadReport(client=client))
 
 
 def body_in(slot: Slot) -> None:
     """Have a body read from there that can be continued elsewhere."""
-    slot.take_back = slot.release
+    slot.on_recall = slot.release
 
 
 async def test_who_has_least_comes_first() -> None:
@@ -155,14 +157,13 @@ async def test_who_has_least_comes_first() -> None:
 
 async def test_a_body_that_has_begun_comes_before_a_request_and_waits_longer() -> None:
     places, metrics = slots(1, 0.05)
-    slot = await places.acquire()
-    new = asyncio.create_task(places.acquire())
+    slot = await places.acquire(SERVER)
+    new = asyncio.create_task(places.acquire(SERVER))
     await eventually(lambda: metrics.waiting == 1)
-    with reporting(ReadReport(begun=True)):
-        begun = asyncio.create_task(places.acquire())
+    begun = asyncio.create_task(places.acquire(ReadReport(begun=True)))
     with pytest.raises(OriginBusy):
         await new
-    another = asyncio.create_task(places.acquire())
+    another = asyncio.create_task(places.acquire(SERVER))
     await eventually(lambda: metrics.waiting == 2)
     slot.release()
     (await begun).release()
@@ -173,11 +174,11 @@ async def test_a_body_that_has_begun_comes_before_a_request_and_waits_longer() -
 @pytest.mark.usefixtures("no_patience")
 async def test_an_idle_place_is_taken_back_for_one_who_waits() -> None:
     places, metrics = slots(1)
-    slot = await places.acquire()
+    slot = await places.acquire(SERVER)
     body_in(slot)
     with slot.reading():
         pass
-    other = await places.acquire()
+    other = await places.acquire(SERVER)
     assert (places.in_use, metrics.waiting, slot.recalled, other.recalled) == (1, 0, True, False)
     slot.release()  # it has none any more
     assert places.in_use == 1

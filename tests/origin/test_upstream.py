@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from rangeserver.errors import (
 )
 from rangeserver.metrics import Metrics
 from rangeserver.origin.asking import Ask
+from rangeserver.origin.attempt import Attempt
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW, MIN_PAUSE_SECONDS
 from rangeserver.origin.deadlines import Deadline, Deadlines
 from rangeserver.origin.upstream import Upstream, open_upstream
@@ -47,10 +48,16 @@ class Course:
         self.upstream = upstream
         self._metrics = metrics
 
-    async def get(self, key: str = "a", method: Any = "GET") -> bytes:
-        """Ask, and read to the end."""
+    async def get(self, key: str = "a", method: Any = "GET", within: float = 0.0) -> bytes:
+        """Ask, and read to the end; with a deadline of so many seconds, if any."""
+        if within:
+            with Deadline(Deadlines(within)) as deadline:
+                return await self._got(key, method, Attempt(deadline=deadline))
+        return await self._got(key, method, Attempt())
+
+    async def _got(self, key: str, method: Any, attempt: Attempt) -> bytes:
         body = bytearray()
-        async with self.upstream.asking(Ask(method, "films", key)) as answer:
+        with closing(await self.upstream.request(Ask(method, "films", key), attempt)) as answer:
             while method == "GET" and (part := await answer.read()):
                 body += part
         return bytes(body)
@@ -70,8 +77,8 @@ class Course:
 
     def everything_is_late(self, after: float = 0.0, *, credit: float = 0.0) -> None:
         """As if many requests had been made before."""
-        self.upstream._lateness._late_after = after
-        self.upstream._lateness._credit = credit
+        self.upstream._hedging._late_after = after
+        self.upstream._hedging._credit = credit
 
 
 Opener = Callable[..., Any]
@@ -245,8 +252,8 @@ async def test_a_deadline_in_a_race_leaves_nothing(fake: FakeS3, opened: Opener)
         course.everything_is_late(0.01, credit=20)
         fake.misbehave(faults.stall_after(BEFORE_HEADER))
         for _ in range(3):
-            with pytest.raises(TimeoutError), Deadline(Deadlines(0.05)):
-                await course.get()
+            with pytest.raises(TimeoutError):
+                await course.get(within=0.05)
         await eventually(lambda: fake.open_connections == 0)
         assert course.hedges() == {"lost": 3}
 
@@ -259,7 +266,9 @@ async def test_nothing_is_read_ahead_of_whoever_takes_it(opened: Opener, fake: F
     film = bytes(range(256)) * 20_000
     fake.put("film", film)
     async with opened() as course:
-        async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+        with closing(
+            await course.upstream.request(Ask("GET", "films", "film"), Attempt())
+        ) as answer:
             received = bytearray()
             while len(film) - len(received) > MIB:
                 part = await answer.read()
@@ -287,7 +296,9 @@ async def test_whoever_takes_the_last_byte_leaves_a_connection_to_be_used(
     async with opened() as course:
         for _ in range(3):
             left = len(film)
-            async with course.upstream.asking(Ask("GET", "films", "film")) as answer:
+            with closing(
+                await course.upstream.request(Ask("GET", "films", "film"), Attempt())
+            ) as answer:
                 while left:
                     left -= len(await answer.read())
             assert idle_connections(course.upstream.pool) == 1
@@ -299,7 +310,7 @@ async def test_whoever_takes_the_last_byte_leaves_a_connection_to_be_used(
 
 async def test_a_request_holds_its_place_until_its_body_is_done(opened: Opener) -> None:
     async with opened(max_connections=1, pool_wait_seconds=0.05) as course:
-        async with course.upstream.asking(GET) as answer:
+        with closing(await course.upstream.request(GET, Attempt())) as answer:
             assert course.upstream.slots.in_use == 1
             await answer.read()
             with pytest.raises(OriginBusy):
@@ -337,8 +348,8 @@ async def test_a_silent_origin_is_left_alone(fake: FakeS3, opened: Opener) -> No
     async with opened(idle_seconds=10) as course:
         fake.misbehave(faults.stall_after(BEFORE_HEADER))
         for number in range(FAILURES_IN_A_ROW):
-            with pytest.raises(TimeoutError), Deadline(Deadlines(0.05)):
-                await course.get(f"film {number}")
+            with pytest.raises(TimeoutError):
+                await course.get(f"film {number}", within=0.05)
         with pytest.raises(OriginSuspended):
             await course.get()
 
@@ -462,7 +473,7 @@ async def test_open_bodies_outlive_their_token(container: FakeAws, mode: str) ->
         async with open_upstream(config, metrics.origin) as upstream:
             course = Course(upstream, metrics)
             body = bytearray()
-            async with upstream.asking(GET) as answer:
+            with closing(await upstream.request(GET, Attempt())) as answer:
                 body += await answer.read()
                 fake.expired = Everybody()
                 for _ in range(3):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rangeserver.cache.cache import MAX_OPEN
+from rangeserver.cache.open_entries import MAX_OPEN
 from rangeserver.config import Config
 from rangeserver.process.limits import OpenFiles, allowed_open_files, open_files
 from rangeserver.process.monitoring import ADMIN_CONNECTIONS

@@ -1,16 +1,24 @@
-"""For how long facts may be told, by what the operator allows and the object asks for."""
+"""For how long facts may be used, by what the operator allows and the object asks for."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from rangeserver.protocol.freshness import NONE, Belief, BeliefRules, belief
+from rangeserver.protocol.freshness import (
+    ALWAYS_ASK,
+    Freshness,
+    FreshnessLimits,
+    FreshnessRules,
+    freshness_limits,
+)
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.validators import format_http_date
 
 DATE = 1_795_348_800.0
 TTL, MORE, DAY = 5.0, 10.0, 86_400.0
-RULES = BeliefRules(TTL, MORE, DAY)
+RULES = FreshnessRules(TTL, MORE, DAY)
 
 
 def facts(
@@ -26,13 +34,13 @@ def facts(
     )
 
 
-def decided(cache_control: str | None, rules: BeliefRules = RULES) -> tuple[float, float, float]:
-    found = belief(facts(cache_control), rules, date=DATE)
-    return found.fresh, found.while_asking, found.if_error
+def decided(cache_control: str | None, rules: FreshnessRules = RULES) -> tuple[float, float, float]:
+    found = freshness_limits(facts(cache_control), rules, date=DATE)
+    return found.fresh, found.stale_while_revalidate, found.stale_if_error
 
 
 @pytest.mark.parametrize(
-    ("cache_control", "fresh", "while_asking", "if_error"),
+    ("cache_control", "fresh", "while_revalidate", "if_error"),
     [
         (None, 5, 15, DAY),
         ("public, immutable", 5, 15, DAY),
@@ -70,51 +78,87 @@ def decided(cache_control: str | None, rules: BeliefRules = RULES) -> tuple[floa
     ],
 )
 def test_the_object_can_only_ask_for_less(
-    cache_control: str | None, fresh: float, while_asking: float, if_error: float
+    cache_control: str | None, fresh: float, while_revalidate: float, if_error: float
 ) -> None:
-    assert decided(cache_control) == (fresh, while_asking, if_error)
+    assert decided(cache_control) == (fresh, while_revalidate, if_error)
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "limits"),
     [
-        (BeliefRules(0.0, MORE, DAY), (0, 0, DAY)),
-        (BeliefRules(TTL, 0.0, 0.0), (5, 5, 0)),
-        (BeliefRules(7200.0, MORE, DAY), (3600, 3600, DAY)),
+        (FreshnessRules(0.0, MORE, DAY), (0, 0, DAY)),
+        (FreshnessRules(TTL, 0.0, 0.0), (5, 5, 0)),
+        (FreshnessRules(7200.0, MORE, DAY), (3600, 3600, DAY)),
     ],
 )
-def test_the_operator_decides(rules: BeliefRules, told: tuple[float, float, float]) -> None:
-    assert decided("max-age=3600", rules) == told
+def test_the_operator_decides(rules: FreshnessRules, limits: tuple[float, float, float]) -> None:
+    assert decided("max-age=3600", rules) == limits
 
 
 @pytest.mark.parametrize(
-    ("expires", "told"),
+    ("expires", "limits"),
     [
-        (format_http_date(int(DATE) + 3600), Belief(5, 15, DAY)),
-        (format_http_date(int(DATE) + 2), Belief(2, 2, DAY)),
-        (format_http_date(int(DATE)), Belief(0, 0, DAY)),
-        (format_http_date(int(DATE) - 3600), Belief(0, 0, DAY)),
-        ("0", Belief(0, 0, DAY)),
-        ("-1", Belief(0, 0, DAY)),
+        (format_http_date(int(DATE) + 3600), FreshnessLimits(5, 15, DAY)),
+        (format_http_date(int(DATE) + 2), FreshnessLimits(2, 2, DAY)),
+        (format_http_date(int(DATE)), FreshnessLimits(0, 0, DAY)),
+        (format_http_date(int(DATE) - 3600), FreshnessLimits(0, 0, DAY)),
+        ("0", FreshnessLimits(0, 0, DAY)),
+        ("-1", FreshnessLimits(0, 0, DAY)),
     ],
 )
-def test_expires(expires: str, told: Belief) -> None:
-    assert belief(facts(expires=expires), RULES, date=DATE) == told
+def test_expires(expires: str, limits: FreshnessLimits) -> None:
+    assert freshness_limits(facts(expires=expires), RULES, date=DATE) == limits
     # It counts for nothing beside a max-age (RFC 9111 §5.3).
-    assert belief(facts("max-age=3600", expires), RULES, date=DATE) == Belief(5, 15, DAY)
+    assert freshness_limits(facts("max-age=3600", expires), RULES, date=DATE) == FreshnessLimits(
+        5, 15, DAY
+    )
 
 
 @pytest.mark.parametrize(
-    ("upstream_age", "told"),
-    [(0, Belief(5, 15, DAY)), (55, Belief(5, 5, DAY)), (90, Belief(0, 0, DAY))],
+    ("upstream_age", "limits"),
+    [
+        (0, FreshnessLimits(5, 15, DAY)),
+        (55, FreshnessLimits(5, 5, DAY)),
+        (90, FreshnessLimits(0, 0, DAY)),
+    ],
 )
-def test_what_a_cache_before_the_origin_has_used_up(upstream_age: int, told: Belief) -> None:
-    assert belief(facts("max-age=60", upstream_age=upstream_age), RULES, date=DATE) == told
+def test_what_a_cache_before_the_origin_has_used_up(
+    upstream_age: int, limits: FreshnessLimits
+) -> None:
+    assert (
+        freshness_limits(facts("max-age=60", upstream_age=upstream_age), RULES, date=DATE) == limits
+    )
 
 
 def test_without_a_lifetime_its_age_does_not_count() -> None:
-    assert belief(facts(upstream_age=9999), RULES, date=DATE) == belief(facts(), RULES, date=DATE)
+    assert freshness_limits(facts(upstream_age=9999), RULES, date=DATE) == freshness_limits(
+        facts(), RULES, date=DATE
+    )
 
 
-def test_nothing() -> None:
-    assert Belief(0, 0, 0) == NONE
+def test_nothing_is_fresh_of_what_always_has_to_be_asked() -> None:
+    assert ALWAYS_ASK.at(0.0) is Freshness.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("age", "freshness"),
+    [
+        (0.0, Freshness.FRESH),
+        (4.9, Freshness.FRESH),
+        (5.0, Freshness.STALE_WHILE_REVALIDATE),
+        (14.9, Freshness.STALE_WHILE_REVALIDATE),
+        (15.0, Freshness.STALE_IF_ERROR),
+        (DAY - 0.1, Freshness.STALE_IF_ERROR),
+        (DAY, Freshness.EXPIRED),
+        (math.inf, Freshness.EXPIRED),
+    ],
+)
+def test_an_age_is_compared_with_the_limits(age: float, freshness: Freshness) -> None:
+    assert FreshnessLimits(TTL, TTL + MORE, DAY).at(age) is freshness
+
+
+def test_after_an_error_facts_are_used_as_long_as_new_ones_within_their_limit() -> None:
+    limits = FreshnessLimits(TTL, TTL + MORE, DAY)
+    assert limits.after_error(100.0) == FreshnessLimits(105.0, 115.0, DAY)
+    assert limits.after_error(DAY - 8) == FreshnessLimits(DAY - 3, DAY, DAY)
+    assert ALWAYS_ASK.after_error(100.0) == ALWAYS_ASK

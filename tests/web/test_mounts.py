@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from rangeserver.app import OBJECTS, WATCHED
+from rangeserver.cache.metadata import MetadataCache
 from rangeserver.config import Config, MountConfig
 from rangeserver.origin import health
 from rangeserver.origin.circuit import FAILURES_IN_A_ROW
-from rangeserver.origin.known_facts import KnownFacts
 from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import Upstream
@@ -49,10 +49,10 @@ def three(fake: FakeS3, other: FakeS3, *, admin: bool = False) -> Config:
 
 
 def upstream_at(app: RunningApp, key: str) -> Upstream:
-    found = app.app[OBJECTS].mounts.find(key)
+    found = app.app[OBJECTS].targets.mounts.find(key)
     assert found is not None
     known = found[0].origin
-    assert isinstance(known, KnownFacts)
+    assert isinstance(known, MetadataCache)
     assert isinstance(known.inner, ResumingOrigin)
     assert isinstance(known.inner.inner, S3Origin)
     return known.inner.inner.upstream

@@ -453,9 +453,8 @@ async def test_a_client_that_reads_no_error_is_cut(fake: FakeS3, finished: list[
             await eventually(lambda: app.server.places.taken == 0)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-        # By us, or by the kernel, whose deadline begins with the first byte that finds no room.
-        assert finished[-1].outcome in {Outcome.CLIENT_TOO_SLOW, Outcome.CLIENT_GONE}
-        assert len(app.active) == 0
+            await eventually(lambda: len(app.active) == 0)  # its end comes after the connection's
+        assert finished[-1].outcome is Outcome.CLIENT_TOO_SLOW
 
 
 @pytest.mark.fault("B8")

@@ -19,16 +19,18 @@ from typing import cast
 import pytest
 from aiohttp import web
 
-from rangeserver.origin.base import FileSlice, Opened, Origin, Part
+from rangeserver.origin.base import Begun, FileSlice, Origin, Part, Representation
 from rangeserver.protocol.ranges import ByteSpan
 from rangeserver.protocol.representation import ObjectFacts, ObjectKey
 from rangeserver.protocol.response_plan import ResponsePlan
 from rangeserver.web import sendfile
+from rangeserver.web.body_writer import send_body
 from rangeserver.web.client_progress import ClientDeadlines, ProgressWatch
-from rangeserver.web.exchange import EXCHANGE, ActiveExchanges, Exchange, Outcome
+from rangeserver.web.exchange import EXCHANGE, Exchange, Outcome
+from rangeserver.web.exchanges import Exchanges
 from rangeserver.web.middlewares.access import recorded
 from rangeserver.web.middlewares.errors import errors_as_json
-from rangeserver.web.relay import Relay
+from rangeserver.web.range_response import RangeResponse
 from rangeserver.web.sendfile import Room
 from tests.support import RawClient, eventually, open_descriptors
 from tests.tls import client_tls, server_tls
@@ -51,11 +53,14 @@ class Served:
     parts: Sequence[bytes | tuple[int, int]] = ((0, len(FILM)),)
     promised: int | None = None
     again: bytes | None = None
-    deadlines: ClientDeadlines = PATIENT
     finished: list[Exchange] = field(default_factory=list)
-    active: ActiveExchanges = field(default_factory=ActiveExchanges)
+    active: Exchanges = field(init=False)
     port: int = 0
     room: Room | None = None
+
+    def __post_init__(self) -> None:
+        self.active = Exchanges(PATIENT)
+        self.active.observers = [self.finished.append]
 
     @property
     def waiting(self) -> int:
@@ -69,16 +74,15 @@ class Served:
             promised = sum(len(p) if isinstance(p, bytes) else p[1] - p[0] for p in self.parts)
         plan = ResponsePlan(200, {}, (ByteSpan(0, promised),), promised)
         assert self.room is not None
-        watch = ProgressWatch(self.deadlines)
         origin = cast("Origin[Part]", self)
         facts = ObjectFacts(ObjectKey("film"), promised, '"v"')
-        try:
-            async with aclosing(self._slices()) as parts:
-                opened = Opened(facts, ByteSpan(0, promised), parts)
-                relay = Relay(watch, self.room)
-                return await relay(request, request[EXCHANGE], plan, origin, opened)
-        finally:
-            watch.close()
+        response = RangeResponse(plan, request[EXCHANGE], self.room)
+        await response.prepare(request)
+        async with aclosing(self._slices()) as parts:
+            begun = Begun(ByteSpan(0, promised), parts)
+            await send_body(response.writer, plan.body, Representation(facts, origin, begun))
+            await response.write_eof()
+        return response
 
     @asynccontextmanager
     async def read(self, _: ObjectFacts, span: ByteSpan) -> AsyncIterator[AsyncIterator[Part]]:
@@ -103,9 +107,7 @@ class Served:
 
 @asynccontextmanager
 async def running(served: Served, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
-    app = web.Application(
-        middlewares=[recorded(served.active, [served.finished.append], 5.0), errors_as_json]
-    )
+    app = web.Application(middlewares=[recorded(served.active), errors_as_json])
     served.room = Room()
     app.router.add_get("/", served.answer)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
@@ -121,6 +123,7 @@ async def running(served: Served, tls: ssl.SSLContext | None = None) -> AsyncIte
         assert served.waiting == 0
     finally:
         await runner.cleanup()
+        served.active.close()
         served.room.close()
 
 
@@ -343,7 +346,7 @@ async def test_leaving_while_others_are_served_disturbs_nobody(served: Served) -
 
 
 async def test_a_client_that_takes_nothing_is_cut(served: Served) -> None:
-    served.deadlines = ClientDeadlines(0.3, 1, 60.0)
+    served.active.watch = ProgressWatch(ClientDeadlines(0.3, 1, 60.0))
     async with await RawClient.connect(served.port, receive_buffer=4096) as client:
         began = time.monotonic()
         await client.ask("/")
@@ -354,7 +357,7 @@ async def test_a_client_that_takes_nothing_is_cut(served: Served) -> None:
 
 
 async def test_a_client_below_the_least_rate_is_cut(served: Served) -> None:
-    served.deadlines = ClientDeadlines(60.0, 500_000_000, 0.2)
+    served.active.watch = ProgressWatch(ClientDeadlines(60.0, 500_000_000, 0.2))
     async with await RawClient.connect(served.port, receive_buffer=4096) as client:
         await client.ask("/")
         began = time.monotonic()
@@ -367,7 +370,7 @@ async def test_a_client_below_the_least_rate_is_cut(served: Served) -> None:
 
 async def test_a_slow_client_that_takes_something_is_not_cut(served: Served) -> None:
     """Though all is one slice, which counts as sent from the first byte on."""
-    served.deadlines = ClientDeadlines(0.4, 1, 60.0)
+    served.active.watch = ProgressWatch(ClientDeadlines(0.4, 1, 60.0))
     async with await RawClient.connect(served.port, receive_buffer=65536) as client:
         await client.ask("/")
         await eventually(lambda: served.waiting == 1)
@@ -379,7 +382,8 @@ async def test_a_slow_client_that_takes_something_is_not_cut(served: Served) -> 
 
 
 async def test_nor_over_tls(film: Path) -> None:
-    served = Served(film, deadlines=ClientDeadlines(0.4, 1, 60.0))
+    served = Served(film)
+    served.active.watch = ProgressWatch(ClientDeadlines(0.4, 1, 60.0))
     async with running(served, server_tls()):
         reader, writer = await open_tls(served.port)
         await reader.readexactly(1000)

@@ -134,7 +134,7 @@ async def test_in_a_browser(fake: FakeS3, page: Page) -> None:
         running[0].client = "2001:db8:85a3:1234:5678:8a2e:370:7334"
         running[1].request_id = "a" * 64
         for each in running:
-            watched.active.add(each)
+            watched.exchanges.add(each)
             each.outcome = Outcome.ORIGIN_FAILED
             watched.failures(each)
         await page.send("Page.navigate", url=f"http://127.0.0.1:{app.admin_port}/")
@@ -147,11 +147,13 @@ async def test_in_a_browser(fake: FakeS3, page: Page) -> None:
             if width > 1000:
                 assert set(await page.evaluate(_LINES)) == {1}
         assert len(grounds) == 2
+        for each in running:
+            each.outcome = None
         for each in running[1:]:
-            watched.active.remove(each)
+            watched.exchanges.finish(each, Outcome.COMPLETE)
         await page.evaluate("renew()")
         await page.until("document.querySelectorAll('td.key').length === 4")
-        watched.active.remove(running[0])
+        watched.exchanges.finish(running[0], Outcome.COMPLETE)
     assert page.problems == []
     await page.evaluate("renew()")
     await page.until("document.querySelector('footer').textContent.endsWith('No answer now.')")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.wire.film import put_film
-from tests.wire.running import Site, site
+from tests.wire.running import Site, elsewhere, site
 
 
 @pytest.fixture(scope="session", params=["per-object", "per-request"])
@@ -16,9 +16,13 @@ def signing(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
-def films(aws_environment: None, signing: str) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
-    with site(origin={"signing": signing}) as place:
+@pytest.fixture(
+    scope="session",
+    params=["ours", "run_app", pytest.param("gunicorn", marks=pytest.mark.long)],
+)
+def films(request: pytest.FixtureRequest, aws_environment: None) -> Iterator[Site]:  # noqa: ARG001 (must be set up before)
+    """The server as it is, or its application run by others, who sign each request."""
+    with site() if request.param == "ours" else elsewhere(str(request.param)) as place:
         put_film(place.origin)
         yield place
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +17,7 @@ from rangeserver.web.exchange import Exchange
 from tests.fakes.s3 import FakeS3, SeenRequest
 from tests.loops import FairUvloop
 from tests.support import RunningApp, config_for, running_app
+from tests.wire.elsewhere import CONFIG, command
 
 _START_SECONDS = 60.0
 
@@ -49,13 +53,20 @@ class Site:
     """A running server as its clients see it, and the origin it asks."""
 
     origin: FakeS3
-    running: RunningApp
+    port: int
+    app: RunningApp | None
+    """``None`` if it runs in another process."""
     finished: SimpleQueue[Exchange]
     """What the server recorded of each request, in the order in which they ended."""
 
     @property
     def address(self) -> tuple[str, int]:
-        return "127.0.0.1", self.running.port
+        return "127.0.0.1", self.port
+
+    @property
+    def running(self) -> RunningApp:
+        assert self.app is not None
+        return self.app
 
     @contextmanager
     def asking(self) -> Iterator[list[SeenRequest]]:
@@ -74,18 +85,58 @@ def site(
     cache: Mapping[str, Any] | None = None,
 ) -> Iterator[Site]:
     """Serve until the block is left, with the product's own event loop."""
+
+    @asynccontextmanager
+    async def served(fake: FakeS3) -> AsyncIterator[Site]:
+        finished: SimpleQueue[Exchange] = SimpleQueue()
+        config = config_for(fake, server=server, origin=origin, cache=cache)
+        async with running_app(config, observers=[finished.put]) as running:
+            yield Site(fake, running.port, running, finished)
+
+    with _in_a_thread(served) as place:
+        yield place
+
+
+@contextmanager
+def elsewhere(runner: str) -> Iterator[Site]:
+    """The same with the application in another process, run by aiohttp or gunicorn."""
+
+    @asynccontextmanager
+    async def served(fake: FakeS3) -> AsyncIterator[Site]:
+        config = config_for(fake, origin={"signing": "per-request"})
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            process = await asyncio.to_thread(
+                subprocess.Popen,
+                command(runner, listening.fileno()),
+                pass_fds=[listening.fileno()],
+                env={**os.environ, CONFIG: config.model_dump_json()},
+            )
+            try:
+                yield Site(fake, listening.getsockname()[1], None, SimpleQueue())
+            finally:
+                process.terminate()
+                try:
+                    await asyncio.to_thread(process.wait, _START_SECONDS)
+                finally:
+                    process.kill()
+
+    with _in_a_thread(served) as place:
+        yield place
+
+
+@contextmanager
+def _in_a_thread(
+    served: Callable[[FakeS3], AbstractAsyncContextManager[Site]],
+) -> Iterator[Site]:
     started: SimpleQueue[Site | BaseException] = SimpleQueue()
     loop_and_stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve() -> None:
         stop = asyncio.Event()
         loop_and_stop.append((asyncio.get_running_loop(), stop))
-        finished: SimpleQueue[Exchange] = SimpleQueue()
-        async with FakeS3() as fake:
-            config = config_for(fake, server=server, origin=origin, cache=cache)
-            async with running_app(config, observers=[finished.put]) as running:
-                started.put(Site(fake, running, finished))
-                await stop.wait()
+        async with FakeS3() as fake, served(fake) as place:
+            started.put(place)
+            await stop.wait()
 
     def run() -> None:
         try:

@@ -9,6 +9,13 @@ import pytest
 
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 
+on_our_connections = pytest.mark.parametrize("films", ["ours"], indirect=True)
+"""For what aiohttp's own connection answers by itself, or otherwise: requests that its parser
+refuses, compressed bodies, half-closed clients. The application never sees these."""
+
+everywhere = pytest.mark.parametrize("films", ["ours", "run_app", "gunicorn"], indirect=True)
+"""In every run of the tests, not only in the long one."""
+
 COVERED: dict[str, int] = {}
 """Rows that some test runs, and with how many cases."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.wire.http import Wire, check_error, exchange, request
 from tests.wire.running import Site
-from tests.wire.table import covers, table
+from tests.wire.table import covers, on_our_connections, table
 
 MARK = b"echo-me-not"
 HOST = b"Host: films.example\r\n"
@@ -155,6 +155,7 @@ ROWS = (
 )
 
 
+@on_our_connections
 @pytest.mark.fault("F7", "F8")
 @table(ROWS)
 def test_no_request(films: Site, case: Row, caplog: pytest.LogCaptureFixture) -> None:
@@ -211,6 +212,7 @@ def test_the_target_decides_and_not_the_host(films: Site) -> None:
     assert {seen.headers["host"] for seen in asked} == {f"127.0.0.1:{films.origin.port}"}
 
 
+@on_our_connections
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_what_else_stands_in_a_target_is_recorded_nowhere(films: Site, method: str) -> None:
     target = "http://user:secret@x/film.mp4?secret"
@@ -227,6 +229,7 @@ def test_empty_lines_before_a_request_are_skipped(films: Site) -> None:
     assert exchange(films.address, message, method="OPTIONS").status == 204
 
 
+@on_our_connections
 @covers("7-garbage")
 def test_garbage_after_a_good_request(films: Site) -> None:
     with Wire(films.address) as wire:
@@ -248,6 +251,7 @@ def test_no_upgrade_is_accepted(films: Site, protocol: str) -> None:
     assert answer.lacks("Upgrade")
 
 
+@on_our_connections
 @covers("7-garbage")
 def test_a_target_in_raw_utf8_is_told_what_it_lacks(films: Site) -> None:
     with Wire(films.address) as wire:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.wire.http import check_error, exchange, request
 from tests.wire.running import Site
-from tests.wire.table import covers, table
+from tests.wire.table import covers, on_our_connections, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +200,19 @@ REFUSED = (
 
 
 @pytest.mark.fault("F1", "F2")
-@table(REFUSED)
+@table([case for case in REFUSED if case.keeps])
 def test_what_names_no_key_asks_nobody(films: Site, case: Refused) -> None:
+    _refused(films, case)
+
+
+@pytest.mark.fault("F1", "F2")
+@on_our_connections
+@table([case for case in REFUSED if not case.keeps])
+def test_what_is_no_target_asks_nobody(films: Site, case: Refused) -> None:
+    _refused(films, case)
+
+
+def _refused(films: Site, case: Refused) -> None:
     for method in ("GET", "HEAD"):
         with films.asking() as asked:
             message = request(case.target, "Range: bytes=0-4", method=method)

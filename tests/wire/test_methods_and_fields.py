@@ -21,7 +21,7 @@ from tests.wire.film import (
 )
 from tests.wire.http import Answer, Wire, check_error, exchange, request
 from tests.wire.running import Site
-from tests.wire.table import covers, table
+from tests.wire.table import covers, on_our_connections, table
 
 ALLOW = "GET, HEAD, OPTIONS"
 OF_THE_MOMENT = ("date", "x-request-id")
@@ -99,6 +99,7 @@ def test_connect_opens_no_tunnel(films: Site) -> None:
     check_error(answer, 405, "method_not_allowed")
 
 
+@on_our_connections
 @pytest.mark.parametrize("method", ["BREW", "get", "GETT", "G"])
 @covers("5-other-methods")
 def test_an_unknown_method_is_refused_by_the_parser(films: Site, method: str) -> None:

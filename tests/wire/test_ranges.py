@@ -18,7 +18,7 @@ from tests.wire.film import (
 )
 from tests.wire.http import check_error, exchange, request
 from tests.wire.running import DESCRIBES, Site, opens, reads, requests
-from tests.wire.table import covers, table
+from tests.wire.table import covers, everywhere, on_our_connections, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ ROWS = (
 
 @pytest.mark.fault("F3", "F5", "F6")
 @table(ROWS)
+@everywhere
 def test_range(films: Site, case: Row) -> None:
     values = case.value if isinstance(case.value, tuple) else (case.value,)
     lines = [b"Range: " + value for value in values]
@@ -160,6 +161,7 @@ def test_range(films: Site, case: Row) -> None:
             assert requests(asked) == [DESCRIBES]
 
 
+@on_our_connections
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n ", b"\r\n\t"])
 @covers("1-newline")
 def test_a_line_break_never_ends_up_in_a_value(films: Site, end: bytes) -> None:

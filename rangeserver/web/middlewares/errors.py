@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDictProxy
 
@@ -13,11 +13,12 @@ from rangeserver.errors import (
     BadRequest,
     RequestError,
     ResponseError,
-    StreamAborted,
     VersionNotSupported,
 )
+from rangeserver.web.aiohttp_insides import answer_as_http_1_1, version_of
+from rangeserver.web.cut_off import cut_off
 from rangeserver.web.error_responses import INTERNAL_ERROR, error_response, response_for
-from rangeserver.web.exchange import EXCHANGE, Outcome
+from rangeserver.web.exchange import EXCHANGE
 
 log = logging.getLogger(__name__)
 
@@ -32,30 +33,27 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         _check_protocol(request)
         return await handler(request)
-    except StreamAborted as aborted:
-        log.warning("request %s: response aborted: %s", exchange.request_id, aborted)
-        raise
-    except ConnectionError:
-        raise
-    except ResponseError as error:
+    except Exception as error:
+        if exchange.response_begun or isinstance(error, ConnectionError):
+            return cut_off(exchange, error)
+        return _answer(request, error, exchange.request_id)
+
+
+def _answer(request: web.Request, error: Exception, request_id: str) -> web.Response:
+    if isinstance(error, ResponseError):
         # What a client can bring about at will must not flood the log; its access line says it.
         by_client = isinstance(error, RequestError) or error.status < 500
         level = logging.DEBUG if by_client else logging.WARNING
-        log.log(level, "request %s: %s: %s", exchange.request_id, error.code, error)
-        response = response_for(error, exchange.request_id)
+        log.log(level, "request %s: %s: %s", request_id, error.code, error)
+        response = response_for(error, request_id)
         if isinstance(error, VersionNotSupported) or _may_keep_its_body(request):
             response.force_close()
-    except web.HTTPException as error:
+        return response
+    if isinstance(error, web.HTTPException):
         # Raised by aiohttp itself; its text stays inside.
-        response = error_response(error.status, ("http_error", error.reason), exchange.request_id)
-    except Exception as error:
-        log.exception("request %s: unexpected error", exchange.request_id)
-        if exchange.response_begun:
-            exchange.abort(Outcome.FAILED)
-            msg = "unexpected error"
-            raise StreamAborted(msg) from error
-        response = error_response(500, INTERNAL_ERROR, exchange.request_id)
-    return response
+        return error_response(error.status, ("http_error", error.reason), request_id)
+    log.error("request %s: unexpected error", request_id, exc_info=error)
+    return error_response(500, INTERNAL_ERROR, request_id)
 
 
 def _may_keep_its_body(request: web.Request) -> bool:
@@ -70,10 +68,10 @@ def host_is_sound(headers: CIMultiDictProxy[str]) -> bool:
 
 def _check_protocol(request: web.Request) -> None:
     """Refuse what HTTP/1.1 says must be refused and aiohttp lets pass."""
-    version = request._version  # noqa: SLF001 (the public one, once read, cannot be changed)
+    version = version_of(request)
     if not (1, 0) <= version <= (1, 1):
         # aiohttp would serve these as if they were HTTP/1.1, and answer under their version.
-        request._version = HttpVersion11  # noqa: SLF001
+        answer_as_http_1_1(request)
         raise VersionNotSupported(f"HTTP/{version.major}.{version.minor}")
     if not host_is_sound(request.headers):
         raise BadRequest("the Host field holds no host (RFC 9112 §3.2)")
