@@ -26,8 +26,8 @@ from rangeserver.origin.resuming import ResumingOrigin
 from rangeserver.origin.retrying import RetryPolicy
 from rangeserver.origin.s3 import S3Origin
 from rangeserver.origin.upstream import open_upstream
+from rangeserver.process.connection_server import ConnectionServer
 from rangeserver.process.monitoring import Monitoring
-from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.process.tls import Tls, open_tls
 from rangeserver.web.exchanges import EXCHANGES, ExchangeObserver, Exchanges
@@ -171,15 +171,9 @@ class RunningApp:
 
     port: int
     app: web.Application
-    runner: ConnectionRunner
+    server: ConnectionServer
     admin_port: int
     tls: Tls | None
-
-    @property
-    def server(self) -> ConnectionServer:
-        server = self.runner.server
-        assert isinstance(server, ConnectionServer)
-        return server
 
     @property
     def active(self) -> Exchanges:
@@ -246,8 +240,8 @@ async def running_app(
         loop_lagged = app[METRICS].loop_lagged
         monitoring = Monitoring(create_admin_app(app), admin_sockets, loop_lagged)
     tls = open_tls(config.server)
-    async with serving(app, config.server, sockets, monitoring=monitoring, tls=tls) as runner:
-        yield RunningApp(port, app, runner, admin_port, tls)
+    async with serving(app, config.server, sockets, monitoring=monitoring, tls=tls) as server:
+        yield RunningApp(port, app, server, admin_port, tls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,11 +33,13 @@ def has_unread(transport: asyncio.BaseTransport) -> bool:
     return int.from_bytes(count, sys.byteorder) > 0
 
 
-def close_gently(transport: asyncio.Transport, seconds: float = LINGER_SECONDS) -> None:
+def close_gently(transport: asyncio.Transport | None, seconds: float) -> None:
     """Close our side after what was written, and all of it when the client has closed its own, or
     after so many seconds.
 
     The protocol has to ignore what still comes, and to return a false value at its end.
     """
+    if transport is None or transport.is_closing():
+        return
     transport.write_eof()
     asyncio.get_running_loop().call_later(seconds, transport.close)

@@ -18,8 +18,3 @@ def end_is_certain(message: RawRequestMessage) -> bool:
         return not has_coding and hdrs.CONTENT_LENGTH not in headers
     # An empty field is one for some and none for others, and HTTP/1.0 does not know it (§6.1).
     return not has_coding or (message.chunked and message.version >= HttpVersion11)
-
-
-def next_is_lost(message: RawRequestMessage) -> bool:
-    """Whether aiohttp drops what comes with the end of the body: it waits for another protocol."""
-    return message.chunked and message.upgrade

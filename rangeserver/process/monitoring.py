@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from rangeserver.process.connection_server import ConnectionServer
 from rangeserver.process.lag import lag_measured
 from rangeserver.process.places import ConnectionLimits
-from rangeserver.process.runner import ConnectionRunner
 
 _KEEP_ALIVE_SECONDS = 75.0
 """Longer than the usual pause between two scrapes."""
@@ -37,17 +37,15 @@ async def monitored(monitoring: Monitoring | None) -> AsyncIterator[None]:
     if monitoring is None:
         yield
         return
-    runner = ConnectionRunner(
+    server = ConnectionServer(
         monitoring.app,
         ConnectionLimits(ADMIN_CONNECTIONS, per_client=0),
         header_seconds=_HEADER_SECONDS,
         keep_alive_seconds=_KEEP_ALIVE_SECONDS,
     )
     try:
-        await runner.setup()
-        for sock in monitoring.sockets:
-            await web.SockSite(runner, sock).start()
+        await server.start(monitoring.sockets)
         with lag_measured(monitoring.loop_lagged):
             yield
     finally:
-        await runner.cleanup()
+        await server.close()

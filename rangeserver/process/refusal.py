@@ -1,4 +1,4 @@
-"""A response to a connection, and not to a request of it."""
+"""Answers to what is no request: there is no place, no TLS, or nothing that can be read."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import asyncio
 import time
 from http import HTTPStatus
 
-from rangeserver.errors import RequestError, TooManyConnections
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
+
+from rangeserver.errors import (
+    BadRequest,
+    RequestError,
+    RequestTooLong,
+    TargetNotEncoded,
+    TooManyConnections,
+)
 from rangeserver.protocol.validators import format_http_date
 from rangeserver.web.error_responses import error_body, error_headers
 from rangeserver.web.exchange import Exchange, new_request_id
 
 
 def refuse(error: type[RequestError], peer: str, transport: asyncio.Transport) -> Exchange:
-    """Answer before anything was asked; the record of it."""
+    """Answer, and say that the connection ends; the record of it."""
     exchange = Exchange(new_request_id(), peer, "-", status=error.status)
     body = error_body(error.code, error.message, exchange.request_id)
     headers = error_headers(exchange.status, exchange.request_id, len(body)) | {
@@ -27,3 +35,10 @@ def refuse(error: type[RequestError], peer: str, transport: asyncio.Transport) -
     transport.write(f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body)
     exchange.bytes_promised = exchange.bytes_sent = len(body)
     return exchange
+
+
+def refusal_of(error: HttpProcessingError) -> type[RequestError]:
+    """What is wrong with a request that the parser does not take."""
+    if isinstance(error, LineTooLong):
+        return RequestTooLong
+    return TargetNotEncoded if isinstance(error, InvalidURLError) else BadRequest

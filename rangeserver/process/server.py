@@ -12,13 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from aiohttp import web
 
 from rangeserver.config import AdminConfig, ServerConfig
+from rangeserver.process.connection_server import ConnectionServer
 from rangeserver.process.monitoring import Monitoring, monitored
 from rangeserver.process.places import ConnectionLimits
-from rangeserver.process.runner import ConnectionRunner, ConnectionServer
 from rangeserver.process.sockets import BACKLOG, has_queue, listen
 from rangeserver.process.tls import Tls
 from rangeserver.web.exchange import Outcome
-from rangeserver.web.exchanges import EXCHANGES, Exchanges
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +53,21 @@ async def serving(
     *,
     monitoring: Monitoring | None = None,
     tls: Tls | None = None,
-) -> AsyncIterator[ConnectionRunner]:
+) -> AsyncIterator[ConnectionServer]:
     """Serve ``app`` on ``sockets``, over TLS if given; on leaving, drain and free everything.
 
     Running responses get ``drain_seconds`` to finish, then their connections are aborted. The
     drain is cut short by cancelling the leaving task. The admin listener outlasts the drain.
     """
-    async with monitored(monitoring), _served(app, config, sockets, tls) as runner:
-        yield runner
+    async with monitored(monitoring), _served(app, config, sockets, tls) as server:
+        yield server
 
 
 @asynccontextmanager
 async def _served(
     app: web.Application, config: ServerConfig, sockets: Sequence[socket.socket], tls: Tls | None
-) -> AsyncIterator[ConnectionRunner]:
-    runner = ConnectionRunner(
+) -> AsyncIterator[ConnectionServer]:
+    server = ConnectionServer(
         app,
         ConnectionLimits(config.max_connections, config.max_connections_per_client),
         header_seconds=config.header_seconds,
@@ -76,38 +75,30 @@ async def _served(
         tls=tls,
     )
     try:
-        await runner.setup()
-        for sock in sockets:
-            await web.SockSite(runner, sock, backlog=BACKLOG).start()
-        yield runner
+        await server.start(sockets)
+        yield server
     finally:
         try:
-            await _drain(runner, app[EXCHANGES], sockets, config.drain_seconds)
+            await _drain(server, sockets, config.drain_seconds)
         finally:
-            await runner.cleanup()
+            await server.close()
 
 
 async def _drain(
-    runner: ConnectionRunner,
-    exchanges: Exchanges,
-    sockets: Sequence[socket.socket],
-    seconds: float,
+    server: ConnectionServer, sockets: Sequence[socket.socket], seconds: float
 ) -> None:
+    exchanges = server.service.exchanges
     exchanges.draining = True
-    server = runner.server
-    if isinstance(server, ConnectionServer):  # it was set up
-        server.finish()
+    server.finish()
     await _accept_the_last(sockets)
-    for site in list(runner.sites):
-        await site.stop()
+    server.stop_listening()
     if exchanges:
         running = len(exchanges)
         log.info("draining: responses running: %d, seconds to finish: %g", running, seconds)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                if isinstance(server, ConnectionServer):
-                    await server.places.are_empty()
+                await server.places.are_empty()
                 await exchanges.wait_for_none()
     finally:
         for exchange in exchanges:

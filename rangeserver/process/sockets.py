@@ -74,6 +74,7 @@ def has_queue(sock: socket.socket) -> bool:
 
 def _set_limits(sock: socket.socket, user_timeout_seconds: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # connections inherit it, too
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -8,6 +8,7 @@ import signal
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 
 from rangeserver.background import running
 from rangeserver.config import ServerConfig
@@ -15,6 +16,16 @@ from rangeserver.errors import ConfigError
 from rangeserver.process.certificates import load_context
 
 log = logging.getLogger(__name__)
+
+
+class HandshakeFailure(StrEnum):
+    """Why a connection never came to a request."""
+
+    PLAIN_HTTP = "plain_http"
+    CLIENT_REFUSED = "client_refused"  # it said so; mostly it does not trust the certificate
+    PROTOCOL = "protocol"
+    TIMEOUT = "timeout"
+    CLIENT_GONE = "client_gone"
 
 
 class Tls:

@@ -17,7 +17,8 @@ import ssl
 from typing import Any, cast
 
 from rangeserver.process.closing import UNREAD
-from rangeserver.process.guarded import Guarded, HandshakeFailure
+from rangeserver.process.connection import Connection
+from rangeserver.process.tls import HandshakeFailure
 from rangeserver.process.tls_records import RECORD_BYTES, Records
 from rangeserver.process.tls_writing import TlsWriting
 
@@ -45,13 +46,13 @@ class TlsTransport(TlsWriting, asyncio.Protocol):
     def __init__(
         self,
         context: ssl.SSLContext,
-        connection: Guarded,
+        connection: Connection,
         *,
         handshake_seconds: float,
         running: set[TlsTransport],
     ) -> None:
         super().__init__(context)
-        self._connection: Guarded | None = connection
+        self._connection: Connection | None = connection
         self._handshake_seconds = handshake_seconds
         self._running = running
         self._incoming = ssl.MemoryBIO()

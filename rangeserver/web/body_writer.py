@@ -21,9 +21,8 @@ from rangeserver.errors import StreamAborted
 from rangeserver.origin.base import FileSlice, Part, Representation
 from rangeserver.protocol.multipart import Segment
 from rangeserver.protocol.ranges import ByteSpan
-from rangeserver.web.aiohttp_insides import drain
 from rangeserver.web.exchange import Exchange
-from rangeserver.web.flush import Client, flush
+from rangeserver.web.flush import Client, drain, flush
 from rangeserver.web.sendfile import Push, Room, send_by_copying, send_now, take_turns
 
 

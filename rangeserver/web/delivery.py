@@ -65,8 +65,8 @@ class Delivery:
             self._writer.take(resident.slice)
             self._go_on()
 
-    def client_left(self) -> None:
-        """The connection is closed."""
+    def cancel(self) -> None:
+        """Send no more: the connection is lost."""
         if self._task is not None:
             self._task.cancel()
             return

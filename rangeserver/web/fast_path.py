@@ -57,7 +57,7 @@ class FastPath:
     ) -> tuple[Delivery, bytes] | None:
         """An answer and its head, not begun yet; ``None`` if there is more to it.
 
-        ``message`` has no body and is the only one that ``client`` waits for.
+        ``message`` has no body, and is the only one that ``client`` waits for.
         """
         headers = message.headers
         if self._exchanges.draining or not _is_plain(message):
@@ -134,7 +134,6 @@ def _is_plain(message: RawRequestMessage) -> bool:
         and not message.should_close
         and not message.upgrade
         and hdrs.EXPECT not in headers
-        and hdrs.TRANSFER_ENCODING not in headers
         and host_is_sound(headers)
     )
 

@@ -20,9 +20,8 @@ from contextlib import suppress
 
 from rangeserver.origin.base import FileSlice
 from rangeserver.sparing import sparing
-from rangeserver.web.aiohttp_insides import drain
 from rangeserver.web.exchange import Exchange
-from rangeserver.web.flush import Client
+from rangeserver.web.flush import Client, drain
 
 log = sparing(logging.getLogger(__name__))
 

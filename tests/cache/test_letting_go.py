@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from rangeserver.cache.cache_file import CacheFile
 from rangeserver.web.exchange import Exchange, Outcome
@@ -147,7 +146,9 @@ async def origin_has_another_version(served: Served) -> None:
 async def origin_has_another_version_and_tls(served: Served) -> None:
     """There the loss of a connection is told later than its response ends."""
     sock = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(served.app.runner, sock, ssl_context=server_tls()).start()
+    server = served.app.server
+    listening = await server.service.loop.create_server(server, sock=sock, ssl=server_tls())
+    server.listening.append(listening)
     served.fake.misbehave(faults.stall_after(4 * BLOCK + 5), key="film", times=1)
     reader, writer = await asyncio.open_connection(*sock.getsockname(), ssl=client_tls())
     writer.write(b"GET /film HTTP/1.1\r\nHost: test\r\n\r\n")

@@ -126,7 +126,7 @@ async def test_b04_slow_within_the_rules(fake: FakeS3) -> None:
 
 async def test_b05_closing_the_sending_side(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
     soon = 0.5  # it is looked at then whether the client is still there
-    monkeypatch.setattr("rangeserver.process.leaving._HALF_CLOSED_SECONDS", soon)
+    monkeypatch.setattr("rangeserver.process.pipeline._HALF_CLOSED_SECONDS", soon)
 
     async def once(watch: Watch, key: str) -> None:
         async with await RawClient.connect(watch.app.port) as client:

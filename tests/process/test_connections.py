@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 import pytest
 
 from rangeserver.process.places import MAX_REFUSALS
-from rangeserver.process.sockets import BACKLOG
 from tests.fakes import faults
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RunningApp, config_for, eventually, running_app
@@ -124,9 +123,3 @@ async def test_one_that_has_just_asked_does_not_have_to_go(fake: FakeS3) -> None
         refused = await clients.enter_async_context(RawClient(newcomer))
         assert (await asking.response()).status == 200
         assert (await refused.head())[0] in {200, 503}
-
-
-async def test_the_backlog_is_ours_and_not_aiohttps(fake: FakeS3) -> None:
-    async with running_app(config_for(fake)) as app:
-        (site,) = app.runner.sites
-        assert site._backlog == BACKLOG

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rangeserver.process import tls_transport
-from rangeserver.process.connections import Connection
+from rangeserver.process.pipeline import Pipeline
 from rangeserver.process.tls_records import Records as Arrived
 from rangeserver.process.tls_transport import TlsTransport
 from tests.fakes.s3 import FakeS3
@@ -120,7 +120,7 @@ async def test_requests_behind_one_another_take_turns(fake: FakeS3, tmp_path: Pa
         await RawClient.connect(app.port) as client,
     ):
         assert (await client.get("/clip")).body == CLIP
-        with counted_by_turn(Connection, "_answer_over") as calls:
+        with counted_by_turn(Pipeline, "_answer_over") as calls:
             await client.send(ASK * 300)
             for _ in range(300):
                 assert (await client.response()).body == CLIP

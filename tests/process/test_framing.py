@@ -8,7 +8,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 
-from rangeserver.process.framing import end_is_certain, next_is_lost
+from rangeserver.process.framing import end_is_certain
 
 
 async def read(start: str, *fields: str) -> RawRequestMessage:
@@ -47,11 +47,3 @@ async def test_its_end_is_certain(sent: tuple[str, ...]) -> None:
 )
 async def test_its_end_is_not(sent: tuple[str, ...]) -> None:
     assert not end_is_certain(await read(*sent))
-
-
-async def test_what_comes_behind_chunks_and_an_upgrade_is_lost() -> None:
-    upgrade = ("Connection: upgrade", "Upgrade: websocket")
-    chunked = "Transfer-Encoding: chunked"
-    assert next_is_lost(await read("POST / HTTP/1.1", *upgrade, chunked))
-    assert not next_is_lost(await read("POST / HTTP/1.1", chunked))
-    assert not next_is_lost(await read("GET / HTTP/1.1", *upgrade))

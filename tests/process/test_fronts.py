@@ -140,7 +140,7 @@ async def test_a_server_that_stops_loses_nothing(
                 await asyncio.gather(*(ask(port) for _ in range(20)))
             assert servers.places.taken > 1
             ending = asyncio.create_task(stack.pop_all().aclose())
-            await eventually(lambda: stops.active.draining and not stops.runner.sites)
+            await eventually(lambda: stops.active.draining and not stops.server.listening)
             for _ in range(3):
                 await asyncio.gather(*(ask(port) for _ in range(20)))
             assert len(stops.active) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rangeserver.process.intake import AHEAD_BYTES, HEAD_BYTES
+from rangeserver.process.request_reader import AHEAD_BYTES, HEAD_BYTES
 from rangeserver.process.sockets import RECEIVE_BUFFER_BYTES
 from tests.cli.commands import Served, served
 from tests.fakes.s3 import FakeS3
@@ -150,6 +150,6 @@ async def test_what_was_held_is_let_go_of_with_its_connection(fake: FakeS3) -> N
     async with running_app(config_for(fake)) as app, await connect(app.port) as client:
         await push(client, BEHIND_ANOTHER["small requests"])
         (connection,) = app.server.connections
-        assert 0 < len(connection._intake.ahead) < TAKEN_BYTES  # type: ignore[attr-defined]
+        assert 0 < len(connection.pipeline.reader.ahead) < TAKEN_BYTES
         client.reset()
         await eventually(lambda: not app.server.connections)

@@ -18,6 +18,7 @@ def test_accepted_connections_inherit_the_kernels_deadlines() -> None:
                 (socket.TCP_USER_TIMEOUT, 45_000),
             ):
                 assert accepted.getsockopt(socket.IPPROTO_TCP, option) == expected
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 def test_every_address_of_a_name_is_listened_on_at_one_port() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rangeserver.process.runner import ConnectionServer
+from rangeserver.process.connection_server import ConnectionServer
 from tests.fakes.s3 import FakeS3
 from tests.support import RawClient, RawResponse, RunningApp, config_for, eventually, running_app
 from tests.tls import TlsClient, tls_files, trusting
@@ -66,7 +66,7 @@ class Stopping:
     async def stopping(self) -> None:
         self.stop()
         await eventually(lambda: self.app.active.draining)
-        await eventually(lambda: not self.app.runner.sites)
+        await eventually(lambda: not self.app.server.listening)
 
     async def stopped(self) -> None:
         assert self.ending is not None
@@ -214,7 +214,7 @@ async def test_who_has_just_come_may_ask(place: Stopping) -> None:
 async def test_who_does_not_ask_is_not_waited_for(
     place: Stopping, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rangeserver.process.leaving.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("rangeserver.process.pipeline.GRACE_SECONDS", 0.05)
     client = await place.client()
     await client.send(sent)
     await place.stopping()
@@ -225,7 +225,7 @@ async def test_who_does_not_ask_is_not_waited_for(
 async def test_who_does_not_shake_hands_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rangeserver.process.runner.GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("rangeserver.process.connection_server.GRACE_SECONDS", 0.05)
     async with (
         stopping(tmp_path, tls=True) as place,
         await RawClient.connect(place.app.port) as client,

@@ -7,24 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from rangeserver.web.aiohttp_insides import (
-    HANDLER_NAMES,
-    RUNNER_NAMES,
-    answer_as_http_1_1,
-    close_after,
-    version_of,
-)
+from rangeserver.process.answering import ClientRequest
+from rangeserver.process.connection import Connection
+from rangeserver.web.aiohttp_insides import answer_as_http_1_1, version_of
+from rangeserver.web.range_response import RangeResponse
 
 PACKAGE = Path(__file__).parents[2] / "rangeserver"
 INSIDES = PACKAGE / "web" / "aiohttp_insides.py"
-CONNECTION = ("in_turn.py", "leaving.py", "connections.py")
-"""The modules of the class that is aiohttp's handler; others have what is named there."""
-
-
 PUBLIC = {"_replace"}
 """Of named tuples, whose fields have the names without an underscore."""
 
@@ -54,35 +45,18 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-@pytest.mark.parametrize(
-    ("of", "names"),
-    [
-        (web.RequestHandler, HANDLER_NAMES),
-        (web.AppRunner, RUNNER_NAMES),
-        (BaseProtocol, {"_drain_helper"}),
-    ],
-)
-def test_aiohttp_has_them(of: type, names: set[str]) -> None:
-    assert not names - names_of(of)
-
-
-def test_a_request_has_them() -> None:
+def test_a_request_has_a_version_that_can_be_changed() -> None:
     request = make_mocked_request("GET", "/")
-    close_after(request)
-    assert not request.keep_alive
     answer_as_http_1_1(request)
     assert version_of(request) == request.version == (1, 1)
 
 
-def test_the_connection_uses_those_that_are_listed() -> None:
-    aiohttps = names_of(web.RequestHandler)
-    used = {
-        name
-        for file in CONNECTION
-        for of, name in private(parsed(PACKAGE / "process" / file))
-        if of in {"self", "super"} and name in aiohttps
-    }
-    assert used == HANDLER_NAMES
+@pytest.mark.parametrize("ours", [Connection, ClientRequest, RangeResponse])
+def test_those_that_inherit_from_aiohttp_use_nothing_private_of_it(ours: type) -> None:
+    aiohttps = names_of(*ours.__bases__)
+    path = PACKAGE.joinpath(*ours.__module__.split(".")[1:]).with_suffix(".py")
+    used = {name for of, name in private(parsed(path)) if of in {"self", "super"}}
+    assert not used & aiohttps
 
 
 @pytest.mark.parametrize("layer", ["web", "process"])

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rangeserver.app import create_app
-from rangeserver.process.connections import Connection
+from rangeserver.process.connection import Connection
+from rangeserver.process.pipeline import Pipeline
 from rangeserver.process.server import open_sockets, serving
 from rangeserver.web import sendfile
 from rangeserver.web.body_writer import BodyWriter
@@ -62,7 +63,7 @@ class Site:
 
     def record(self) -> None:
         """Have the server's decisions recorded."""
-        decide = self.app.server.fast_path
+        decide = self.app.server.service.fast_path
         assert decide is not None
 
         def recorded(
@@ -75,7 +76,7 @@ class Site:
             self.decisions.append(decided is not None)
             return decided
 
-        self.app.server.fast_path = recorded  # type: ignore[assignment]
+        self.app.server.service.fast_path = recorded  # type: ignore[assignment]
 
 
 @asynccontextmanager
@@ -475,7 +476,7 @@ async def test_one_who_has_asked_all_gets_all_and_an_end(site: Site) -> None:
 async def test_one_who_has_asked_all_may_read_slowly(
     site: Site, monkeypatch: pytest.MonkeyPatch, usual: bool
 ) -> None:
-    monkeypatch.setattr("rangeserver.process.leaving._HALF_CLOSED_SECONDS", 0.02)
+    monkeypatch.setattr("rangeserver.process.pipeline._HALF_CLOSED_SECONDS", 0.02)
     async with await site.client(usual=usual, receive_buffer=20_000) as client:
         await client.send(asking("/film.mp4"))
         await eventually(lambda: len(site.app.room._waiting) == 1)
@@ -627,7 +628,6 @@ async def test_a_server_that_stops_lets_it_end_in_time(tmp_path: Path, seconds: 
 
 def connection_of(site: Site) -> Connection:
     (connection,) = site.app.server.connections
-    assert isinstance(connection, Connection)
     return connection
 
 
@@ -651,18 +651,17 @@ async def test_what_the_task_was_given_is_not_answered_at_once_as_well(site: Sit
 async def test_a_server_that_stops_in_the_turn_in_which_it_begins(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer before has ended, and aiohttp's task does not know it yet."""
-    finish = Connection.finish_response
+    """The answer before has ended, and its task does not know it yet."""
+    answer_over = Pipeline._answer_over
 
-    async def and_then_all_at_once(self: Connection, *given: Any) -> Any:
-        finished = await finish(self, *given)
+    def and_then_all_at_once(self: Pipeline) -> None:
+        answer_over(self)
         monkeypatch.undo()
-        self.data_received(asking("/film.mp4"))
-        self.finish()
-        return finished
+        self.receive(asking("/film.mp4"))
+        site.app.server.finish()
 
     async with await site.client() as client:
-        monkeypatch.setattr(Connection, "finish_response", and_then_all_at_once)
+        monkeypatch.setattr(Pipeline, "_answer_over", and_then_all_at_once)
         assert (await client.get("/small.ts", Range="bytes=-9")).body == SMALL[-9:]
         assert (await client.response()).body == FILM
         assert await client.rest() == b""

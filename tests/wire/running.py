@@ -163,4 +163,4 @@ def _in_a_thread(
 
 def in_its_thread(place: Site, action: Callable[[], None]) -> None:
     """Run ``action`` in the site's loop, without waiting for it."""
-    place.running.server._loop.call_soon_threadsafe(action)
+    place.running.server.service.loop.call_soon_threadsafe(action)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from rangeserver.process.closing import has_unread
-from rangeserver.process.intake import AHEAD_BYTES
+from rangeserver.process.request_reader import AHEAD_BYTES
 from tests.fakes import faults
 from tests.fakes.faults import BEFORE_HEADER
 from tests.fakes.s3 import FakeS3
